@@ -1,0 +1,179 @@
+//! Local edits and the queue's entries.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clock::Millis,
+    cursor::Cursor,
+    ids::{Counter, RecordKey},
+    record::Fields,
+};
+
+/// The kind of an [`Edit`], without its fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// Set the given fields; create the record where it is missing.
+    Upsert,
+    /// Make the record exactly these fields; create it where it is missing.
+    Replace,
+    /// Set the given fields of a record that exists.
+    Patch,
+    /// Delete the record.
+    Delete,
+}
+
+/// What a local operation does to a record.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Edit {
+    /// Set the given fields; create the record where it is missing.
+    Upsert(Fields),
+    /// Make the record exactly these fields (those it does not name are reset); create it where it is missing.
+    /// This is what an upsert after a delete amounts to.
+    Replace(Fields),
+    /// Set the given fields of a record that exists.
+    Patch(Fields),
+    /// Delete the record.
+    Delete,
+}
+
+impl Edit {
+    /// The edit's kind.
+    pub fn operation(&self) -> Operation {
+        match self {
+            Self::Upsert(_) => Operation::Upsert,
+            Self::Replace(_) => Operation::Replace,
+            Self::Patch(_) => Operation::Patch,
+            Self::Delete => Operation::Delete,
+        }
+    }
+
+    /// Puts a kind and fields together again. A delete has no fields.
+    pub fn new(operation: Operation, fields: Fields) -> Self {
+        match operation {
+            Operation::Upsert => Self::Upsert(fields),
+            Operation::Replace => Self::Replace(fields),
+            Operation::Patch => Self::Patch(fields),
+            Operation::Delete => Self::Delete,
+        }
+    }
+
+    /// The fields that the edit sets; none for a delete.
+    pub fn fields(&self) -> Option<&Fields> {
+        match self {
+            Self::Upsert(fields) | Self::Replace(fields) | Self::Patch(fields) => Some(fields),
+            Self::Delete => None,
+        }
+    }
+
+    /// As [`fields`](Self::fields), to change them.
+    pub fn fields_mut(&mut self) -> Option<&mut Fields> {
+        match self {
+            Self::Upsert(fields) | Self::Replace(fields) | Self::Patch(fields) => Some(fields),
+            Self::Delete => None,
+        }
+    }
+
+    /// As [`fields`](Self::fields), by value; empty for a delete.
+    pub fn into_fields(self) -> Fields {
+        match self {
+            Self::Upsert(fields) | Self::Replace(fields) | Self::Patch(fields) => fields,
+            Self::Delete => Fields::new(),
+        }
+    }
+
+    /// One edit with the effect of `self` and then `later`: how pending entries of a record are coalesced.
+    #[must_use]
+    pub fn then(self, later: Self) -> Self {
+        match (self, later) {
+            (_, Self::Delete) => Self::Delete,
+            (_, Self::Replace(fields)) => Self::Replace(fields),
+            // What follows a delete starts from nothing.
+            (Self::Delete, Self::Upsert(fields) | Self::Patch(fields)) => Self::Replace(fields),
+            (Self::Replace(first), Self::Upsert(fields) | Self::Patch(fields)) => {
+                Self::Replace(merged(first, fields))
+            }
+            (Self::Patch(first), Self::Patch(fields)) => Self::Patch(merged(first, fields)),
+            (Self::Upsert(first) | Self::Patch(first), Self::Upsert(fields))
+            | (Self::Upsert(first), Self::Patch(fields)) => Self::Upsert(merged(first, fields)),
+        }
+    }
+
+    /// The record after the edit, from the record before it (`None`: it does not exist).
+    /// A patch of a record that does not exist leaves it so.
+    pub fn apply(&self, before: Option<Fields>) -> Option<Fields> {
+        match self {
+            Self::Delete => None,
+            Self::Replace(fields) => Some(fields.clone()),
+            Self::Upsert(fields) => Some(merged(before.unwrap_or_default(), fields.clone())),
+            Self::Patch(fields) => before.map(|record| merged(record, fields.clone())),
+        }
+    }
+}
+
+fn merged(mut first: Fields, later: Fields) -> Fields {
+    first.extend(later);
+    first
+}
+
+/// One queued local operation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Its number: later entries of the replica have higher ones.
+    pub counter: Counter,
+    /// The record.
+    pub key: RecordKey,
+    /// What to do to it.
+    pub edit: Edit,
+    /// The edit's time, by the device's hybrid clock.
+    pub at: Millis,
+    /// `None` until the entry is about to be sent for the first time; from then on the table's cursor of that
+    /// moment (itself absent where nothing was pulled yet), and the entry is frozen.
+    pub sent: Option<Sent>,
+    /// How often the server refused it.
+    pub attempts: u32,
+    /// Not before this time is it sent again.
+    pub retry_at: Option<Millis>,
+}
+
+/// What was fixed when an entry was first sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// The table's cursor then: what the edit's author had seen.
+    pub base: Option<Cursor>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::fields;
+    use proptest::prelude::*;
+
+    fn edit() -> impl Strategy<Value = Edit> {
+        let some_fields = proptest::collection::btree_map("[abc]", 0..5i32, 0..3)
+            .prop_map(|map| map.into_iter().map(|(k, v)| (k, v.into())).collect::<Fields>());
+        prop_oneof![
+            some_fields.clone().prop_map(Edit::Upsert),
+            some_fields.clone().prop_map(Edit::Replace),
+            some_fields.prop_map(Edit::Patch),
+            Just(Edit::Delete),
+        ]
+    }
+
+    proptest! {
+        /// Coalescing may not change what the server ends with. (A patch after a delete never occurs: the
+        /// device refuses it.)
+        #[test]
+        fn coalesced_edits_have_the_effect_of_both(
+            first in edit(), second in edit(), exists in any::<bool>()
+        ) {
+            let before = exists.then(|| fields([("a", 9.into()), ("z", 9.into())]));
+            let one_by_one = first.apply(before.clone());
+            if one_by_one.is_none() && matches!(second, Edit::Patch(_)) {
+                return Ok(());
+            }
+            let expected = second.apply(one_by_one);
+            prop_assert_eq!(first.then(second).apply(before), expected);
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The server's decision about one entry: the same for every store.
+
+use crate::ids::{Counter, ReplicaId, Seq};
+
+/// What a server keeps of a record's last change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastChange {
+    /// Its number.
+    pub seq: Seq,
+    /// Who made it.
+    pub writer: ReplicaId,
+    /// The maker's counter.
+    pub counter: Counter,
+}
+
+/// Whether an entry may take effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It may.
+    Apply,
+    /// A newer entry of the same replica did already.
+    Duplicate {
+        /// The number of that change.
+        seq: Seq,
+    },
+    /// Somebody else's change came first.
+    Conflict {
+        /// The number of that change.
+        seq: Seq,
+    },
+}
+
+/// Decides about an entry that was not answered before: compare and set by the base, and the rule for stale
+/// counters, without which a request that was delayed on the wire would undo a newer one.
+///
+/// `base` is the seq of the entry's base cursor, 0 where it has none.
+pub fn admit(last: Option<LastChange>, replica: ReplicaId, counter: Counter, base: Seq) -> Admission {
+    match last {
+        Some(last) if last.writer == replica && counter <= last.counter => Admission::Duplicate { seq: last.seq },
+        Some(last) if last.writer != replica && last.seq > base => Admission::Conflict { seq: last.seq },
+        _ => Admission::Apply,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_case() {
+        let [us, them] = [ReplicaId::from_random([1; 16]), ReplicaId::from_random([2; 16])];
+        let last = |writer, counter| Some(LastChange { seq: 10, writer, counter });
+        for (name, last, base, expected) in [
+            ("a new record", None, 0, Admission::Apply),
+            ("seen by the author", last(them, 99), 10, Admission::Apply),
+            ("not seen by the author", last(them, 1), 9, Admission::Conflict { seq: 10 }),
+            ("our own, not seen", last(us, 4), 0, Admission::Apply),
+            ("our own newer one", last(us, 6), 10, Admission::Duplicate { seq: 10 }),
+            ("our own same one", last(us, 5), 0, Admission::Duplicate { seq: 10 }),
+        ] {
+            assert_eq!(admit(last, us, 5, base), expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Records and the changes of records that a server reports.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    clock::Millis,
+    error::{Invalid, Limits},
+    ids::{RecordId, Seq},
+};
+
+/// A record's fields: a JSON object, without the columns of its key (the id carries those).
+pub type Fields = serde_json::Map<String, Value>;
+
+/// Builds [`Fields`] from name and value pairs.
+///
+/// ```
+/// let task = dynos_sync_core::fields([("title", "milk".into()), ("done", false.into())]);
+/// assert_eq!(task["title"], "milk");
+/// ```
+pub fn fields<const N: usize>(pairs: [(&str, Value); N]) -> Fields {
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// Measures a record: its size as compact JSON, in bytes.
+///
+/// # Errors
+/// [`Invalid`], naming the field, where values are nested deeper than [`Limits::DEPTH`]. The walk itself needs
+/// stack only up to that depth.
+pub fn measure(fields: &Fields) -> Result<usize, Invalid> {
+    let mut bytes = 2;
+    for (name, value) in fields {
+        let size = size_of(value, Limits::DEPTH).ok_or_else(|| {
+            Invalid::new(name.clone(), format!("nested deeper than {} levels", Limits::DEPTH))
+                .remedy("flatten the value or store it as text")
+        })?;
+        bytes += text_size(name) + size + 2;
+    }
+    Ok(bytes - usize::from(!fields.is_empty()))
+}
+
+fn size_of(value: &Value, depth: usize) -> Option<usize> {
+    let depth_left = depth.checked_sub(1)?;
+    Some(match value {
+        Value::Null => 4,
+        Value::Bool(b) => 5 - usize::from(*b),
+        Value::Number(n) => n.to_string().len(),
+        Value::String(s) => text_size(s),
+        Value::Array(items) => {
+            let inner: Option<usize> = items.iter().map(|item| size_of(item, depth_left)).sum();
+            inner? + items.len().max(1) + 1
+        }
+        Value::Object(map) => {
+            let inner: Option<usize> =
+                map.iter().map(|(k, v)| Some(text_size(k) + 1 + size_of(v, depth_left)?)).sum();
+            inner? + map.len().max(1) + 1
+        }
+    })
+}
+
+/// The length of a JSON string literal, quotes and escapes included.
+fn text_size(text: &str) -> usize {
+    let escapes: usize = text
+        .bytes()
+        .map(|byte| match byte {
+            b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 1,
+            0..=0x1f => 5,
+            _ => 0,
+        })
+        .sum();
+    text.len() + escapes + 2
+}
+
+/// A committed change of a record, as a server reports it in a pull.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// The record's id.
+    pub id: RecordId,
+    /// The change's number in its scope.
+    pub seq: Seq,
+    /// The edit's time, by the hybrid clock of the device that made it.
+    pub at: Millis,
+    /// Whether the asking replica made this change itself. Such changes are sent only where all are asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own: bool,
+    /// The record after the change; absent where it was deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<Fields>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn object(value: Value) -> Fields {
+        match value {
+            Value::Object(map) => map,
+            other => panic!("not an object: {other}"),
+        }
+    }
+
+    #[test]
+    fn the_measure_is_the_length_of_compact_json() {
+        for value in [
+            json!({}),
+            json!({"a": null, "b": [true, false, []], "c": {}}),
+            json!({"text": "a\"b\\c\n\u{1}\u{7f}é😀", "n": [-1, 1.5, 1e308, -0.0, u64::MAX]}),
+            json!({"\u{0}": {"x": {"y": [1, [2, [3]]]}}}),
+        ] {
+            let text = value.to_string();
+            assert_eq!(measure(&object(value)).unwrap(), text.len(), "{text}");
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_by_name_without_deep_recursion() {
+        let mut value = json!(1);
+        for _ in 0..Limits::DEPTH - 1 {
+            value = json!([value]);
+        }
+        assert!(measure(&fields([("deep", value.clone())])).is_ok());
+        let error = measure(&fields([("deep", json!([value]))])).unwrap_err();
+        assert_eq!(error.field, "deep");
+    }
+}

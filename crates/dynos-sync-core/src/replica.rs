@@ -1,0 +1,560 @@
+//! The seam to a device's database.
+//!
+//! A [`Batch`] is plain data: what a planner decided, to be done whole or not at all. There is one door for all
+//! changes, [`Replica::commit`], and so one crash matrix: killed at any point, either all of a batch is there
+//! afterwards or none of it.
+
+use std::{collections::BTreeSet, fmt::Debug};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clock::Millis,
+    conflict::StrategyName,
+    cursor::Cursor,
+    entry::{Edit, Entry},
+    error::Invalid,
+    ids::{Counter, Generation, RecordId, RecordKey, ReplicaId, Seq, TableName},
+    record::Fields,
+    table::TableSpec,
+};
+
+/// A device's rows, queue and cursors. Every method is one whole transaction.
+#[async_trait]
+pub trait Replica: Debug + Send + Sync + 'static {
+    /// The replica as a whole. Costs the same however long the queue is.
+    async fn state(&self) -> Result<State, ReplicaError>;
+
+    /// One record, as the application sees it.
+    async fn get(&self, key: &RecordKey) -> Result<Option<Fields>, ReplicaError>;
+
+    /// The records among `ids` that a planner has to look at: all of them with `rows`, else those with pending
+    /// entries. At most a page's.
+    async fn records(&self, table: &TableName, ids: &[RecordId], rows: bool) -> Result<Vec<Seen>, ReplicaError>;
+
+    /// What can be sent now: entries that were sent before and never answered, or else the pending entries of
+    /// the records that wait for nothing, in the order of their oldest entries. The entries of one record are
+    /// one group. Costs O(batch · log n), never O(queue).
+    async fn due(&self, limits: &DueLimits) -> Result<Due, ReplicaError>;
+
+    /// Carries out a batch, whole or not at all.
+    async fn commit(&self, batch: Batch) -> Result<Outcome, ReplicaError>;
+
+    /// Begins to sync a table, or changes how. Answers whether anything changed.
+    async fn add_table(&self, options: TableOptions) -> Result<bool, ReplicaError>;
+
+    /// Ends the syncing of a table; its rows stay, its pending entries and cursor go. Answers whether it was synced.
+    async fn remove_table(&self, table: &TableName) -> Result<bool, ReplicaError>;
+
+    /// Forgets the user: rows of the synced tables, queue, dead letters, conflicts, cursors, identity. Where
+    /// something is unsynced and `discard` is not set, nothing is done.
+    async fn logout(&self, discard: bool) -> Result<Logout, ReplicaError>;
+
+    /// The queue, oldest first, from after `after`, for people to read.
+    async fn queue(&self, after: Counter, limit: usize) -> Result<Vec<Entry>, ReplicaError>;
+
+    /// The dead letters, oldest first.
+    async fn dead_letters(&self, after: i64, limit: usize) -> Result<Vec<DeadLetter>, ReplicaError>;
+
+    /// The conflict journal, newest first.
+    async fn conflicts(&self, before: i64, limit: usize) -> Result<Vec<Journaled>, ReplicaError>;
+
+    /// Ends the replica's threads once what was handed in is done. Later calls answer [`ReplicaError::Closed`].
+    async fn close(&self);
+}
+
+/// The replica as a whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// Its identity on the server.
+    pub replica: ReplicaId,
+    /// The session.
+    pub generation: Generation,
+    /// The server that it belongs to, once it has met one.
+    pub server: Option<String>,
+    /// The newest edit time given or seen.
+    pub clock: Millis,
+    /// The highest counter given so far.
+    pub last_counter: Counter,
+    /// The synced tables, in the order in which they were added.
+    pub tables: Vec<TableState>,
+    /// Changes that the server has not acknowledged. Changes by other programs count one each until they are
+    /// collected, then one a record.
+    pub pending: u64,
+    /// Refused edits that wait for a decision.
+    pub dead_letters: u64,
+    /// Entries of the conflict journal.
+    pub conflicts: u64,
+    /// Records that the server sent and the local table refuses to take.
+    pub quarantined: u64,
+}
+
+impl State {
+    /// The state of a table, if it is synced.
+    pub fn table(&self, name: &TableName) -> Option<&TableState> {
+        self.tables.iter().find(|table| table.spec.name == *name)
+    }
+}
+
+/// A synced table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TableState {
+    /// What it looks like.
+    pub spec: TableSpec,
+    /// How it is synced.
+    pub policy: TablePolicy,
+    /// Up to where its changes were pulled.
+    pub cursor: Option<Cursor>,
+    /// What pulling it means now.
+    pub phase: Phase,
+    /// Whether the server has been told what it looks like now.
+    pub declared: bool,
+    /// When a pull of it last reached the end.
+    pub synced_at: Option<Millis>,
+}
+
+/// What pulling a table means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The first pull has not reached the end yet.
+    First,
+    /// Following the server's changes.
+    Following,
+    /// Pulling everything again, since tombstones were purged: at the end, rows that were not seen are deleted.
+    Resync,
+    /// Pulling everything again, since the server was restored: what it lost is offered to it again.
+    /// The field is the newest seq that both have in common.
+    Restore {
+        /// The newest seq in common.
+        common: Seq,
+    },
+}
+
+impl Phase {
+    /// Whether changes made by this replica itself are wanted from the server too.
+    pub fn wants_all(self) -> bool {
+        self != Self::Following
+    }
+}
+
+/// How a table is synced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TablePolicy {
+    /// Whether others' changes are pulled. Without, the device only sends.
+    pub pull: bool,
+    /// Sensitive fields, see [`Redactor`](crate::Redactor).
+    #[serde(default)]
+    pub sensitive_fields: Vec<String>,
+    /// Owner columns, see [`Ownership`](crate::Ownership).
+    #[serde(default)]
+    pub owner_columns: Vec<String>,
+    /// The device's user, for the owner columns.
+    #[serde(default)]
+    pub user: Option<String>,
+}
+
+impl Default for TablePolicy {
+    fn default() -> Self {
+        Self {
+            pull: true,
+            sensitive_fields: Vec::new(),
+            owner_columns: crate::Ownership::DEFAULT_COLUMNS.map(str::to_owned).to_vec(),
+            user: None,
+        }
+    }
+}
+
+/// A table to sync.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TableOptions {
+    /// Its name.
+    pub name: TableName,
+    /// What to make where the database has no such table; a document table unless said otherwise.
+    pub create: Option<TableSpec>,
+    /// How it is synced.
+    pub policy: TablePolicy,
+    /// What becomes of the rows that are already there.
+    pub existing: Existing,
+}
+
+impl TableOptions {
+    /// The table as it is, its rows adopted, with the default policy.
+    pub fn new(name: TableName) -> Self {
+        Self { name, create: None, policy: TablePolicy::default(), existing: Existing::Push }
+    }
+}
+
+/// What becomes of the rows that a table has when it is added.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Existing {
+    /// They are queued, as edits older than any other: where the server has the record too, its version wins
+    /// unless the strategy says otherwise.
+    #[default]
+    Push,
+    /// They stay on the device until they are changed.
+    Ignore,
+}
+
+/// A record as a planner sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// Its id.
+    pub id: RecordId,
+    /// The local row.
+    pub row: Option<Fields>,
+    /// The row before the first pending entry. Only meaningful where there are entries.
+    pub base: Option<Fields>,
+    /// The pending entries, oldest first.
+    pub entries: Vec<Entry>,
+}
+
+/// Bounds of a batch to push.
+#[derive(Clone, Copy, Debug)]
+pub struct DueLimits {
+    /// The time: entries whose retry lies later are left out.
+    pub now: Millis,
+    /// The most records.
+    pub records: usize,
+    /// The most bytes of fields; one record may exceed them alone.
+    pub bytes: usize,
+}
+
+/// What can be sent.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Due {
+    /// A group a record, its entries oldest first. A sent entry is a group of its own.
+    pub groups: Vec<Vec<Entry>>,
+    /// The earliest time at which a waiting record may be sent.
+    pub next_retry: Option<Millis>,
+}
+
+/// What to do, and what it was planned from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    /// What must still be so.
+    pub expected: Expected,
+    /// What to do, in order.
+    pub ops: Vec<Op>,
+}
+
+/// What a batch was planned from. Where it is no longer so, the commit does nothing and answers
+/// [`Outcome::Stale`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Expected {
+    /// The session, for work that must not outlive it.
+    pub generation: Option<Generation>,
+    /// For each record that the plan read: its newest pending entry.
+    pub newest: Vec<(RecordKey, Option<Counter>)>,
+    /// For a table that is being pulled: the cursor that the page continues from.
+    pub cursor: Option<(TableName, Option<Cursor>)>,
+}
+
+/// One step of a batch. A record's row, its queue and its base image always move together.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// A local edit: changes the row and queues the edit. A delete of a record that does not exist does nothing.
+    Write {
+        /// The record.
+        key: RecordKey,
+        /// The edit.
+        edit: Edit,
+        /// Its time. The replica raises it above the newest time it has seen.
+        at: Millis,
+    },
+    /// Queues an edit whose row the application has written itself.
+    Enqueue {
+        /// The record.
+        key: RecordKey,
+        /// The edit.
+        edit: Edit,
+        /// Its time.
+        at: Millis,
+    },
+    /// Puts the server's version into the row. Only the fields given are touched in a table with columns.
+    Store {
+        /// The record.
+        key: RecordKey,
+        /// The server's version.
+        record: Option<Fields>,
+    },
+    /// Replaces a record's unsent entries up to this one's counter by this one, which is about to be sent.
+    Freeze(Entry),
+    /// An entry was not applied: it may be sent again, with a later base.
+    Thaw {
+        /// The record.
+        key: RecordKey,
+        /// The entry.
+        counter: Counter,
+    },
+    /// An entry has taken effect on the server: it leaves the queue.
+    Settle {
+        /// The record.
+        key: RecordKey,
+        /// The entry.
+        counter: Counter,
+        /// The server's form of the record, where it differs: it goes to the row, or to the base image where
+        /// newer entries are pending.
+        record: Option<Fields>,
+    },
+    /// Replaces all pending entries of a record by the outcome of a conflict.
+    Resolve {
+        /// What happened, for the journal.
+        conflict: Box<Resolved>,
+        /// What is to be sent, where the outcome is not the server's version.
+        edit: Option<Edit>,
+    },
+    /// The record was refused: its entries take fresh counters and wait.
+    Postpone {
+        /// The record.
+        key: RecordKey,
+        /// The entry that was refused.
+        counter: Counter,
+        /// Not to be sent before.
+        retry_at: Millis,
+    },
+    /// The record was refused for good: all its pending entries become one dead letter.
+    Bury {
+        /// The record.
+        key: RecordKey,
+        /// The entry that was refused.
+        counter: Counter,
+        /// Why, as a word.
+        code: String,
+        /// Why, in words.
+        message: String,
+        /// When.
+        at: Millis,
+        /// What becomes of the row.
+        revert: Revert,
+    },
+    /// Takes up a dead letter: its edits are written and queued again.
+    Revive {
+        /// The letter.
+        letter: i64,
+        /// The time of the edits.
+        at: Millis,
+    },
+    /// Drops a dead letter.
+    Discard {
+        /// The letter.
+        letter: i64,
+    },
+    /// Drops an entry of the conflict journal.
+    Forget {
+        /// The entry.
+        conflict: i64,
+    },
+    /// A page was applied.
+    Advance {
+        /// The table.
+        table: TableName,
+        /// Where the next page starts.
+        cursor: Cursor,
+        /// Ids of the page, kept until the end in a resync or restore.
+        seen: Vec<RecordId>,
+    },
+    /// The last page was applied. Ends a first pull, a resync (rows not seen are deleted) or a restore (rows not
+    /// seen are queued again).
+    Complete {
+        /// The table.
+        table: TableName,
+        /// When.
+        at: Millis,
+    },
+    /// The replica moved past its own push: from one cursor to another, if it still stands there.
+    Skip {
+        /// The table.
+        table: TableName,
+        /// Where it must stand.
+        from: Cursor,
+        /// Where it goes.
+        to: Cursor,
+    },
+    /// Pull a table from the beginning again.
+    Restart {
+        /// The table.
+        table: TableName,
+        /// [`Phase::Resync`] or [`Phase::Restore`].
+        phase: Phase,
+    },
+    /// The server knows what the table looks like.
+    Declared {
+        /// The table.
+        table: TableName,
+    },
+    /// The replica belongs to this server.
+    Bind {
+        /// The server's identity.
+        server: String,
+    },
+    /// The replica takes a new identity: its file is a copy of another one. Sent entries may be sent again.
+    Rename,
+    /// A time that another device stamped.
+    Observe {
+        /// The time.
+        at: Millis,
+    },
+}
+
+/// What becomes of the local row when its edit is refused for good.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Revert {
+    /// The row takes the server's version.
+    To(Option<Fields>),
+    /// The row takes its version from before the first pending entry: the server did not say what it has.
+    ToBase,
+    /// The row stays as the user left it.
+    Keep,
+}
+
+/// A decided conflict.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Resolved {
+    /// The record.
+    pub key: RecordKey,
+    /// What both sides started from.
+    pub base: Option<Fields>,
+    /// This device's version.
+    pub mine: Option<Fields>,
+    /// The server's version.
+    pub theirs: Option<Fields>,
+    /// What it ended with.
+    pub outcome: Option<Fields>,
+    /// Who decided.
+    pub strategy: StrategyName,
+    /// The edit time of the outcome.
+    pub at: Millis,
+    /// When it was decided.
+    pub decided_at: Millis,
+}
+
+/// An entry of the conflict journal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Journaled {
+    /// Its number.
+    pub id: i64,
+    /// What happened.
+    pub resolved: Resolved,
+}
+
+/// An edit that the server refused for good, with the later edits of its record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadLetter {
+    /// Its number.
+    pub id: i64,
+    /// The record.
+    pub key: RecordKey,
+    /// The edits, oldest first.
+    pub edits: Vec<(Edit, Millis)>,
+    /// Why, as a word.
+    pub code: String,
+    /// Why, in words.
+    pub message: String,
+    /// When.
+    pub at: Millis,
+}
+
+/// What became of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Done.
+    Committed(Receipt),
+    /// Nothing was done: what the plan was made from has changed. Plan again.
+    Stale,
+}
+
+/// What a batch did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Receipt {
+    /// For each `Write` and `Enqueue`: the entry's number, or none where nothing was to do.
+    pub written: Vec<Option<Counter>>,
+    /// Records that the local table refuses to take, and why. They are kept aside and tried again.
+    pub quarantined: Vec<(RecordKey, String)>,
+    /// The dead letters made.
+    pub buried: Vec<i64>,
+}
+
+/// What became of a logout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Logout {
+    /// Done: this many unsynced changes were discarded.
+    Done {
+        /// Pending changes and dead letters.
+        discarded: u64,
+    },
+    /// Nothing was done: this many changes are not synced.
+    Unsynced {
+        /// Pending changes and dead letters.
+        changes: u64,
+    },
+}
+
+/// Why a replica could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplicaError {
+    /// The input is at fault.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// A patch, or an undo, of a record that is not there.
+    #[error("{0} does not exist on this device")]
+    NotFound(RecordKey),
+    /// The table is not synced.
+    #[error("table {0} is not synced (add it first)")]
+    UnknownTable(TableName),
+    /// The application's table refuses the row.
+    #[error("the table refuses {key}: {message}")]
+    Constraint {
+        /// The record.
+        key: RecordKey,
+        /// The database's reason.
+        message: String,
+    },
+    /// Another program holds the database for longer than the busy timeout.
+    #[error("the database is in use by another program (try again)")]
+    Busy,
+    /// The disk is full. Nothing was changed.
+    #[error("the disk is full (free some space; nothing was changed)")]
+    Full,
+    /// The file cannot be written.
+    #[error("the database cannot be written: {0}")]
+    ReadOnly(String),
+    /// The file is damaged, or is no database.
+    #[error("the database is damaged: {0}")]
+    Corrupt(String),
+    /// The file was made by a newer version.
+    #[error("the database was made by a newer version of dynos-sync (schema {found}, this one knows {known})")]
+    TooNew {
+        /// The file's schema version.
+        found: i64,
+        /// The newest that this version knows.
+        known: i64,
+    },
+    /// The replica was closed.
+    #[error("the database was closed")]
+    Closed,
+    /// Anything else that the storage reports.
+    #[error("storage: {message}")]
+    Storage {
+        /// What happened.
+        message: String,
+        /// The cause.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+}
+
+impl ReplicaError {
+    /// Whether the same call may work later without anybody doing anything.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Busy)
+    }
+}
+
+/// Removes duplicates from `keys`, keeping the order.
+pub(crate) fn distinct<T: Ord + Clone>(keys: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut known = BTreeSet::new();
+    keys.into_iter().filter(|key| known.insert(key.clone())).collect()
+}

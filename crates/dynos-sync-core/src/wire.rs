@@ -1,0 +1,271 @@
+//! What travels between a replica and a backend. The HTTP protocol sends these types as JSON.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clock::Millis,
+    cursor::Cursor,
+    entry::{Edit, Operation},
+    ids::{Counter, RecordId, ReplicaId, Seq, TableName},
+    record::{Change, Fields},
+    table::TableSpec,
+};
+
+/// Asks where the tables' histories end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HeadsRequest {
+    /// Who asks.
+    pub replica: ReplicaId,
+    /// The tables, at most [`HeadsRequest::MAX_TABLES`].
+    pub tables: Vec<TableName>,
+}
+
+impl HeadsRequest {
+    /// The most tables that one request may name.
+    pub const MAX_TABLES: usize = 1000;
+}
+
+/// Where the tables' histories end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Heads {
+    /// The server's identity, the same for all of its life. A replica belongs to one server.
+    pub server: String,
+    /// The highest counter of the asking replica that the server has seen: a device whose own counter is lower
+    /// was itself restored from an older copy.
+    pub last_counter: Counter,
+    /// One cursor for every table asked for.
+    pub heads: BTreeMap<TableName, Cursor>,
+}
+
+/// An entry on its way to the server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PushEntry {
+    /// The entry's number.
+    pub counter: Counter,
+    /// The record's table.
+    pub table: TableName,
+    /// The record's id.
+    pub id: RecordId,
+    /// What to do.
+    pub op: Operation,
+    /// The table's cursor when the entry was first sent; absent where nothing had been pulled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Cursor>,
+    /// The edit's time.
+    pub at: Millis,
+    /// The fields that it sets; absent for a delete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Fields>,
+}
+
+impl PushEntry {
+    /// The edit that the entry carries.
+    pub fn edit(&self) -> Edit {
+        Edit::new(self.op, self.data.clone().unwrap_or_default())
+    }
+}
+
+/// Offers entries to the server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PushRequest {
+    /// Whose entries.
+    pub replica: ReplicaId,
+    /// The entries, those of one record in the order in which they were made.
+    pub entries: Vec<PushEntry>,
+}
+
+/// The server's answer to a push.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PushAnswer {
+    /// One result an entry, in the order of the request.
+    pub results: Vec<PushResult>,
+    /// How the heads of the tables touched moved in this push's transaction.
+    pub heads: BTreeMap<TableName, HeadMove>,
+}
+
+/// How a table's head moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadMove {
+    /// The head before the push.
+    pub before: Cursor,
+    /// The head after it.
+    pub after: Cursor,
+}
+
+/// What became of one entry.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum PushResult {
+    /// Committed now.
+    Applied {
+        /// The change's number.
+        seq: Seq,
+        /// The record as the server keeps it, where that differs from what was sent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        record: Option<Fields>,
+    },
+    /// Was committed earlier, or a newer entry of this replica for the record was. No effect now.
+    Duplicate {
+        /// The earlier change's number.
+        seq: Seq,
+        /// As in `Applied`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        record: Option<Fields>,
+    },
+    /// Somebody else changed the record first. No effect: pull, reconcile, push again.
+    Conflict {
+        /// The number of the change that was in the way.
+        seq: Seq,
+    },
+    /// The entry cannot be applied as it is.
+    Rejected {
+        /// Why.
+        code: RejectCode,
+        /// Why, in words.
+        message: String,
+        /// The record as the server has it, where the caller may see it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        current: Option<Current>,
+    },
+}
+
+/// A record as the server has it now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Current {
+    /// Its fields; absent where it does not exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<Fields>,
+}
+
+/// Why an entry was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RejectCode {
+    /// A constraint of the server's table.
+    Constraint,
+    /// The caller may not write this record.
+    Forbidden,
+    /// A patch of a record that never existed.
+    NotFound,
+    /// The server has no such table.
+    UnknownTable,
+    /// The server's table has no such column.
+    UnknownColumn,
+    /// Malformed: a value of the wrong type, a name that is not allowed.
+    Invalid,
+    /// The record is larger than the server takes.
+    TooLarge,
+    /// A reason that this version does not know.
+    #[serde(other)]
+    Other,
+}
+
+impl RejectCode {
+    /// The code as it stands on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Constraint => "constraint",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::UnknownTable => "unknown_table",
+            Self::UnknownColumn => "unknown_column",
+            Self::Invalid => "invalid",
+            Self::TooLarge => "too_large",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Asks for a page of a table's changes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PullRequest {
+    /// Who asks.
+    pub replica: ReplicaId,
+    /// The table.
+    pub table: TableName,
+    /// From where on; absent for the beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<Cursor>,
+    /// The most changes wanted. A server may send fewer.
+    pub limit: usize,
+    /// Counters of entries of this table that were sent and never answered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsettled: Vec<Counter>,
+    /// Whether changes that the asking replica made itself are wanted too: in a first pull and in a resync.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+}
+
+/// A page of a table's changes, ordered by seq.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Page {
+    /// The newest change of every record that changed after the cursor.
+    pub changes: Vec<Change>,
+    /// Which of the unsettled entries the server has applied, read in the same snapshot as the changes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settled: Vec<Counter>,
+    /// Where the next page starts.
+    pub next: Cursor,
+    /// Whether there is one.
+    pub has_more: bool,
+}
+
+/// Why a cursor can no longer be continued from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum Expired {
+    /// Tombstones newer than it were purged.
+    Purged,
+    /// The server lost changes that the replica has seen: it was restored from a backup.
+    RolledBack {
+        /// Up to here the replica's history and the server's are the same. Absent: they share nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        common: Option<RestorePoint>,
+    },
+}
+
+/// Where a server's history was cut off by a restore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestorePoint {
+    /// The newest seq that the replica and the server have in common.
+    pub seq: Seq,
+    /// The same as a cursor.
+    pub cursor: Cursor,
+}
+
+/// Declares tables, or lists them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tables {
+    /// The tables.
+    pub tables: Vec<TableSpec>,
+}
+
+/// A live hint: these tables have changed. It carries no data; the change comes with the pull that follows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hint {
+    /// The tables; empty where the server cannot tell.
+    pub tables: Vec<TableName>,
+}
+
+/// The body of every HTTP answer that is not a success.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: ErrorDetail,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ErrorDetail {
+    /// A word to act on: `invalid`, `unauthorized`, `forbidden`, `not_found`, `too_large`, `cursor_expired`,
+    /// `replica_forked`, `rate_limited`, `unavailable`, `internal`.
+    pub code: String,
+    /// A sentence to read.
+    pub message: String,
+    /// With `cursor_expired`: why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expired: Option<Expired>,
+}
