@@ -221,19 +221,9 @@ pub enum Expired {
     Purged,
     /// The server lost changes that the replica has seen: it was restored from a backup.
     RolledBack {
-        /// Up to here the replica's history and the server's are the same. Absent: they share nothing.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        common: Option<RestorePoint>,
+        /// The newest seq that the replica's history and the server's have in common; 0 where they share nothing.
+        common: Seq,
     },
-}
-
-/// Where a server's history was cut off by a restore.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RestorePoint {
-    /// The newest seq that the replica and the server have in common.
-    pub seq: Seq,
-    /// The same as a cursor.
-    pub cursor: Cursor,
 }
 
 /// Declares tables, or lists them.
