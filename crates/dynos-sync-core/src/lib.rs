@@ -35,7 +35,7 @@ mod cursor;
 mod entry;
 mod error;
 mod ids;
-//pub mod memory;
+pub mod memory;
 mod ownership;
 pub mod plan;
 mod record;

@@ -4,7 +4,7 @@
 //! changes, [`Replica::commit`], and so one crash matrix: killed at any point, either all of a batch is there
 //! afterwards or none of it.
 
-use std::{collections::BTreeSet, fmt::Debug};
+use std::fmt::Debug;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,9 @@ pub trait Replica: Debug + Send + Sync + 'static {
     /// the records that wait for nothing, in the order of their oldest entries. The entries of one record are
     /// one group. Costs O(batch · log n), never O(queue).
     async fn due(&self, limits: &DueLimits) -> Result<Due, ReplicaError>;
+
+    /// Entries of a table that were sent and never answered, oldest first.
+    async fn unsettled(&self, table: &TableName, limit: usize) -> Result<Vec<Entry>, ReplicaError>;
 
     /// Carries out a batch, whole or not at all.
     async fn commit(&self, batch: Batch) -> Result<Outcome, ReplicaError>;
@@ -267,6 +270,17 @@ pub enum Op {
     Enqueue {
         /// The record.
         key: RecordKey,
+        /// The edit.
+        edit: Edit,
+        /// Its time.
+        at: Millis,
+    },
+    /// Queues an edit that leads from the server's version of a record to the row as it is.
+    Offer {
+        /// The record.
+        key: RecordKey,
+        /// The server's version.
+        base: Option<Fields>,
         /// The edit.
         edit: Edit,
         /// Its time.
@@ -551,10 +565,4 @@ impl ReplicaError {
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Busy)
     }
-}
-
-/// Removes duplicates from `keys`, keeping the order.
-pub(crate) fn distinct<T: Ord + Clone>(keys: impl IntoIterator<Item = T>) -> Vec<T> {
-    let mut known = BTreeSet::new();
-    keys.into_iter().filter(|key| known.insert(key.clone())).collect()
 }

@@ -2,6 +2,6 @@
 
 pub mod admit;
 pub mod backoff;
-//pub mod pull;
-//pub mod push;
-//pub mod write;
+pub mod pull;
+pub mod push;
+pub mod write;

@@ -1,0 +1,587 @@
+//! [`MemoryReplica`]: a device's database in memory.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+
+use crate::{
+    clock::Millis,
+    entry::{Edit, Entry},
+    ids::{Counter, Generation, RecordId, RecordKey, ReplicaId, TableName},
+    record::Fields,
+    replica::{
+        Batch, DeadLetter, Due, DueLimits, Existing, Expected, Journaled, Logout, Op, Outcome, Phase, Receipt, Replica,
+        ReplicaError, Revert, Seen, State, TableOptions, TableState,
+    },
+    table::TableSpec,
+};
+
+/// A device's database in memory. Its tables are document tables.
+///
+/// ```
+/// use dynos_sync_core::memory::MemoryReplica;
+/// let replica = MemoryReplica::new([7; 16]);
+/// ```
+#[derive(Debug)]
+pub struct MemoryReplica(Mutex<Store>);
+
+impl MemoryReplica {
+    /// An empty database. Its identity is made from `seed`: 16 random bytes, different for every replica.
+    pub fn new(seed: [u8; 16]) -> Self {
+        Self(Mutex::new(Store::new(seed)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Store> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self) -> Result<MutexGuard<'_, Store>, ReplicaError> {
+        let store = self.lock();
+        if store.closed { Err(ReplicaError::Closed) } else { Ok(store) }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Store {
+    seed: [u8; 16],
+    renamed: u64,
+    generation: Generation,
+    server: Option<String>,
+    clock: Millis,
+    last_counter: Counter,
+    tables: Vec<TableState>,
+    rows: BTreeMap<RecordKey, Fields>,
+    queue: BTreeMap<RecordKey, Pending>,
+    /// The records with pending entries, by their oldest entry.
+    order: BTreeMap<Counter, RecordKey>,
+    dead: BTreeMap<i64, DeadLetter>,
+    journal: BTreeMap<i64, Journaled>,
+    seen: BTreeSet<RecordKey>,
+    last_id: i64,
+    closed: bool,
+}
+
+/// A record's pending entries, never empty.
+#[derive(Clone, Debug)]
+struct Pending {
+    base: Option<Fields>,
+    entries: Vec<Entry>,
+}
+
+impl Store {
+    fn new(seed: [u8; 16]) -> Self {
+        Self {
+            seed,
+            renamed: 0,
+            generation: 0,
+            server: None,
+            clock: 0,
+            last_counter: 0,
+            tables: Vec::new(),
+            rows: BTreeMap::new(),
+            queue: BTreeMap::new(),
+            order: BTreeMap::new(),
+            dead: BTreeMap::new(),
+            journal: BTreeMap::new(),
+            seen: BTreeSet::new(),
+            last_id: 0,
+            closed: false,
+        }
+    }
+
+    fn identity(&self) -> ReplicaId {
+        let mut bytes = self.seed;
+        for (byte, mix) in bytes.iter_mut().zip(self.renamed.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes()) {
+            *byte ^= mix;
+        }
+        ReplicaId::from_random(bytes)
+    }
+
+    fn pending(&self) -> u64 {
+        self.queue.values().map(|pending| pending.entries.len() as u64).sum()
+    }
+
+    fn holds(&self, expected: &Expected) -> bool {
+        let newest = |key| self.queue.get(key).and_then(|p| p.entries.last()).map(|entry| entry.counter);
+        let cursor_holds = |(name, cursor): &(TableName, _)| {
+            self.table(name).is_some_and(|table| table.cursor == *cursor)
+        };
+        expected.generation.is_none_or(|generation| generation == self.generation)
+            && expected.newest.iter().all(|(key, counter)| newest(key) == *counter)
+            && expected.cursor.as_ref().is_none_or(cursor_holds)
+    }
+
+    fn table(&self, name: &TableName) -> Option<&TableState> {
+        self.tables.iter().find(|table| table.spec.name == *name)
+    }
+
+    fn table_mut(&mut self, name: &TableName) -> Option<&mut TableState> {
+        self.tables.iter_mut().find(|table| table.spec.name == *name)
+    }
+
+    fn require(&self, key: &RecordKey) -> Result<(), ReplicaError> {
+        match self.table(&key.table) {
+            Some(_) => Ok(()),
+            None => Err(ReplicaError::UnknownTable(key.table.clone())),
+        }
+    }
+
+    fn commit(&mut self, batch: Batch) -> Result<Outcome, ReplicaError> {
+        if !self.holds(&batch.expected) {
+            return Ok(Outcome::Stale);
+        }
+        let mut receipt = Receipt::default();
+        for op in batch.ops {
+            if !self.apply(op, &mut receipt)? {
+                return Ok(Outcome::Stale);
+            }
+        }
+        Ok(Outcome::Committed(receipt))
+    }
+
+    /// Answers false where the step no longer fits what is there.
+    fn apply(&mut self, op: Op, receipt: &mut Receipt) -> Result<bool, ReplicaError> {
+        match op {
+            Op::Write { key, edit, at } => {
+                let written = self.write(key, edit, at)?;
+                receipt.written.push(written);
+            }
+            Op::Enqueue { key, edit, at } => {
+                self.require(&key)?;
+                let base = self.rows.get(&key).cloned();
+                let at = at.max(self.clock.saturating_add(1));
+                receipt.written.push(Some(self.append(key, edit, at, base)));
+            }
+            Op::Offer { key, base, edit, at } => {
+                self.append(key, edit, at, base);
+            }
+            Op::Store { key, record } => self.put(key, record),
+            Op::Freeze(entry) => return Ok(self.freeze(entry)),
+            Op::Thaw { key, counter } => {
+                if let Some(entry) = self.entry_mut(&key, counter) {
+                    entry.sent = None;
+                }
+            }
+            Op::Settle { key, counter, record } => self.settle(&key, counter, record),
+            Op::Resolve { conflict, edit } => {
+                let key = conflict.key.clone();
+                self.unqueue(&key);
+                self.put(key.clone(), conflict.outcome.clone());
+                if let Some(edit) = edit {
+                    self.append(key, edit, conflict.at, conflict.theirs.clone());
+                }
+                let id = self.next_id();
+                self.journal.insert(id, Journaled { id, resolved: *conflict });
+            }
+            Op::Postpone { key, counter, retry_at } => self.postpone(&key, counter, retry_at),
+            Op::Bury { key, counter, code, message, at, revert } => {
+                if let Some(pending) = self.queue.get(&key)
+                    && pending.entries.iter().any(|entry| entry.counter == counter)
+                {
+                    receipt.buried.push(self.bury(key, code, message, at, revert));
+                }
+            }
+            Op::Revive { letter, at } => {
+                if let Some(letter) = self.dead.remove(&letter) {
+                    for (edit, _) in letter.edits {
+                        self.revive(&letter.key, edit, at);
+                    }
+                }
+            }
+            Op::Discard { letter } => {
+                self.dead.remove(&letter);
+            }
+            Op::Forget { conflict } => {
+                self.journal.remove(&conflict);
+            }
+            Op::Observe { at } => self.clock = self.clock.max(at),
+            Op::Bind { server } => self.server = Some(server),
+            Op::Rename => self.rename(),
+            cursor_op => self.move_cursor(cursor_op),
+        }
+        Ok(true)
+    }
+
+    fn write(&mut self, key: RecordKey, edit: Edit, at: Millis) -> Result<Option<Counter>, ReplicaError> {
+        self.require(&key)?;
+        let before = self.rows.get(&key).cloned();
+        match edit {
+            Edit::Patch(_) if before.is_none() => return Err(ReplicaError::NotFound(key)),
+            Edit::Delete if before.is_none() => return Ok(None),
+            _ => {}
+        }
+        let at = at.max(self.clock.saturating_add(1));
+        self.put(key.clone(), edit.apply(before.clone()));
+        Ok(Some(self.append(key, edit, at, before)))
+    }
+
+    /// A dead letter's edit, made again: a patch whose record has gone meanwhile creates it.
+    fn revive(&mut self, key: &RecordKey, edit: Edit, at: Millis) {
+        let before = self.rows.get(key).cloned();
+        let edit = match edit {
+            Edit::Patch(fields) if before.is_none() => Edit::Upsert(fields),
+            edit => edit,
+        };
+        let at = at.max(self.clock.saturating_add(1));
+        self.put(key.clone(), edit.apply(before.clone()));
+        self.append(key.clone(), edit, at, before);
+    }
+
+    fn put(&mut self, key: RecordKey, record: Option<Fields>) {
+        match record {
+            Some(record) => self.rows.insert(key, record),
+            None => self.rows.remove(&key),
+        };
+    }
+
+    fn next_id(&mut self) -> i64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    fn append(&mut self, key: RecordKey, edit: Edit, at: Millis, base: Option<Fields>) -> Counter {
+        self.last_counter += 1;
+        self.clock = self.clock.max(at);
+        let counter = self.last_counter;
+        let entry = Entry { counter, key: key.clone(), edit, at, sent: None, attempts: 0, retry_at: None };
+        let pending = self.queue.entry(key.clone()).or_insert_with(|| {
+            self.order.insert(counter, key);
+            Pending { base, entries: Vec::new() }
+        });
+        pending.entries.push(entry);
+        counter
+    }
+
+    fn entry_mut(&mut self, key: &RecordKey, counter: Counter) -> Option<&mut Entry> {
+        self.queue.get_mut(key)?.entries.iter_mut().find(|entry| entry.counter == counter)
+    }
+
+    /// Changes a record's entries and keeps the order up to date.
+    fn edit_entries(&mut self, key: &RecordKey, change: impl FnOnce(&mut Pending)) {
+        let Some(pending) = self.queue.get_mut(key) else { return };
+        let oldest = pending.entries[0].counter;
+        change(pending);
+        self.order.remove(&oldest);
+        match pending.entries.first() {
+            Some(entry) => {
+                self.order.insert(entry.counter, key.clone());
+            }
+            None => {
+                self.queue.remove(key);
+            }
+        }
+    }
+
+    fn unqueue(&mut self, key: &RecordKey) -> Vec<Entry> {
+        let mut gone = Vec::new();
+        self.edit_entries(key, |pending| gone = std::mem::take(&mut pending.entries));
+        gone
+    }
+
+    fn freeze(&mut self, entry: Entry) -> bool {
+        let unsent = |e: &Entry| e.counter == entry.counter && e.sent.is_none();
+        if !self.queue.get(&entry.key).is_some_and(|pending| pending.entries.iter().any(unsent)) {
+            return false;
+        }
+        self.edit_entries(&entry.key.clone(), |pending| {
+            pending.entries.retain(|e| e.sent.is_some() || e.counter > entry.counter);
+            let place = pending.entries.partition_point(|e| e.counter < entry.counter);
+            pending.entries.insert(place, entry);
+        });
+        true
+    }
+
+    fn settle(&mut self, key: &RecordKey, counter: Counter, record: Option<Fields>) {
+        let Some(entry) = self.entry_mut(key, counter).map(|entry| entry.clone()) else { return };
+        self.edit_entries(key, |pending| {
+            pending.entries.retain(|e| e.counter != counter);
+            let after = record.clone().or_else(|| entry.edit.apply(pending.base.take()));
+            pending.base = after;
+        });
+        if !self.queue.contains_key(key) && record.is_some() {
+            self.put(key.clone(), record);
+        }
+    }
+
+    fn postpone(&mut self, key: &RecordKey, counter: Counter, retry_at: Millis) {
+        let Some(attempts) = self.entry_mut(key, counter).map(|entry| entry.attempts + 1) else { return };
+        let mut next = self.last_counter;
+        self.edit_entries(key, |pending| {
+            for entry in &mut pending.entries {
+                next += 1;
+                (entry.counter, entry.sent, entry.retry_at) = (next, None, Some(retry_at));
+            }
+            pending.entries[0].attempts = attempts;
+        });
+        self.last_counter = next;
+    }
+
+    fn bury(&mut self, key: RecordKey, code: String, message: String, at: Millis, revert: Revert) -> i64 {
+        let base = self.queue.get(&key).and_then(|pending| pending.base.clone());
+        let entries = self.unqueue(&key);
+        match revert {
+            Revert::To(record) => self.put(key.clone(), record),
+            Revert::ToBase => self.put(key.clone(), base),
+            Revert::Keep => {}
+        }
+        let id = self.next_id();
+        let edits = entries.into_iter().map(|entry| (entry.edit, entry.at)).collect();
+        self.dead.insert(id, DeadLetter { id, key, edits, code, message, at });
+        id
+    }
+
+    fn rename(&mut self) {
+        self.renamed += 1;
+        for entry in self.queue.values_mut().flat_map(|pending| &mut pending.entries) {
+            entry.sent = None;
+        }
+    }
+
+    fn move_cursor(&mut self, op: Op) {
+        match op {
+            Op::Advance { table, cursor, seen } => {
+                let Some(state) = self.table_mut(&table) else { return };
+                state.cursor = Some(cursor);
+                if matches!(state.phase, Phase::Resync | Phase::Restore { .. }) {
+                    self.seen.extend(seen.into_iter().map(|id| RecordKey { table: table.clone(), id }));
+                }
+            }
+            Op::Skip { table, from, to } => {
+                if let Some(state) = self.table_mut(&table)
+                    && state.phase == Phase::Following
+                    && state.cursor.as_ref() == Some(&from)
+                {
+                    state.cursor = Some(to);
+                }
+            }
+            Op::Restart { table, phase } => self.restart(&table, phase),
+            Op::Complete { table, at } => self.complete(&table, at),
+            Op::Declared { table } => {
+                if let Some(state) = self.table_mut(&table) {
+                    state.declared = true;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn restart(&mut self, table: &TableName, phase: Phase) {
+        let Some(state) = self.table_mut(table) else { return };
+        (state.cursor, state.phase) = (None, phase);
+        self.seen.retain(|key| key.table != *table);
+        let mut next = self.last_counter;
+        let sent: Vec<RecordKey> =
+            self.queue.iter().filter(|(k, p)| k.table == *table && p.entries[0].sent.is_some()).map(|(k, _)| k.clone()).collect();
+        for key in sent {
+            self.edit_entries(&key, |pending| {
+                for entry in &mut pending.entries {
+                    next += 1;
+                    (entry.counter, entry.sent) = (next, None);
+                }
+            });
+        }
+        self.last_counter = next;
+    }
+
+    fn complete(&mut self, table: &TableName, at: Millis) {
+        let Some(state) = self.table_mut(table) else { return };
+        let phase = std::mem::replace(&mut state.phase, Phase::Following);
+        state.synced_at = Some(at);
+        let unseen: Vec<RecordKey> = self
+            .rows
+            .keys()
+            .filter(|key| key.table == *table && !self.seen.contains(*key) && !self.queue.contains_key(*key))
+            .cloned()
+            .collect();
+        match phase {
+            Phase::Resync => unseen.iter().for_each(|key| drop(self.rows.remove(key))),
+            Phase::Restore { .. } => {
+                for key in unseen {
+                    let row = self.rows.get(&key).cloned().unwrap_or_default();
+                    self.append(key, Edit::Replace(row), 1, None);
+                }
+            }
+            Phase::First | Phase::Following => {}
+        }
+        self.seen.retain(|key| key.table != *table);
+    }
+
+    fn due(&self, limits: &DueLimits) -> Due {
+        let mut due = Due::default();
+        let sent: Vec<Vec<Entry>> = self
+            .order
+            .values()
+            .filter_map(|key| self.queue.get(key)?.entries.first())
+            .filter(|entry| entry.sent.is_some())
+            .map(|entry| vec![entry.clone()])
+            .collect();
+        let waiting = |entry: &Entry| entry.retry_at.filter(|at| *at > limits.now);
+        let ready = self.order.values().filter_map(|key| Some(&self.queue.get(key)?.entries));
+        let candidates: Vec<Vec<Entry>> = if sent.is_empty() {
+            ready.filter(|entries| waiting(&entries[0]).is_none()).cloned().collect()
+        } else {
+            sent
+        };
+        let mut bytes = 0;
+        for group in candidates {
+            let size: usize = group.iter().map(|entry| size(&entry.edit)).sum();
+            if due.groups.len() == limits.records || (bytes + size > limits.bytes && !due.groups.is_empty()) {
+                break;
+            }
+            bytes += size;
+            due.groups.push(group);
+        }
+        due.next_retry = self.queue.values().filter_map(|pending| waiting(&pending.entries[0])).min();
+        due
+    }
+}
+
+fn size(edit: &Edit) -> usize {
+    edit.fields().and_then(|fields| crate::record::measure(fields).ok()).unwrap_or(0)
+}
+
+#[async_trait]
+impl Replica for MemoryReplica {
+    async fn state(&self) -> Result<State, ReplicaError> {
+        let store = self.open()?;
+        Ok(State {
+            replica: store.identity(),
+            generation: store.generation,
+            server: store.server.clone(),
+            clock: store.clock,
+            last_counter: store.last_counter,
+            tables: store.tables.clone(),
+            pending: store.pending(),
+            dead_letters: store.dead.len() as u64,
+            conflicts: store.journal.len() as u64,
+            quarantined: 0,
+        })
+    }
+
+    async fn get(&self, key: &RecordKey) -> Result<Option<Fields>, ReplicaError> {
+        let store = self.open()?;
+        store.require(key)?;
+        Ok(store.rows.get(key).cloned())
+    }
+
+    async fn records(&self, table: &TableName, ids: &[RecordId], rows: bool) -> Result<Vec<Seen>, ReplicaError> {
+        let store = self.open()?;
+        let look = |id: &RecordId| {
+            let key = RecordKey { table: table.clone(), id: id.clone() };
+            let pending = store.queue.get(&key);
+            (rows || pending.is_some()).then(|| Seen {
+                id: id.clone(),
+                row: store.rows.get(&key).cloned(),
+                base: pending.and_then(|pending| pending.base.clone()),
+                entries: pending.map(|pending| pending.entries.clone()).unwrap_or_default(),
+            })
+        };
+        Ok(ids.iter().filter_map(look).collect())
+    }
+
+    async fn due(&self, limits: &DueLimits) -> Result<Due, ReplicaError> {
+        Ok(self.open()?.due(limits))
+    }
+
+    async fn unsettled(&self, table: &TableName, limit: usize) -> Result<Vec<Entry>, ReplicaError> {
+        let store = self.open()?;
+        let entries = store.order.values().filter_map(|key| store.queue.get(key)).flat_map(|pending| &pending.entries);
+        let sent = entries.filter(|entry| entry.key.table == *table && entry.sent.is_some());
+        Ok(sent.take(limit).cloned().collect())
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<Outcome, ReplicaError> {
+        let mut store = self.open()?;
+        // A batch of one step leaves nothing behind when it fails; a longer one is tried on a copy.
+        if batch.ops.len() == 1 {
+            return store.commit(batch);
+        }
+        let mut trial = store.clone();
+        let outcome = trial.commit(batch)?;
+        if matches!(outcome, Outcome::Committed(_)) {
+            *store = trial;
+        }
+        Ok(outcome)
+    }
+
+    async fn add_table(&self, options: TableOptions) -> Result<bool, ReplicaError> {
+        let mut store = self.open()?;
+        if let Some(table) = store.table_mut(&options.name) {
+            let changed = table.policy != options.policy;
+            table.policy = options.policy;
+            return Ok(changed);
+        }
+        let keys: Vec<RecordKey> = store.rows.keys().filter(|key| key.table == options.name).cloned().collect();
+        store.tables.push(TableState {
+            spec: TableSpec::document(options.name),
+            policy: options.policy,
+            cursor: None,
+            phase: Phase::First,
+            declared: false,
+            synced_at: None,
+        });
+        if options.existing == Existing::Push {
+            for key in keys {
+                let row = store.rows.get(&key).cloned().unwrap_or_default();
+                store.append(key, Edit::Upsert(row), 0, None);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn remove_table(&self, table: &TableName) -> Result<bool, ReplicaError> {
+        let mut store = self.open()?;
+        let before = store.tables.len();
+        store.tables.retain(|state| state.spec.name != *table);
+        let keys: Vec<RecordKey> = store.queue.keys().filter(|key| key.table == *table).cloned().collect();
+        for key in keys {
+            store.unqueue(&key);
+        }
+        store.dead.retain(|_, letter| letter.key.table != *table);
+        store.journal.retain(|_, journaled| journaled.resolved.key.table != *table);
+        store.seen.retain(|key| key.table != *table);
+        Ok(store.tables.len() < before)
+    }
+
+    async fn logout(&self, discard: bool) -> Result<Logout, ReplicaError> {
+        let mut store = self.open()?;
+        let changes = store.pending() + store.dead.len() as u64;
+        if changes > 0 && !discard {
+            return Ok(Logout::Unsynced { changes });
+        }
+        let mut fresh = Store::new(store.seed);
+        fresh.renamed = store.renamed + 1;
+        fresh.generation = store.generation + 1;
+        fresh.tables.clone_from(&store.tables);
+        for table in &mut fresh.tables {
+            (table.cursor, table.phase, table.synced_at, table.declared) = (None, Phase::First, None, false);
+            table.policy.user = None;
+        }
+        *store = fresh;
+        Ok(Logout::Done { discarded: changes })
+    }
+
+    async fn queue(&self, after: Counter, limit: usize) -> Result<Vec<Entry>, ReplicaError> {
+        let store = self.open()?;
+        let mut entries: Vec<&Entry> = store.queue.values().flat_map(|pending| &pending.entries).collect();
+        entries.sort_by_key(|entry| entry.counter);
+        Ok(entries.into_iter().filter(|entry| entry.counter > after).take(limit).cloned().collect())
+    }
+
+    async fn dead_letters(&self, after: i64, limit: usize) -> Result<Vec<DeadLetter>, ReplicaError> {
+        Ok(self.open()?.dead.range(after.saturating_add(1)..).take(limit).map(|(_, letter)| letter.clone()).collect())
+    }
+
+    async fn conflicts(&self, before: i64, limit: usize) -> Result<Vec<Journaled>, ReplicaError> {
+        let store = self.open()?;
+        Ok(store.journal.range(..before).rev().take(limit).map(|(_, journaled)| journaled.clone()).collect())
+    }
+
+    async fn close(&self) {
+        self.lock().closed = true;
+    }
+}
+

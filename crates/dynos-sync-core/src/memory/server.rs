@@ -1,0 +1,324 @@
+//! [`MemoryServer`]: a backend in memory.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+
+use crate::{
+    clock::Millis,
+    cursor::Cursor,
+    entry::Edit,
+    error::Limits,
+    ids::{Counter, RecordId, ReplicaId, Seq, TableName},
+    plan::admit::{Admission, LastChange, admit},
+    record::{Change, Fields},
+    remote::{Remote, RemoteError},
+    table::TableSpec,
+    wire::{
+        Current, Expired, HeadMove, Heads, HeadsRequest, Page, PullRequest, PushAnswer, PushEntry, PushRequest, PushResult,
+        RejectCode,
+    },
+};
+
+/// A backend in memory: the whole protocol, for any number of users. Clones share their data.
+///
+/// ```
+/// use dynos_sync_core::memory::MemoryServer;
+/// let server = MemoryServer::new();
+/// let remote = server.remote("ada"); // an `impl Remote` for one user
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct MemoryServer(Arc<Mutex<Data>>);
+
+#[derive(Clone, Debug)]
+struct Data {
+    id: u64,
+    /// The identities of the server's lives, oldest first.
+    incarnations: Vec<u64>,
+    users: BTreeMap<String, Scope>,
+    /// Never restored, so that a new life is never taken for an old one.
+    lives: u64,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self { id: 1, incarnations: vec![1], users: BTreeMap::new(), lives: 1 }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Scope {
+    head: Seq,
+    /// Where each incarnation began, in order: those in which something was committed.
+    epochs: Vec<(u64, Seq)>,
+    specs: BTreeMap<TableName, TableSpec>,
+    tables: BTreeMap<TableName, BTreeMap<RecordId, Stored>>,
+    purged: BTreeMap<TableName, Seq>,
+    outcomes: BTreeMap<(ReplicaId, Counter), (PushEntry, PushResult)>,
+}
+
+#[derive(Clone, Debug)]
+struct Stored {
+    last: LastChange,
+    at: Millis,
+    record: Option<Fields>,
+}
+
+impl MemoryServer {
+    /// An empty server.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A connection to it, for one user.
+    pub fn remote(&self, user: &str) -> MemoryRemote {
+        MemoryRemote { server: self.clone(), user: user.to_owned() }
+    }
+
+    /// A copy of everything, to [`restore`](Self::restore) later.
+    #[must_use]
+    pub fn backup(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.lock().clone())))
+    }
+
+    /// Puts an older copy in place and starts a new life on it.
+    pub fn restore(&self, backup: &Self) {
+        let old = backup.lock().clone();
+        let mut data = self.lock();
+        let lives = data.lives + 1;
+        *data = Data { lives, ..old };
+        data.incarnations.push(lives);
+    }
+
+    /// Purges all tombstones.
+    pub fn purge(&self) {
+        for scope in self.lock().users.values_mut() {
+            for (table, records) in &mut scope.tables {
+                let newest = records.values().filter(|s| s.record.is_none()).map(|s| s.last.seq).max();
+                records.retain(|_, stored| stored.record.is_some());
+                if let Some(newest) = newest {
+                    scope.purged.insert(table.clone(), newest);
+                }
+            }
+        }
+    }
+
+    /// A user's records in a table.
+    pub fn records(&self, user: &str, table: &TableName) -> BTreeMap<RecordId, Fields> {
+        let data = self.lock();
+        let stored = data.users.get(user).and_then(|scope| scope.tables.get(table));
+        let live = stored.into_iter().flatten().filter_map(|(id, stored)| Some((id.clone(), stored.record.clone()?)));
+        live.collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Data> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Data {
+    fn scope(&mut self, user: &str) -> &mut Scope {
+        self.users.entry(user.to_owned()).or_default()
+    }
+}
+
+impl Scope {
+    fn cursor(&self, seq: Seq) -> Cursor {
+        let life = self.epochs.iter().rev().find(|(_, start)| *start < seq).map_or(0, |(life, _)| *life);
+        Cursor::new(format!("{life}.{seq}"))
+    }
+
+    fn table_head(&self, table: &TableName) -> Cursor {
+        let records = self.tables.get(table).into_iter().flat_map(BTreeMap::values);
+        let newest = records.map(|stored| stored.last.seq).max().unwrap_or(0);
+        self.cursor(newest.max(self.purged.get(table).copied().unwrap_or(0)))
+    }
+
+    /// The seq of a cursor, if this history goes through it.
+    fn locate(&self, lives: &[u64], table: &TableName, cursor: Option<&Cursor>) -> Result<Seq, RemoteError> {
+        let Some(cursor) = cursor else { return Ok(0) };
+        let malformed = || RemoteError::Refused { code: "invalid".into(), message: "not a cursor".into() };
+        let (life, seq) = cursor.as_str().split_once('.').ok_or_else(malformed)?;
+        let life: u64 = life.parse().map_err(|_| malformed())?;
+        let seq: Seq = seq.parse().map_err(|_| malformed())?;
+        if seq == 0 {
+            return Ok(0);
+        }
+        let rolled_back = |common| Err(RemoteError::CursorExpired(Expired::RolledBack { common }));
+        let Some(place) = self.epochs.iter().position(|(known, _)| *known == life) else {
+            return rolled_back(self.end_before(lives, life));
+        };
+        let end = self.epochs.get(place + 1).map_or(self.head, |(_, start)| *start);
+        if seq > end {
+            return rolled_back(end);
+        }
+        if seq < self.purged.get(table).copied().unwrap_or(0) {
+            return Err(RemoteError::CursorExpired(Expired::Purged));
+        }
+        Ok(seq)
+    }
+
+    /// How much is in common with a history whose incarnation has no commit here: all that there was before the
+    /// next incarnation began, if it is one of ours at all.
+    fn end_before(&self, lives: &[u64], life: u64) -> Seq {
+        match lives.iter().position(|known| *known == life) {
+            None => 0,
+            Some(place) => {
+                let later = &lives[place + 1..];
+                self.epochs.iter().find(|(known, _)| later.contains(known)).map_or(self.head, |(_, start)| *start)
+            }
+        }
+    }
+
+    fn push(&mut self, lives: &[u64], replica: ReplicaId, entry: &PushEntry) -> Result<PushResult, RemoteError> {
+        if let Some((earlier, outcome)) = self.outcomes.get(&(replica, entry.counter)) {
+            let same = |e: &PushEntry| (e.table.clone(), e.id.clone(), e.op, e.at, e.data.clone());
+            return match outcome {
+                _ if same(earlier) != same(entry) => Err(RemoteError::ReplicaForked),
+                PushResult::Applied { seq, record } => Ok(PushResult::Duplicate { seq: *seq, record: record.clone() }),
+                outcome => Ok(outcome.clone()),
+            };
+        }
+        let result = match self.locate(lives, &entry.table, entry.base.as_ref()) {
+            Ok(base) => self.decide(lives, replica, entry, base),
+            Err(RemoteError::CursorExpired(_)) => PushResult::Conflict { seq: self.head },
+            Err(error) => return Err(error),
+        };
+        if !matches!(result, PushResult::Conflict { .. }) {
+            self.outcomes.insert((replica, entry.counter), (entry.clone(), result.clone()));
+        }
+        Ok(result)
+    }
+
+    fn decide(&mut self, lives: &[u64], replica: ReplicaId, entry: &PushEntry, base: Seq) -> PushResult {
+        let stored = self.tables.get(&entry.table).and_then(|records| records.get(&entry.id));
+        let current = stored.and_then(|stored| stored.record.clone());
+        match admit(stored.map(|stored| stored.last), replica, entry.counter, base) {
+            Admission::Duplicate { seq } => return PushResult::Duplicate { seq, record: None },
+            Admission::Conflict { seq } => return PushResult::Conflict { seq },
+            Admission::Apply => {}
+        }
+        let refusal = self.refusal(entry, current.as_ref());
+        if let Some((code, message)) = refusal {
+            return PushResult::Rejected { code, message: message.to_owned(), current: Some(Current { record: current }) };
+        }
+        let life = lives.last().copied().unwrap_or(0);
+        if self.epochs.last().is_none_or(|(known, _)| *known != life) {
+            self.epochs.push((life, self.head));
+        }
+        self.head += 1;
+        let last = LastChange { seq: self.head, writer: replica, counter: entry.counter };
+        let record = entry.edit().apply(current);
+        let records = self.tables.entry(entry.table.clone()).or_default();
+        records.insert(entry.id.clone(), Stored { last, at: entry.at, record });
+        PushResult::Applied { seq: self.head, record: None }
+    }
+
+    fn refusal(&self, entry: &PushEntry, current: Option<&Fields>) -> Option<(RejectCode, &'static str)> {
+        let Some(spec) = self.specs.get(&entry.table) else {
+            return Some((RejectCode::UnknownTable, "the table was not declared"));
+        };
+        if !(0..=Limits::LATEST).contains(&entry.at) {
+            return Some((RejectCode::Invalid, "the edit's time is out of range"));
+        }
+        let edit = entry.edit();
+        match (&edit, edit.fields()) {
+            (Edit::Patch(_), _) if current.is_none() => Some((RejectCode::NotFound, "the record does not exist")),
+            (_, Some(fields)) if spec.check(fields).is_err() => {
+                Some((RejectCode::UnknownColumn, "the table has no such column"))
+            }
+            _ => None,
+        }
+    }
+
+    fn pull(&self, lives: &[u64], request: &PullRequest) -> Result<Page, RemoteError> {
+        let after = self.locate(lives, &request.table, request.cursor.as_ref())?;
+        let records = self.tables.get(&request.table).into_iter().flatten();
+        let mut changes: Vec<Change> = records
+            .filter(|(_, stored)| stored.last.seq > after)
+            .filter(|(_, stored)| request.all || stored.last.writer != request.replica)
+            .map(|(id, stored)| Change {
+                id: id.clone(),
+                seq: stored.last.seq,
+                at: stored.at,
+                own: stored.last.writer == request.replica,
+                record: stored.record.clone(),
+            })
+            .collect();
+        changes.sort_by_key(|change| change.seq);
+        let has_more = changes.len() > request.limit;
+        changes.truncate(request.limit);
+        let next = match changes.last() {
+            Some(last) if has_more => self.cursor(last.seq),
+            _ => self.table_head(&request.table),
+        };
+        let applied = |counter: &Counter| {
+            let outcome = self.outcomes.get(&(request.replica, *counter));
+            matches!(outcome, Some((_, PushResult::Applied { .. } | PushResult::Duplicate { .. })))
+        };
+        let settled = request.unsettled.iter().copied().filter(applied).collect();
+        Ok(Page { changes, settled, next, has_more })
+    }
+}
+
+/// A user's connection to a [`MemoryServer`].
+#[derive(Clone, Debug)]
+pub struct MemoryRemote {
+    server: MemoryServer,
+    user: String,
+}
+
+#[async_trait]
+impl Remote for MemoryRemote {
+    async fn declare(&self, tables: &[TableSpec]) -> Result<(), RemoteError> {
+        let mut data = self.server.lock();
+        let scope = data.scope(&self.user);
+        for spec in tables {
+            let refused = |error: crate::Invalid| RemoteError::Refused { code: "invalid".into(), message: error.to_string() };
+            let joined = match scope.specs.get(&spec.name) {
+                Some(known) => known.joined(spec).map_err(refused)?,
+                None => spec.clone(),
+            };
+            scope.specs.insert(spec.name.clone(), joined);
+        }
+        Ok(())
+    }
+
+    async fn tables(&self) -> Result<Vec<TableSpec>, RemoteError> {
+        Ok(self.server.lock().scope(&self.user).specs.values().cloned().collect())
+    }
+
+    async fn heads(&self, request: HeadsRequest) -> Result<Heads, RemoteError> {
+        let mut data = self.server.lock();
+        let server = format!("memory-{}", data.id);
+        let scope = data.scope(&self.user);
+        let counters = scope.outcomes.keys().filter(|(replica, _)| *replica == request.replica);
+        let last_counter = counters.map(|(_, counter)| *counter).max().unwrap_or(0);
+        let heads = request.tables.into_iter().map(|table| (table.clone(), scope.table_head(&table))).collect();
+        Ok(Heads { server, last_counter, heads })
+    }
+
+    async fn push(&self, request: &PushRequest) -> Result<PushAnswer, RemoteError> {
+        let mut data = self.server.lock();
+        let lives = data.incarnations.clone();
+        let scope = data.scope(&self.user);
+        let mut trial = scope.clone();
+        let tables: BTreeSet<TableName> = request.entries.iter().map(|entry| entry.table.clone()).collect();
+        let results: Result<Vec<PushResult>, RemoteError> =
+            request.entries.iter().map(|entry| trial.push(&lives, request.replica, entry)).collect();
+        let results = results?;
+        let moved = |table: &TableName| HeadMove { before: scope.table_head(table), after: trial.table_head(table) };
+        let heads = tables.iter().map(|table| (table.clone(), moved(table))).collect();
+        *scope = trial;
+        Ok(PushAnswer { results, heads })
+    }
+
+    async fn pull(&self, request: PullRequest) -> Result<Page, RemoteError> {
+        let mut data = self.server.lock();
+        let lives = data.incarnations.clone();
+        data.scope(&self.user).pull(&lives, &request)
+    }
+}
