@@ -29,8 +29,8 @@
 
 pub mod clock;
 pub mod conflict;
-//#[cfg(feature = "testing")]
-//pub mod conformance;
+#[cfg(feature = "testing")]
+pub mod conformance;
 mod cursor;
 mod entry;
 mod error;
@@ -47,7 +47,7 @@ pub mod wire;
 
 pub use clock::{Clock, HybridClock, Millis};
 pub use cursor::Cursor;
-pub use entry::{Edit, Entry, Operation};
+pub use entry::{Edit, Entry, Operation, Sent};
 pub use error::{Invalid, Limits};
 pub use ids::{Counter, Generation, RecordId, RecordKey, ReplicaId, Seq, TableName};
 pub use ownership::{Ownership, Violation};

@@ -8,7 +8,7 @@ use crate::{
     cursor::Cursor,
     entry::{Edit, Entry},
     error::Limits,
-    ids::{Counter, RecordId, RecordKey, Seq},
+    ids::{Counter, RecordId, RecordKey, Seq, TableName},
     ownership::Violation,
     record::{Change, Fields, measure},
     redact::Redactor,
@@ -57,6 +57,7 @@ pub fn check(request: &PullRequest, page: &Page, last: Seq) -> Result<(), String
 /// A page, compared with what is pending here.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
+    table: TableName,
     expected: Expected,
     ops: Vec<Op>,
     seen: Vec<RecordId>,
@@ -68,6 +69,13 @@ pub struct Reading {
     pub unknown_columns: BTreeSet<String>,
     /// Rows to be stored.
     pub stored: usize,
+}
+
+impl Reading {
+    /// The table.
+    pub fn table(&self) -> &TableName {
+        &self.table
+    }
 }
 
 /// Whether the planner has to see the rows themselves, beside pending entries.
@@ -92,6 +100,7 @@ pub fn read(
         (key(&change.id), entries.last().map(|entry| entry.counter))
     });
     let mut reading = Reading {
+        table: table.spec.name.clone(),
         expected: Expected {
             generation: Some(state.generation),
             newest: newest.collect(),
@@ -208,7 +217,12 @@ pub fn resolve(
         Resolution::KeepLocal => conflict.local_at,
         Resolution::Merged(_) | Resolution::Delete => conflict.local_at.max(conflict.remote_at),
     };
-    let edit = difference(&table.spec.shape, conflict.remote.as_ref(), outcome.as_ref());
+    // The remote version was masked when it was read. A sensitive field is not to count as changed by that.
+    let mut masked = outcome.clone();
+    if let Some(fields) = &mut masked {
+        Redactor::new(&table.policy.sensitive_fields).mask(fields);
+    }
+    let edit = difference(&table.spec.shape, conflict.remote.as_ref(), masked.as_ref());
     let Conflict { key, base, local: mine, remote: theirs, .. } = conflict;
     let resolved = Resolved { key, base, mine, theirs, outcome, strategy, at, decided_at: now };
     Op::Resolve { conflict: Box::new(resolved), edit }

@@ -1,6 +1,6 @@
 //! The digest by which a repeat of an entry is told from another entry under the same number.
 
-use dynos_sync_core::{Value, wire::PushEntry};
+use dynos_sync_core::{Operation, Value, wire::PushEntry};
 use sha2::{Digest as _, Sha256};
 
 /// What is kept of an entry's content.
@@ -11,7 +11,12 @@ pub(crate) fn digest(entry: &PushEntry) -> Digest {
     let mut hash = Sha256::new();
     text(&mut hash, entry.table.as_str());
     text(&mut hash, entry.id.as_str());
-    hash.update([entry.op as u8]);
+    hash.update(match entry.op {
+        Operation::Upsert => b"u",
+        Operation::Replace => b"r",
+        Operation::Patch => b"p",
+        Operation::Delete => b"d",
+    });
     hash.update(entry.at.to_le_bytes());
     if let Some(data) = &entry.data {
         object(&mut hash, data);

@@ -1,0 +1,210 @@
+//! Cursors of a history that the backend no longer has: tombstones were purged, or an older copy was restored.
+
+use serde_json::json;
+
+use super::{
+    super::{patch, some, upsert},
+    Client, Fixture,
+    client::{OTHER, TABLE, entry, entry_on, ids, name},
+};
+use crate::{
+    cursor::Cursor,
+    entry::Edit,
+    ids::Seq,
+    remote::RemoteError,
+    wire::{Expired, PullRequest, PushEntry, PushResult},
+};
+
+fn is_purged(error: &RemoteError) -> bool {
+    matches!(error, RemoteError::CursorExpired(Expired::Purged))
+}
+
+fn rolled_back_to(error: &RemoteError) -> Seq {
+    match error {
+        RemoteError::CursorExpired(Expired::RolledBack { common }) => *common,
+        other => panic!("not rolled back: {other:?}"),
+    }
+}
+
+/// `kept` and `gone` were made, and `gone` was deleted: the cursors before and after the deletion.
+async fn deleted(client: &Client) -> [Cursor; 2] {
+    client.apply(entry(1, "gone", upsert(json!({})))).await;
+    client.apply(entry(2, "kept", upsert(json!({"a": 1})))).await;
+    let before = client.head().await;
+    client.apply(entry(3, "gone", Edit::Delete)).await;
+    [before, client.head().await]
+}
+
+pub async fn a_cursor_before_a_purged_tombstone_has_expired(fixture: &dyn Fixture) {
+    let [one, two] = Client::two(fixture).await;
+    let [before, _] = deleted(&one).await;
+    assert_eq!(ids(&two.pull(Some(&before)).await.changes), ["gone"]);
+    let Some(()) = fixture.purge().await else { return };
+    assert!(is_purged(&two.pull_error(&before).await));
+    one.apply(entry(4, "kept", patch(json!({"a": 2})))).await;
+    assert!(is_purged(&two.pull_error(&before).await), "newer changes do not help");
+}
+
+pub async fn a_cursor_of_an_empty_table_expires_too(fixture: &dyn Fixture) {
+    let [one, two] = Client::two(fixture).await;
+    let empty = two.pull(None).await.next;
+    two.apply(entry_on(&empty, 1, "of two", upsert(json!({})))).await;
+    one.apply(entry_on(&one.head().await, 1, "of two", Edit::Delete)).await;
+    let Some(()) = fixture.purge().await else { return };
+    assert!(is_purged(&two.pull_error(&empty).await), "it would never learn that its record is gone");
+}
+
+pub async fn a_cursor_after_the_purged_tombstones_is_valid(fixture: &dyn Fixture) {
+    let [one, two] = Client::two(fixture).await;
+    let [_, after] = deleted(&one).await;
+    let Some(()) = fixture.purge().await else { return };
+    assert_eq!(two.pull(Some(&after)).await.changes, []);
+    one.apply(entry(4, "new", upsert(json!({})))).await;
+    assert_eq!(ids(&two.pull(Some(&after)).await.changes), ["new"]);
+}
+
+pub async fn a_purge_moves_no_head(fixture: &dyn Fixture) {
+    let client = Client::new(fixture, "ada", 1).await;
+    let [_, after] = deleted(&client).await;
+    let Some(()) = fixture.purge().await else { return };
+    assert_eq!(client.head().await, after);
+}
+
+pub async fn a_purge_expires_no_cursor_of_another_table(fixture: &dyn Fixture) {
+    let [one, two] = Client::two(fixture).await;
+    let other = two.head_of(OTHER).await;
+    deleted(&one).await;
+    let Some(()) = fixture.purge().await else { return };
+    one.apply(PushEntry { table: name(OTHER), ..entry(4, "x", upsert(json!({}))) }).await;
+    let request = PullRequest { table: name(OTHER), ..two.request(Some(&other)) };
+    assert_eq!(ids(&two.remote.pull(request).await.unwrap().changes), ["x"]);
+}
+
+pub async fn after_a_purge_a_pull_from_the_start_lists_what_lives(fixture: &dyn Fixture) {
+    let [one, two] = Client::two(fixture).await;
+    let [_, after] = deleted(&one).await;
+    let Some(()) = fixture.purge().await else { return };
+    for limit in [1, 10] {
+        let pages = two.pages(PullRequest { limit, ..two.request(None) }).await;
+        assert_eq!(pages.last().map(|page| &page.next), Some(&after));
+        let listed: Vec<_> = pages.into_iter().flat_map(|page| page.changes).collect();
+        assert_eq!((ids(&listed), &listed[0].record), (vec!["kept"], &some(json!({"a": 1}))));
+    }
+}
+
+pub async fn an_entry_with_a_purged_base_is_a_conflict(fixture: &dyn Fixture) {
+    let [one, two] = Client::two(fixture).await;
+    let [before, _] = deleted(&one).await;
+    let Some(()) = fixture.purge().await else { return };
+    let result = two.push_one(entry_on(&before, 1, "gone", upsert(json!({"a": 2})))).await;
+    assert!(matches!(result, PushResult::Conflict { .. }), "its author may not know that it was deleted: {result:?}");
+    assert_eq!(two.record("gone").await, None);
+}
+
+/// `kept` is in the copy, `lost` is not, and the copy was restored: the number of `kept` and the cursors of both.
+/// `None` where the fixture cannot do that.
+async fn restored(fixture: &dyn Fixture) -> Option<(Seq, Cursor, Cursor)> {
+    let client = Client::new(fixture, "ada", 1).await;
+    let common = client.apply(entry(1, "kept", upsert(json!({"a": 1})))).await;
+    let within = client.head().await;
+    fixture.backup().await?;
+    client.apply(entry(2, "lost", upsert(json!({"a": 2})))).await;
+    let beyond = client.head().await;
+    fixture.restore().await;
+    Some((common, within, beyond))
+}
+
+pub async fn a_cursor_beyond_a_restored_copy_has_expired(fixture: &dyn Fixture) {
+    let Some((common, _, beyond)) = restored(fixture).await else { return };
+    let [one, two] = Client::two(fixture).await;
+    assert_eq!(rolled_back_to(&two.pull_error(&beyond).await), common);
+    assert_eq!(rolled_back_to(&one.pull_error(&beyond).await), common);
+    assert_eq!((one.record("kept").await, one.record("lost").await), (some(json!({"a": 1})), None));
+}
+
+pub async fn a_cursor_has_expired_though_new_changes_have_passed_it(fixture: &dyn Fixture) {
+    let Some((common, _, beyond)) = restored(fixture).await else { return };
+    let [one, two] = Client::two(fixture).await;
+    for counter in 1..=5 {
+        two.apply(entry(counter, &format!("new {counter}"), upsert(json!({})))).await;
+        assert_eq!(rolled_back_to(&one.pull_error(&beyond).await), common, "after {counter} changes");
+        assert_ne!(one.head().await, beyond, "a cursor of the lost history equals none of the new one");
+    }
+}
+
+pub async fn a_cursor_within_a_restored_copy_is_valid(fixture: &dyn Fixture) {
+    let Some((_, within, _)) = restored(fixture).await else { return };
+    let [one, two] = Client::two(fixture).await;
+    assert_eq!(one.head().await, within);
+    two.apply(entry_on(&within, 1, "kept", patch(json!({"a": 3})))).await;
+    assert_eq!(ids(&one.pull(Some(&within)).await.changes), ["kept"]);
+}
+
+pub async fn a_restore_to_nothing_has_nothing_in_common(fixture: &dyn Fixture) {
+    let client = Client::new(fixture, "ada", 1).await;
+    let empty = client.head().await;
+    let Some(()) = fixture.backup().await else { return };
+    client.apply(entry(1, "x", upsert(json!({})))).await;
+    let beyond = client.head().await;
+    fixture.restore().await;
+    let client = Client::new(fixture, "ada", 1).await;
+    assert_eq!(rolled_back_to(&client.pull_error(&beyond).await), 0);
+    assert_eq!(client.pull(Some(&empty)).await.changes, []);
+    client.apply(entry(2, "y", upsert(json!({})))).await;
+    assert_eq!(rolled_back_to(&client.pull_error(&beyond).await), 0);
+}
+
+pub async fn a_restore_that_lost_nothing_expires_nothing(fixture: &dyn Fixture) {
+    let client = Client::new(fixture, "ada", 1).await;
+    let [before, after] = deleted(&client).await;
+    let Some(()) = fixture.backup().await else { return };
+    fixture.restore().await;
+    let [one, two] = Client::two(fixture).await;
+    assert_eq!(one.head().await, after);
+    assert_eq!(ids(&two.pull(Some(&before)).await.changes), ["gone"]);
+    one.apply(entry(4, "kept", patch(json!({"a": 2})))).await;
+    assert_eq!(ids(&two.pull(Some(&after)).await.changes), ["kept"]);
+    let repeated = one.push_one(entry(3, "gone", Edit::Delete)).await;
+    assert!(matches!(repeated, PushResult::Duplicate { .. }), "outcomes are in the copy too: {repeated:?}");
+}
+
+pub async fn a_restored_backend_keeps_its_identity(fixture: &dyn Fixture) {
+    let server = Client::new(fixture, "ada", 1).await.heads(&[]).await.server;
+    let Some(_) = restored(fixture).await else { return };
+    let client = Client::connect(fixture, "ada", 1).await;
+    let heads = client.heads(&[TABLE]).await;
+    assert_eq!((heads.server, heads.last_counter), (server, 1), "it shows that it has lost the second entry");
+}
+
+pub async fn what_a_restore_lost_is_applied_again(fixture: &dyn Fixture) {
+    let Some((common, within, _)) = restored(fixture).await else { return };
+    let client = Client::new(fixture, "ada", 1).await;
+    let repeated = client.push_one(entry(1, "kept", upsert(json!({"a": 1})))).await;
+    assert!(matches!(repeated, PushResult::Duplicate { seq, .. } if seq == common), "{repeated:?}");
+    client.apply(entry_on(&within, 2, "lost", upsert(json!({"a": 2})))).await;
+    assert_eq!(client.record("lost").await, some(json!({"a": 2})));
+}
+
+pub async fn an_entry_with_a_lost_base_is_a_conflict(fixture: &dyn Fixture) {
+    let Some((_, _, beyond)) = restored(fixture).await else { return };
+    let client = Client::new(fixture, "ada", 2).await;
+    let result = client.push_one(entry_on(&beyond, 1, "kept", patch(json!({"a": 3})))).await;
+    assert!(matches!(result, PushResult::Conflict { .. }), "its author saw what is not there: {result:?}");
+    assert_eq!(client.record("kept").await, some(json!({"a": 1})));
+}
+
+pub async fn a_second_restore_is_noticed_too(fixture: &dyn Fixture) {
+    let Some((common, within, first)) = restored(fixture).await else { return };
+    let client = Client::new(fixture, "ada", 1).await;
+    client.apply(entry(3, "lost", upsert(json!({"a": 3})))).await;
+    let second = client.head().await;
+    fixture.restore().await;
+    let client = Client::new(fixture, "ada", 1).await;
+    client.apply(entry(4, "new", upsert(json!({})))).await;
+    let third = client.head().await;
+    assert!(first != second && second != third && first != third);
+    assert_eq!(rolled_back_to(&client.pull_error(&first).await), common);
+    // The copy does not know of the life between the restores: nothing is promised about what they share.
+    assert!(rolled_back_to(&client.pull_error(&second).await) <= common);
+    assert_eq!(client.remote.pull(PullRequest { all: true, ..client.request(Some(&within)) }).await.unwrap().next, third);
+}

@@ -1,0 +1,43 @@
+//! Foreign text in our messages.
+
+use crate::token::Secret;
+
+/// The longest foreign text in a message, in characters.
+const MAX_CHARS: usize = 500;
+
+/// Text from outside, made fit for a log line: control characters and the token removed, cut to 500 characters.
+pub(super) fn readable(text: &str, token: &Secret) -> String {
+    // In this order: neither a control character in the token nor the cut may hide part of it from the search.
+    cut(&token.scrub(&printable(text)))
+}
+
+/// As [`readable`], where no token can be part of it.
+pub(super) fn public(text: &str) -> String {
+    cut(&printable(text))
+}
+
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(MAX_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_and_excess_are_removed() {
+        assert_eq!(public("a\r\n\u{1b}[31mb\u{0}é"), "a[31mbé");
+        assert_eq!(public(&"é".repeat(9999)).chars().count(), 500);
+    }
+
+    #[test]
+    fn the_token_cannot_be_hidden() {
+        let token = Secret::new("canary-token");
+        assert_eq!(readable("bad can\u{7}ary-tok\nen!", &token), "bad [secret]!");
+        assert!(!readable(&format!("{}canary-token", "x".repeat(495)), &token).contains("canary"));
+    }
+}

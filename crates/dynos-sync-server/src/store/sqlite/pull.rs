@@ -1,0 +1,122 @@
+//! Reading: where histories end, and pages of changes.
+
+use dynos_sync_core::{
+    RecordId, Seq, TableName,
+    wire::{Heads, HeadsRequest, PullRequest},
+};
+use rusqlite::{Connection, Row};
+use serde_json::value::RawValue;
+
+use super::{
+    Rules,
+    catalog::{self, Table, WriterId},
+    history::{self, Standing},
+    outcome,
+};
+use crate::store::{Caller, Change, Page, StoreError};
+
+/// Where the tables' histories end. A table that nobody declared is at the beginning of its own.
+pub(super) fn heads(
+    conn: &Connection,
+    rules: &Rules,
+    caller: &Caller,
+    request: &HeadsRequest,
+) -> Result<Heads, StoreError> {
+    if request.tables.len() > HeadsRequest::MAX_TABLES {
+        let (asked, limit) = (request.tables.len(), HeadsRequest::MAX_TABLES);
+        return Err(StoreError::Invalid(format!("{asked} tables, the limit is {limit}")));
+    }
+    let head = |name: &TableName| match catalog::table(conn, &rules.scope(caller, name), name)? {
+        Some(table) => history::cursor(conn, table.scope, table.head, 0),
+        None => history::zero(conn),
+    };
+    let heads: Result<_, StoreError> =
+        request.tables.iter().map(|name| Ok((name.clone(), head(name)?))).collect();
+    let known = catalog::writer(conn, &rules.user(caller), request.replica)?;
+    let server = conn.query_row("SELECT server FROM meta", [], |row| row.get(0))?;
+    Ok(Heads { server, last_counter: known.map_or(0, |(_, counter)| counter), heads: heads? })
+}
+
+/// A page of changes. Everything in it is of one moment.
+pub(super) fn pull(
+    conn: &Connection,
+    rules: &Rules,
+    caller: &Caller,
+    request: &PullRequest,
+) -> Result<Page, StoreError> {
+    if request.unsettled.len() > rules.push_entries {
+        let (asked, limit) = (request.unsettled.len(), rules.push_entries);
+        return Err(StoreError::TooLarge(format!("{asked} unsettled counters, the limit is {limit}")));
+    }
+    let us = catalog::writer(conn, &rules.user(caller), request.replica)?.map(|(writer, _)| writer);
+    let settled =
+        us.map(|us| outcome::settled(conn, us, &request.unsettled)).transpose()?.unwrap_or_default();
+    let table = find(conn, rules, caller, &request.table)?;
+    let (after, floor) = start(conn, &table, request)?;
+    let (changes, has_more) = changes(conn, rules, &table, us, after, request)?;
+    let next = match changes.last().filter(|_| has_more) {
+        Some(last) => history::cursor(conn, table.scope, last.seq, floor)?,
+        None => history::cursor(conn, table.scope, table.head, 0)?,
+    };
+    Ok(Page { changes, settled, next, has_more })
+}
+
+/// The table; an empty one where nobody declared it, so that a cursor from before a restore is judged all the same.
+fn find(conn: &Connection, rules: &Rules, caller: &Caller, name: &TableName) -> Result<Table, StoreError> {
+    let scope = rules.scope(caller, name);
+    if let Some(table) = catalog::table(conn, &scope, name)? {
+        return Ok(table);
+    }
+    let spec = dynos_sync_core::TableSpec::document(name.clone());
+    // No row has a negative number.
+    let scope = catalog::scope(conn, &scope)?.map_or(-1, |(scope, _)| scope);
+    Ok(Table { id: -1, scope, spec, head: 0, purged: 0 })
+}
+
+/// After which seq the page starts, and the floor of the walk that it belongs to.
+fn start(conn: &Connection, table: &Table, request: &PullRequest) -> Result<(Seq, Seq), StoreError> {
+    let Some(cursor) = &request.cursor else { return Ok((0, table.purged)) };
+    match history::judge(conn, table, cursor)? {
+        Standing::Valid(position) => Ok((position.seq, position.floor)),
+        Standing::Expired(expired) => Err(StoreError::Expired(expired)),
+        Standing::Malformed => Err(StoreError::Invalid("the cursor is not one of this server's".to_owned())),
+    }
+}
+
+/// At least one change, where there is one, and then as many as fit.
+fn changes(
+    conn: &Connection,
+    rules: &Rules,
+    table: &Table,
+    us: Option<WriterId>,
+    after: Seq,
+    request: &PullRequest,
+) -> Result<(Vec<Change>, bool), StoreError> {
+    let limit = request.limit.clamp(1, rules.page_changes.max(1));
+    let passed_over = us.filter(|_| !request.all);
+    let mut find = conn.prepare_cached(
+        "SELECT id, seq, at, writer IS ?3, data FROM records
+         WHERE tbl = ?1 AND seq > ?2 AND writer IS NOT ?4 ORDER BY seq LIMIT ?5",
+    )?;
+    let mut rows = find.query((table.id, after, us, passed_over, limit + 1))?;
+    let (mut changes, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        let (change, size) = change(row, request.all)?;
+        bytes += size;
+        if changes.len() == limit || (bytes > rules.page_bytes && !changes.is_empty()) {
+            return Ok((changes, true));
+        }
+        changes.push(change);
+    }
+    Ok((changes, false))
+}
+
+fn change(row: &Row<'_>, all: bool) -> Result<(Change, usize), StoreError> {
+    let corrupt = || StoreError::Corrupt("a record".to_owned());
+    let id = RecordId::try_from(row.get::<_, String>(0)?).map_err(|_| corrupt())?;
+    let data: Option<String> = row.get(4)?;
+    let size = id.as_str().len() + data.as_ref().map_or(0, String::len);
+    let record = data.map(RawValue::from_string).transpose().map_err(|_| corrupt())?;
+    let own = all && row.get::<_, bool>(3)?;
+    Ok((Change { id, seq: row.get(1)?, at: row.get(2)?, own, record }, size))
+}

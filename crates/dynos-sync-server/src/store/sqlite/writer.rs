@@ -1,0 +1,119 @@
+//! The one thread that writes. Requests that wait at the same time are committed together, each in a savepoint
+//! of its own, so that they share one sync of the disk and nothing else.
+
+use std::thread;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::store::StoreError;
+
+/// The most requests that share a commit.
+const GROUP: usize = 64;
+
+/// The most requests that wait for the writer.
+const WAITING: usize = 1024;
+
+/// A way to the thread. It ends when the last one is dropped.
+#[derive(Debug)]
+pub(super) struct Writer {
+    jobs: mpsc::Sender<Box<dyn Job>>,
+}
+
+impl Writer {
+    /// Starts the thread.
+    pub(super) fn start(conn: Connection) -> Result<(Self, thread::JoinHandle<()>), StoreError> {
+        let (jobs, waiting) = mpsc::channel(WAITING);
+        let thread = thread::Builder::new().name("dynos-writer".to_owned()).spawn(|| serve(conn, waiting));
+        Ok((Self { jobs }, thread.map_err(|_| StoreError::Unavailable)?))
+    }
+
+    /// Does `work` in a transaction, and `then` once that is committed, even if nobody waits for it any more.
+    pub(super) async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        then: impl FnOnce(&T) + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let task = Task { work: Some(work), done: Err(StoreError::Unavailable), then, reply };
+        self.jobs.send(Box::new(task)).await.map_err(|_| StoreError::Unavailable)?;
+        answer.await.map_err(|_| StoreError::Unavailable)?
+    }
+}
+
+trait Job: Send {
+    /// Does the work inside the group's transaction. An error means that the group cannot go on.
+    fn run(&mut self, tx: &mut Transaction<'_>) -> rusqlite::Result<()>;
+
+    /// Answers, once it is known whether the group was committed.
+    fn finish(self: Box<Self>, committed: bool);
+}
+
+struct Task<T, W, N> {
+    work: Option<W>,
+    done: Result<T, StoreError>,
+    then: N,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, W, N> Job for Task<T, W, N>
+where
+    T: Send,
+    W: FnOnce(&Connection) -> Result<T, StoreError> + Send,
+    N: FnOnce(&T) + Send,
+{
+    fn run(&mut self, tx: &mut Transaction<'_>) -> rusqlite::Result<()> {
+        let Some(work) = self.work.take() else { return Ok(()) };
+        let savepoint = tx.savepoint()?;
+        self.done = work(&savepoint);
+        match self.done {
+            Ok(_) => savepoint.commit(),
+            Err(_) => savepoint.finish(),
+        }
+    }
+
+    fn finish(self: Box<Self>, committed: bool) {
+        let done = match (self.done, committed) {
+            (Ok(_), false) => Err(StoreError::Unavailable),
+            (done, _) => done,
+        };
+        if let Ok(value) = &done {
+            (self.then)(value);
+        }
+        // Whoever asked may have gone; what was committed stays so, and a repeat finds it.
+        let _ = self.reply.send(done);
+    }
+}
+
+fn serve(mut conn: Connection, mut waiting: mpsc::Receiver<Box<dyn Job>>) {
+    while let Some(first) = waiting.blocking_recv() {
+        let mut group = vec![first];
+        while group.len() < GROUP
+            && let Ok(next) = waiting.try_recv()
+        {
+            group.push(next);
+        }
+        let committed = commit(&mut conn, &mut group);
+        if let Err(error) = &committed {
+            tracing::error!(%error, "a commit failed");
+        }
+        group.into_iter().for_each(|job| job.finish(committed.is_ok()));
+    }
+    // The readers are gone by now or hold no transaction: the log is folded into the file, which is then whole.
+    if let Err(error) = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
+        tracing::warn!(%error, "the last checkpoint failed");
+    }
+}
+
+fn commit(conn: &mut Connection, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
+    let mut tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for job in group {
+        job.run(&mut tx)?;
+        // A full disk and the like make SQLite give up the whole transaction. What would follow now would be
+        // committed statement by statement.
+        if tx.is_autocommit() {
+            return Err(rusqlite::Error::InvalidQuery);
+        }
+    }
+    tx.commit()
+}

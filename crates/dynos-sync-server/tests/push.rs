@@ -1,0 +1,236 @@
+//! What becomes of entries.
+
+mod support;
+
+use dynos_sync_core::{Column, Operation, Shape, TableSpec, json, wire::*};
+use support::*;
+
+#[tokio::test]
+async fn what_one_device_pushes_another_pulls() {
+    let home = Home::new();
+    let server = home.start().await;
+    let (one, two) = (server.device("alice", 1), server.device("alice", 2));
+    one.declare(&["t"]).await;
+    let zero = one.head("t").await;
+    let answer =
+        one.push(vec![upsert(1, "a", json!({"x": 1})), upsert(2, "b", json!({"y": [1.5, null]}))]).await;
+    assert_eq!(answer.results, [applied(1), applied(2)]);
+    let moved = &answer.heads[&"t".parse().unwrap()];
+    assert_eq!(moved.before, zero);
+    assert_eq!(moved.after, one.head("t").await);
+    let page = two.pull("t", None).await;
+    assert_eq!(
+        records(&page),
+        [("a".to_owned(), Some(json!({"x": 1}))), ("b".to_owned(), Some(json!({"y": [1.5, null]})))]
+    );
+    assert_eq!(page.changes[0].at, 1001);
+    assert_eq!((page.next, page.has_more), (moved.after.clone(), false));
+    assert_eq!(one.heads(&[]).await.last_counter, 2);
+    assert_eq!(two.heads(&[]).await.last_counter, 0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_change_that_the_author_did_not_see_is_a_conflict() {
+    let home = Home::new();
+    let server = home.start().await;
+    let (one, two) = (server.device("alice", 1), server.device("alice", 2));
+    one.declare(&["t"]).await;
+    one.push(vec![upsert(1, "a", json!({"x": 1}))]).await;
+    let seen = one.head("t").await;
+    assert_eq!(two.push_one(upsert(1, "a", json!({"x": 2}))).await, PushResult::Conflict { seq: 1 });
+    // A conflict is not remembered: the same entry may come again once its author has seen the change.
+    assert_eq!(two.push_one(upsert(1, "a", json!({"x": 2})).base(&seen)).await, applied(2));
+    assert_eq!(
+        one.push_one(upsert(2, "a", json!({"x": 3})).base(&seen)).await,
+        PushResult::Conflict { seq: 2 }
+    );
+    // One's own change is no conflict, whatever the base.
+    assert_eq!(two.push_one(upsert(2, "a", json!({"x": 4})).base(&seen)).await, applied(3));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_repeat_has_no_second_effect() {
+    let home = Home::new();
+    let server = home.start().await;
+    let (one, two) = (server.device("alice", 1), server.device("alice", 2));
+    one.declare(&["t"]).await;
+    assert_eq!(one.push_one(upsert(1, "a", json!({"x": 1}))).await, applied(1));
+    let seen = one.head("t").await;
+    assert_eq!(two.push_one(upsert(1, "a", json!({"x": 2})).base(&seen)).await, applied(2));
+    let again = one.push(vec![upsert(1, "a", json!({"x": 1}))]).await;
+    assert_eq!(again.results, [duplicate(1)]);
+    let still = &again.heads[&"t".parse().unwrap()];
+    assert_eq!(still.before, still.after);
+    assert_eq!(records(&one.pull("t", None).await), [("a".to_owned(), Some(json!({"x": 2})))]);
+    // Twice in one batch, too.
+    let twice = one.push(vec![upsert(5, "b", json!({})), upsert(5, "b", json!({}))]).await;
+    assert_eq!(twice.results, [applied(3), duplicate(3)]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_entry_that_a_newer_one_overtook_does_nothing() {
+    let home = Home::new();
+    let server = home.start().await;
+    let one = server.device("alice", 1);
+    one.declare(&["t"]).await;
+    assert_eq!(one.push_one(upsert(7, "a", json!({"x": 7}))).await, applied(1));
+    assert_eq!(one.push_one(upsert(6, "a", json!({"x": 6}))).await, duplicate(1));
+    assert_eq!(one.push_one(upsert(8, "a", json!({"x": 8}))).await, applied(2));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn another_entry_under_a_used_number_is_a_fork_and_nothing_of_the_call_is_done() {
+    let home = Home::new();
+    let server = home.start().await;
+    let one = server.device("alice", 1);
+    one.declare(&["t"]).await;
+    one.push(vec![upsert(1, "a", json!({"x": 1}))]).await;
+    let (status, detail) =
+        error(one.try_push(vec![upsert(2, "b", json!({})), upsert(1, "a", json!({"x": 2}))]).await).await;
+    assert_eq!((status, detail.code.as_str()), (409, "replica_forked"));
+    assert_eq!(one.heads(&[]).await.last_counter, 1);
+    assert_eq!(one.push_one(upsert(2, "b", json!({"other": 1}))).await, applied(2));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_refusal_is_remembered_and_blocks_nothing_else() {
+    let home = Home::new();
+    let server = home.start().await;
+    let one = server.device("alice", 1);
+    one.declare(&["t"]).await;
+    let patch = entry(2, Operation::Patch, "a", json!({"x": 1}));
+    let results = one.push(vec![patch.clone(), upsert(3, "b", json!({}))]).await.results;
+    assert_eq!(refused(&results[0]), (RejectCode::NotFound, None));
+    assert_eq!(results[1], applied(1));
+    // The record exists now, and the refused entry comes late: its author has given up on it.
+    assert_eq!(one.push_one(upsert(4, "a", json!({"y": 1}))).await, applied(2));
+    assert_eq!(refused(&one.push_one(patch).await), (RejectCode::NotFound, Some(object(json!({"y": 1})))));
+    assert_eq!(error(one.try_push(vec![upsert(2, "a", json!({}))]).await).await.0, 409);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn every_refusal_has_its_code() {
+    let home = Home::new();
+    let mut config = home.config();
+    config.limits.record_bytes = 100;
+    let server = home.start_with(config).await;
+    let one = server.device("alice", 1);
+    one.declare(&["t"]).await;
+    let column = |name: &str| Column {
+        name: name.to_owned(),
+        declared: "TEXT".to_owned(),
+        not_null: false,
+        default: None,
+        collation: None,
+    };
+    let shape = json!({"kind": "columns", "columns": [column("id"), column("title")], "key": ["id"]});
+    let shape: Shape = serde_json::from_value(shape).unwrap();
+    one.declare_specs(vec![TableSpec { name: "c".parse().unwrap(), shape }]).await;
+    one.push(vec![upsert(1, "big", json!({"x": "y".repeat(60)}))]).await;
+    let mut deep = json!(1);
+    (0..64).for_each(|_| deep = json!([deep]));
+    let mut late = upsert(10, "a", json!({}));
+    late.at = i64::MAX;
+    let mut early = upsert(11, "a", json!({}));
+    early.at = -1;
+    let mut empty = upsert(12, "a", json!({}));
+    empty.data = None;
+    let cases = [
+        (late, RejectCode::Invalid),
+        (early, RejectCode::Invalid),
+        (empty, RejectCode::Invalid),
+        (upsert(13, "a", json!({"deep": deep})), RejectCode::Invalid),
+        (upsert(14, "a", json!({})).base(&dynos_sync_core::Cursor::new("nonsense")), RejectCode::Invalid),
+        (upsert(15, "a", json!({})).table("unknown"), RejectCode::UnknownTable),
+        (upsert(16, "a", json!({"title": "x", "price": 1})).table("c"), RejectCode::UnknownColumn),
+        (upsert(18, "a", json!({"x": "y".repeat(100)})), RejectCode::TooLarge),
+        (entry(19, Operation::Patch, "big", json!({"z": "y".repeat(60)})), RejectCode::TooLarge),
+        (entry(20, Operation::Patch, "none", json!({})), RejectCode::NotFound),
+        (upsert(0, "a", json!({})), RejectCode::Invalid),
+        (upsert(u64::MAX, "a", json!({})), RejectCode::Invalid),
+    ];
+    let entries: Vec<_> = cases.iter().map(|(entry, _)| entry.clone()).collect();
+    for _ in 0..2 {
+        let results = one.push(entries.clone()).await.results;
+        for ((entry, code), result) in cases.iter().zip(&results) {
+            assert!(
+                matches!(result, PushResult::Rejected { code: found, .. } if found == code),
+                "{entry:?}: {result:?}"
+            );
+        }
+    }
+    assert_eq!(one.push_one(upsert(21, "a", json!({"title": "x"})).table("c")).await, applied(2));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn each_operation_does_what_it_says() {
+    let home = Home::new();
+    let server = home.start().await;
+    let (one, two) = (server.device("alice", 1), server.device("alice", 2));
+    one.declare(&["t"]).await;
+    for (counter, op, data, after) in [
+        (1, Operation::Upsert, json!({"a": 1, "b": 1}), Some(json!({"a": 1, "b": 1}))),
+        (2, Operation::Upsert, json!({"b": 2}), Some(json!({"a": 1, "b": 2}))),
+        (3, Operation::Patch, json!({"c": null}), Some(json!({"a": 1, "b": 2, "c": null}))),
+        (4, Operation::Replace, json!({"d": 4}), Some(json!({"d": 4}))),
+        (5, Operation::Delete, json!(null), None),
+        (6, Operation::Upsert, json!({"e": 6}), Some(json!({"e": 6}))),
+        (7, Operation::Delete, json!(null), None),
+        (8, Operation::Replace, json!({}), Some(json!({}))),
+    ] {
+        assert_eq!(one.push_one(entry(counter, op, "r", data)).await, applied(counter));
+        assert_eq!(records(&two.pull("t", None).await), [("r".to_owned(), after)]);
+    }
+    // A deletion leaves its mark, even of what never was.
+    assert_eq!(one.push_one(delete(9, "never")).await, applied(9));
+    assert_eq!(records(&two.pull("t", None).await)[1], ("never".to_owned(), None));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_patch_of_what_somebody_else_deleted_is_a_conflict_first() {
+    let home = Home::new();
+    let server = home.start().await;
+    let (one, two) = (server.device("alice", 1), server.device("alice", 2));
+    one.declare(&["t"]).await;
+    one.push(vec![upsert(1, "a", json!({"x": 1})), delete(2, "a")]).await;
+    let patch = entry(1, Operation::Patch, "a", json!({"x": 2}));
+    assert_eq!(two.push_one(patch.clone()).await, PushResult::Conflict { seq: 2 });
+    let seen = two.head("t").await;
+    assert_eq!(refused(&two.push_one(patch.base(&seen)).await).0, RejectCode::NotFound);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn many_devices_at_once_lose_nothing() {
+    let home = Home::new();
+    let server = home.start().await;
+    server.device("alice", 99).declare(&["t"]).await;
+    let pushes = (1..=8u8).map(|number| {
+        let device = server.device("alice", number);
+        tokio::spawn(async move {
+            for counter in 1..=20 {
+                let result =
+                    device.push_one(upsert(counter, &format!("{number}-{counter}"), json!({}))).await;
+                assert!(matches!(result, PushResult::Applied { .. }));
+            }
+        })
+    });
+    for push in pushes.collect::<Vec<_>>() {
+        within(push).await.unwrap();
+    }
+    let page = server.device("alice", 99).pull("t", None).await;
+    let seqs: Vec<_> = page.changes.iter().map(|change| change.seq).collect();
+    assert_eq!(seqs, (1..=160).collect::<Vec<_>>());
+    server.stop().await;
+    let conn = rusqlite::Connection::open(home.database()).unwrap();
+    let check: String = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(check, "ok");
+}

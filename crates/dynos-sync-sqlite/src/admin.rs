@@ -1,0 +1,147 @@
+//! Adding and removing tables, and logging out.
+
+use dynos_sync_core::{
+    TableName, TableSpec,
+    replica::{Existing, Logout, Phase, TableOptions},
+};
+use rusqlite::params;
+
+use crate::{
+    capture, collect, create,
+    describe::{Description, describe},
+    error::{Result, damaged, translate},
+    header::{Header, new_replica_id},
+    session::Session,
+    sql::ident,
+    table::Table,
+};
+
+pub(crate) fn add_table(session: &mut Session<'_>, options: &TableOptions) -> Result<bool> {
+    if let Ok(table) = session.catalog.named(&options.name) {
+        if table.policy == options.policy {
+            return Ok(false);
+        }
+        let sql = "UPDATE dynos_table SET policy = ? WHERE n = ?";
+        session.db.execute(sql, params![json(&options.policy)?, table.n]).map_err(translate)?;
+        session.header.layout += 1;
+        return Ok(true);
+    }
+    // Case does not matter in SQLite's names, but it does on the wire: the table's own spelling counts.
+    let description = match describe(session.db, &options.name)? {
+        Some(description) => description,
+        None => create_table(session, options)?,
+    };
+    let n: i64 = session
+        .db
+        .query_row("SELECT coalesce(max(n), 0) + 1 FROM dynos_table", [], |row| row.get(0))
+        .map_err(translate)?;
+    let mut table = Table::new(n, description, options.policy.clone(), Vec::new());
+    table.captured = table.column_names();
+    let sql = "INSERT INTO dynos_table (n, name, spec, policy, captured, phase) VALUES (?, ?, ?, ?, ?, ?)";
+    let (spec, policy, captured) = (json(&table.spec)?, json(&table.policy)?, json(&table.captured)?);
+    let values = params![n, options.name.as_str(), spec, policy, captured, json(&Phase::First)?];
+    session.db.execute(sql, values).map_err(translate)?;
+    capture::install(session.db, &table)?;
+    if options.existing == Existing::Push {
+        capture::note_existing(session.db, &table)?;
+    }
+    session.header.layout += 1;
+    Ok(true)
+}
+
+fn create_table(session: &Session<'_>, options: &TableOptions) -> Result<Description> {
+    let spec = options.create.clone().unwrap_or_else(|| TableSpec::document(options.name.clone()));
+    for statement in create::statements(&spec)? {
+        session.db.execute_batch(&statement).map_err(translate)?;
+    }
+    describe(session.db, &options.name)?.ok_or_else(|| damaged("table", "was not made"))
+}
+
+/// Brings the triggers and the declaration of tables up to date whose columns or indexes have changed.
+pub(crate) fn refresh(session: &mut Session<'_>) -> Result<()> {
+    // What was noted under the old columns is read under the old columns.
+    collect::collect(session)?;
+    let outdated: Vec<_> = session.catalog.all().filter(|table| table.outdated).cloned().collect();
+    for table in outdated {
+        capture::install(session.db, &table)?;
+        let sql = "UPDATE dynos_table SET spec = ?, captured = ?, declared = 0 WHERE n = ?";
+        let values = params![json(&table.spec)?, json(&table.column_names())?, table.n];
+        session.db.execute(sql, values).map_err(translate)?;
+        session.header.layout += 1;
+    }
+    Ok(())
+}
+
+pub(crate) fn remove_table(session: &mut Session<'_>, name: &TableName) -> Result<bool> {
+    let find = "SELECT n FROM dynos_table WHERE name = ?";
+    let mut statement = session.db.prepare(find).map_err(translate)?;
+    let found: Vec<i64> = statement
+        .query_map([name.as_str()], |row| row.get(0))
+        .and_then(Iterator::collect)
+        .map_err(translate)?;
+    let Some(n) = found.first() else { return Ok(false) };
+    capture::remove(session.db, *n)?;
+    for (table, column) in ENGINE_TABLES {
+        session.db.execute(&format!("DELETE FROM {table} WHERE {column} = ?"), [n]).map_err(translate)?;
+    }
+    session.header.pending = session
+        .db
+        .query_row("SELECT count(*) FROM dynos_queue", [], |row| row.get(0))
+        .map_err(translate)?;
+    session.header.layout += 1;
+    Ok(true)
+}
+
+/// The engine's tables that hold something of a synced table, and the column that says of which.
+const ENGINE_TABLES: [(&str, &str); 8] = [
+    ("dynos_queue", "tbl"),
+    ("dynos_base", "tbl"),
+    ("dynos_dead", "tbl"),
+    ("dynos_conflict", "tbl"),
+    ("dynos_seen", "tbl"),
+    ("dynos_quarantine", "tbl"),
+    ("dynos_log", "tbl"),
+    ("dynos_table", "n"),
+];
+
+/// Forgets the user. The file still has to be scrubbed afterwards, see [`Header::scrub`].
+pub(crate) fn logout(session: &mut Session<'_>, discard: bool) -> Result<Logout> {
+    let dead: i64 =
+        session.db.query_row("SELECT count(*) FROM dynos_dead", [], |row| row.get(0)).map_err(translate)?;
+    let changes = (session.header.pending + dead) as u64;
+    if changes > 0 && !discard {
+        return Ok(Logout::Unsynced { changes });
+    }
+    session.set_capture(false)?;
+    for table in session.catalog.all() {
+        let sql = format!("DELETE FROM {}", ident(table.name().as_str()));
+        session.db.execute_batch(&sql).map_err(translate)?;
+        let mut policy = table.policy.clone();
+        policy.user = None;
+        session
+            .db
+            .execute("UPDATE dynos_table SET policy = ? WHERE n = ?", params![json(&policy)?, table.n])
+            .map_err(translate)?;
+    }
+    for (table, _) in ENGINE_TABLES.iter().filter(|(table, _)| *table != "dynos_table") {
+        session.db.execute_batch(&format!("DELETE FROM {table}")).map_err(translate)?;
+    }
+    let sql = "UPDATE dynos_table SET cursor = NULL, phase = ?, synced_at = NULL, declared = 0";
+    session.db.execute(sql, [json(&Phase::First)?]).map_err(translate)?;
+    let layout = session.header.layout + 1;
+    session.header = Header {
+        replica: new_replica_id()?,
+        generation: session.header.generation + 1,
+        server: None,
+        clock: 0,
+        last_counter: 0,
+        pending: 0,
+        layout,
+        scrub: true,
+    };
+    Ok(Logout::Done { discarded: changes })
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| damaged("catalogue", error))
+}

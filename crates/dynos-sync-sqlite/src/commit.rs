@@ -1,0 +1,365 @@
+//! Carries out a batch.
+
+use dynos_sync_core::{
+    Counter, Cursor, Edit, Fields, Invalid, Millis, RecordId, RecordKey, ReplicaError, TableName,
+    replica::{Batch, Expected, Op, Outcome, Phase, Receipt, Resolved, Revert},
+};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::{
+    collect::{self, Collected},
+    error::{Result, damaged, translate},
+    header::new_replica_id,
+    letters::{self, Burial},
+    queue, rows,
+    session::Session,
+    table::Table,
+};
+
+/// Whether a batch holds edits of this device. Those keep the application's foreign keys; what comes from the server
+/// need not, since a child may arrive before its parent.
+pub(crate) fn is_local(batch: &Batch) -> bool {
+    batch.ops.iter().any(|op| matches!(op, Op::Write { .. } | Op::Enqueue { .. } | Op::Revive { .. }))
+}
+
+/// Carries out a batch within the session's transaction. After an error or `Stale` the caller rolls back.
+pub(crate) fn commit(session: &mut Session<'_>, batch: &Batch) -> Result<Outcome> {
+    if !holds(session, &batch.expected)? {
+        return Ok(Outcome::Stale);
+    }
+    let mut receipt = Receipt::default();
+    for op in &batch.ops {
+        if !apply(session, op, &mut receipt)? {
+            return Ok(Outcome::Stale);
+        }
+    }
+    receipt.quarantined = session.settle_refused()?;
+    Ok(Outcome::Committed(receipt))
+}
+
+fn holds(session: &Session<'_>, expected: &Expected) -> Result<bool> {
+    if expected.generation.is_some_and(|generation| generation != session.header.generation) {
+        return Ok(false);
+    }
+    if let Some((name, cursor)) = &expected.cursor {
+        let Ok(table) = session.catalog.named(name) else { return Ok(false) };
+        if read_cursor(session.db, table.n)?.as_ref() != cursor.as_ref() {
+            return Ok(false);
+        }
+    }
+    if session.header.pending == 0 {
+        return Ok(expected.newest.iter().all(|(_, counter)| counter.is_none()));
+    }
+    for (key, counter) in &expected.newest {
+        let Ok(table) = session.catalog.named(&key.table) else { return Ok(false) };
+        if queue::newest(session.db, table.n, key.id.as_str())? != *counter {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Answers false where the step no longer fits what is there.
+fn apply(session: &mut Session<'_>, op: &Op, receipt: &mut Receipt) -> Result<bool> {
+    match op {
+        Op::Write { key, edit, at } => receipt.written.push(write(session, key, edit, *at)?),
+        Op::Enqueue { key, edit, at } => receipt.written.push(Some(enqueue(session, key, edit, *at)?)),
+        Op::Offer { key, base, edit, at } => drop(offer(session, key, base.as_ref(), edit, *at)?),
+        Op::Store { key, record } => {
+            let table = session.catalog.named(&key.table)?;
+            session.store(table, key, record.as_ref())?;
+        }
+        Op::Freeze(entry) => {
+            let table = session.catalog.named(&entry.key.table)?;
+            return queue::freeze(session.db, &mut session.header, table.n, entry);
+        }
+        Op::Thaw { counter, .. } => queue::thaw(session.db, *counter)?,
+        Op::Settle { key, counter, record } => settle(session, key, *counter, record.as_ref())?,
+        Op::Resolve { conflict, edit } => resolve(session, conflict, edit.as_ref())?,
+        Op::Postpone { key, counter, retry_at } => postpone(session, key, *counter, *retry_at)?,
+        Op::Bury { key, counter, code, message, at, revert } => {
+            receipt.buried.extend(bury(session, key, *counter, (code, message, *at), revert)?);
+        }
+        Op::Revive { letter, at } => revive(session, *letter, *at)?,
+        Op::Discard { letter } => letters::discard(session.db, *letter)?,
+        Op::Forget { conflict } => letters::forget(session.db, *conflict)?,
+        Op::Observe { at } => session.header.clock = session.header.clock.max(*at),
+        Op::Bind { server } => session.header.server = Some(server.clone()),
+        Op::Rename => rename(session)?,
+        Op::Advance { table, cursor, seen } => advance(session, table, cursor, seen)?,
+        Op::Skip { table, from, to } => skip(session, table, from, to)?,
+        Op::Restart { table, phase } => restart(session, table, *phase)?,
+        Op::Complete { table, at } => complete(session, table, *at)?,
+        Op::Declared { table } => declared(session, table)?,
+    }
+    Ok(true)
+}
+
+fn write(session: &mut Session<'_>, key: &RecordKey, edit: &Edit, at: Millis) -> Result<Option<Counter>> {
+    let catalog = session.catalog;
+    let table = catalog.named(&key.table)?;
+    let row = rows::select(session.db, table, &table.key_shape.decode(&key.id)?)?;
+    match edit {
+        Edit::Patch(_) if row.is_none() => return Err(ReplicaError::NotFound(key.clone())),
+        Edit::Delete if row.is_none() => return Ok(None),
+        _ => {}
+    }
+    let at = session.stamp(at);
+    if table.reactive {
+        return write_captured(session, table, key, row.as_deref(), edit, at).map(Some);
+    }
+    session.set_capture(false)?;
+    let stored = rows::apply(session.db, table, key, row.as_deref(), edit)?;
+    append(session, table, key, row.as_deref(), &stored, at).map(Some)
+}
+
+/// A write to a table whose changes may cause others: the triggers note them all, and the edit itself is joined with
+/// what was noted about its record.
+fn write_captured(
+    session: &mut Session<'_>,
+    table: &Table,
+    key: &RecordKey,
+    row: Option<&[crate::value::Cell]>,
+    edit: &Edit,
+    at: Millis,
+) -> Result<Counter> {
+    session.set_capture(true)?;
+    let stored = rows::apply(session.db, table, key, row, edit)?;
+    let noted = collect::collect(session)?.into_iter().find(|noted| noted.table == table.n && noted.id == key.id);
+    let Some(Collected { counter, edit: noted, .. }) = noted else {
+        return append(session, table, key, row, &stored, at);
+    };
+    let joined = match (noted, stored) {
+        (Edit::Delete, _) | (_, Edit::Delete) => Edit::Delete,
+        (noted, stored) => {
+            let mut fields: Fields = noted.into_fields();
+            let operation = stored.operation();
+            fields.extend(stored.into_fields());
+            Edit::new(operation, fields)
+        }
+    };
+    queue::amend(session.db, counter, &joined, at)?;
+    session.header.clock = session.header.clock.max(at);
+    Ok(counter)
+}
+
+fn append(
+    session: &mut Session<'_>,
+    table: &Table,
+    key: &RecordKey,
+    row: Option<&[crate::value::Cell]>,
+    edit: &Edit,
+    at: Millis,
+) -> Result<Counter> {
+    let first = queue::newest(session.db, table.n, key.id.as_str())?.is_none();
+    let base = if first { row.map(|row| rows::record(table, row)).transpose()? } else { None };
+    queue::append(session.db, &mut session.header, table, &key.id, edit, at, first.then_some(base.as_ref()))
+}
+
+fn enqueue(session: &mut Session<'_>, key: &RecordKey, edit: &Edit, at: Millis) -> Result<Counter> {
+    let table = session.catalog.named(&key.table)?;
+    let decoded = table.key_shape.decode(&key.id)?;
+    let edit = match edit.fields() {
+        Some(fields) if !table.document => {
+            Edit::new(edit.operation(), rows::prepare(table, &decoded, fields)?.fields)
+        }
+        _ => edit.clone(),
+    };
+    let row = rows::select(session.db, table, &decoded)?;
+    let at = session.stamp(at);
+    append(session, table, key, row.as_deref(), &edit, at)
+}
+
+fn offer(session: &mut Session<'_>, key: &RecordKey, base: Option<&Fields>, edit: &Edit, at: Millis) -> Result<Counter> {
+    let table = session.catalog.named(&key.table)?;
+    let first = queue::newest(session.db, table.n, key.id.as_str())?.is_none();
+    queue::append(session.db, &mut session.header, table, &key.id, edit, at, first.then_some(base))
+}
+
+fn settle(session: &mut Session<'_>, key: &RecordKey, counter: Counter, record: Option<&Fields>) -> Result<()> {
+    let table = session.catalog.named(&key.table)?;
+    let id = key.id.as_str();
+    let Some(entry) = queue::entry(session.db, session.catalog, table.n, id, counter)? else { return Ok(()) };
+    let others = queue::remove(session.db, &mut session.header, table.n, &key.id, counter)?;
+    if others {
+        let after = match record {
+            Some(record) => Some(record.clone()),
+            None => entry.edit.apply(queue::base(session.db, table.n, id)?),
+        };
+        return queue::set_base(session.db, table.n, &key.id, after.as_ref());
+    }
+    queue::set_base(session.db, table.n, &key.id, None)?;
+    match record {
+        Some(record) => session.store(table, key, Some(record)),
+        None => Ok(()),
+    }
+}
+
+fn resolve(session: &mut Session<'_>, resolved: &Resolved, edit: Option<&Edit>) -> Result<()> {
+    let catalog = session.catalog;
+    let table = catalog.named(&resolved.key.table)?;
+    queue::take(session.db, &mut session.header, catalog, table.n, &resolved.key.id)?;
+    session.store(table, &resolved.key, resolved.outcome.as_ref())?;
+    if let Some(edit) = edit {
+        let base = Some(resolved.theirs.as_ref());
+        queue::append(session.db, &mut session.header, table, &resolved.key.id, edit, resolved.at, base)?;
+    }
+    letters::journal(session.db, table.n, resolved)
+}
+
+fn postpone(session: &mut Session<'_>, key: &RecordKey, counter: Counter, retry_at: Millis) -> Result<()> {
+    let table = session.catalog.named(&key.table)?;
+    let entry = queue::entry(session.db, session.catalog, table.n, key.id.as_str(), counter)?;
+    let Some(entry) = entry else { return Ok(()) };
+    let tried = Some((entry.attempts.saturating_add(1), retry_at));
+    queue::renumber(session.db, &mut session.header, key, table.n, tried)
+}
+
+fn bury(
+    session: &mut Session<'_>,
+    key: &RecordKey,
+    counter: Counter,
+    (code, message, at): (&str, &str, Millis),
+    revert: &Revert,
+) -> Result<Option<i64>> {
+    let catalog = session.catalog;
+    let table = catalog.named(&key.table)?;
+    if queue::entry(session.db, catalog, table.n, key.id.as_str(), counter)?.is_none() {
+        return Ok(None);
+    }
+    let base = queue::base(session.db, table.n, key.id.as_str())?;
+    let entries = queue::take(session.db, &mut session.header, catalog, table.n, &key.id)?;
+    match revert {
+        Revert::To(record) => session.store(table, key, record.as_ref())?,
+        Revert::ToBase => session.store(table, key, base.as_ref())?,
+        Revert::Keep => {}
+    }
+    let edits: Vec<(Edit, Millis)> = entries.into_iter().map(|entry| (entry.edit, entry.at)).collect();
+    letters::bury(session.db, &Burial { n: table.n, id: &key.id, edits: &edits, code, message, at }).map(Some)
+}
+
+fn revive(session: &mut Session<'_>, letter: i64, at: Millis) -> Result<()> {
+    let catalog = session.catalog;
+    let Some(letter) = letters::take(session.db, catalog, letter)? else {
+        return Err(Invalid::new("letter", "there is no such dead letter").remedy("list the dead letters").into());
+    };
+    for (edit, _) in letter.edits {
+        let table = catalog.named(&letter.key.table)?;
+        let gone = rows::get(session.db, table, &letter.key.id)?.is_none();
+        let edit = match edit {
+            Edit::Patch(fields) if gone => Edit::Upsert(fields),
+            edit => edit,
+        };
+        if edit == Edit::Delete && gone {
+            let at = session.stamp(at);
+            offer(session, &letter.key, None, &edit, at)?;
+        } else {
+            write(session, &letter.key, &edit, at)?;
+        }
+    }
+    Ok(())
+}
+
+fn rename(session: &mut Session<'_>) -> Result<()> {
+    session.header.replica = new_replica_id()?;
+    let sql = "UPDATE dynos_queue SET sent = 0, base = NULL WHERE sent = 1";
+    session.db.execute(sql, []).map(drop).map_err(translate)
+}
+
+fn read_cursor(db: &Connection, n: i64) -> Result<Option<Cursor>> {
+    let mut statement = db.prepare_cached("SELECT cursor FROM dynos_table WHERE n = ?").map_err(translate)?;
+    let cursor: Option<Option<String>> = statement.query_row([n], |row| row.get(0)).optional().map_err(translate)?;
+    Ok(cursor.flatten().map(Cursor::new))
+}
+
+fn read_phase(db: &Connection, n: i64) -> Result<Phase> {
+    let mut statement = db.prepare_cached("SELECT phase FROM dynos_table WHERE n = ?").map_err(translate)?;
+    let phase: String = statement.query_row([n], |row| row.get(0)).map_err(translate)?;
+    serde_json::from_str(&phase).map_err(|error| damaged("dynos_table.phase", error))
+}
+
+fn phase_text(phase: Phase) -> Result<String> {
+    serde_json::to_string(&phase).map_err(|error| damaged("phase", error))
+}
+
+fn advance(session: &Session<'_>, name: &TableName, cursor: &Cursor, seen: &[RecordId]) -> Result<()> {
+    let table = session.catalog.named(name)?;
+    let mut statement =
+        session.db.prepare_cached("UPDATE dynos_table SET cursor = ? WHERE n = ?").map_err(translate)?;
+    statement.execute(params![cursor.as_str(), table.n]).map_err(translate)?;
+    if matches!(read_phase(session.db, table.n)?, Phase::Resync | Phase::Restore { .. }) {
+        let sql = "INSERT OR IGNORE INTO dynos_seen (tbl, id) VALUES (?, ?)";
+        let mut statement = session.db.prepare_cached(sql).map_err(translate)?;
+        for id in seen {
+            statement.execute(params![table.n, id.as_str()]).map_err(translate)?;
+        }
+    }
+    Ok(())
+}
+
+fn skip(session: &Session<'_>, name: &TableName, from: &Cursor, to: &Cursor) -> Result<()> {
+    let Ok(table) = session.catalog.named(name) else { return Ok(()) };
+    let sql = "UPDATE dynos_table SET cursor = ? WHERE n = ? AND cursor = ? AND phase = ?";
+    let mut statement = session.db.prepare_cached(sql).map_err(translate)?;
+    let following = phase_text(Phase::Following)?;
+    statement.execute(params![to.as_str(), table.n, from.as_str(), following]).map(drop).map_err(translate)
+}
+
+fn restart(session: &mut Session<'_>, name: &TableName, phase: Phase) -> Result<()> {
+    let catalog = session.catalog;
+    let table = catalog.named(name)?;
+    let sql = "UPDATE dynos_table SET cursor = NULL, phase = ? WHERE n = ?";
+    session.db.execute(sql, params![phase_text(phase)?, table.n]).map_err(translate)?;
+    forget_seen(session.db, table.n)?;
+    for id in queue::records_with_sent(session.db, table.n)? {
+        let id: RecordId = id.try_into().map_err(|error| damaged("dynos_queue.id", error))?;
+        queue::renumber(session.db, &mut session.header, &table.record(id), table.n, None)?;
+    }
+    Ok(())
+}
+
+fn forget_seen(db: &Connection, n: i64) -> Result<()> {
+    db.execute("DELETE FROM dynos_seen WHERE tbl = ?", [n]).map(drop).map_err(translate)
+}
+
+fn complete(session: &mut Session<'_>, name: &TableName, at: Millis) -> Result<()> {
+    let catalog = session.catalog;
+    let table = catalog.named(name)?;
+    let phase = read_phase(session.db, table.n)?;
+    if matches!(phase, Phase::Resync | Phase::Restore { .. }) {
+        sweep(session, table, phase)?;
+        forget_seen(session.db, table.n)?;
+    }
+    let sql = "UPDATE dynos_table SET phase = ?, synced_at = ? WHERE n = ?";
+    let mut statement = session.db.prepare_cached(sql).map_err(translate)?;
+    statement.execute(params![phase_text(Phase::Following)?, at, table.n]).map_err(translate)?;
+    session.retry_quarantined(table)
+}
+
+/// Deals with the rows that the server did not mention: deletes them, or offers them again.
+fn sweep(session: &mut Session<'_>, table: &Table, phase: Phase) -> Result<()> {
+    let mut unseen = Vec::new();
+    rows::for_each_id(session.db, table, |id, _| {
+        let sql = "SELECT 1 FROM dynos_seen WHERE tbl = ?1 AND id = ?2 \
+                   UNION ALL SELECT 1 FROM dynos_queue WHERE tbl = ?1 AND id = ?2";
+        let mut statement = session.db.prepare_cached(sql).map_err(translate)?;
+        if !statement.exists(params![table.n, id.as_str()]).map_err(translate)? {
+            unseen.push(id);
+        }
+        Ok(())
+    })?;
+    for id in unseen {
+        let key = table.record(id);
+        if phase == Phase::Resync {
+            session.store(table, &key, None)?;
+        } else if let Some(row) = rows::get(session.db, table, &key.id)? {
+            offer(session, &key, None, &Edit::Replace(row), 1)?;
+        }
+    }
+    Ok(())
+}
+
+fn declared(session: &Session<'_>, name: &TableName) -> Result<()> {
+    let table = session.catalog.named(name)?;
+    session.db.execute("UPDATE dynos_table SET declared = 1 WHERE n = ?", [table.n]).map(drop).map_err(translate)
+}

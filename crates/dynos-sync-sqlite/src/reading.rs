@@ -1,0 +1,117 @@
+//! What planners and people get to see.
+
+use dynos_sync_core::{
+    Entry, Fields, RecordId, RecordKey, TableName, measure,
+    replica::{Due, DueLimits, Seen, State, TableState},
+};
+use rusqlite::{Connection, Row};
+
+use crate::{
+    error::{Result, damaged, translate},
+    header::Header,
+    queue, rows,
+    session::Session,
+    table::Catalog,
+};
+
+/// The replica as a whole. Nothing in it is counted by walking the queue.
+pub(crate) fn state(db: &Connection, catalog: &Catalog, header: &Header) -> Result<State> {
+    let count = |sql: &str| -> Result<i64> {
+        db.prepare_cached(sql).and_then(|mut statement| statement.query_row([], |row| row.get(0))).map_err(translate)
+    };
+    let noted = "SELECT coalesce((SELECT max(seq) FROM dynos_log) - (SELECT min(seq) FROM dynos_log) + 1, 0)";
+    Ok(State {
+        replica: header.replica,
+        generation: header.generation,
+        server: header.server.clone(),
+        clock: header.clock,
+        last_counter: header.last_counter,
+        tables: tables(db, catalog)?,
+        pending: (header.pending + count(noted)?) as u64,
+        dead_letters: count("SELECT count(*) FROM dynos_dead")? as u64,
+        conflicts: count("SELECT count(*) FROM dynos_conflict")? as u64,
+        quarantined: count("SELECT count(*) FROM dynos_quarantine")? as u64,
+    })
+}
+
+type RawTable = (i64, Option<String>, String, bool, Option<i64>);
+
+fn tables(db: &Connection, catalog: &Catalog) -> Result<Vec<TableState>> {
+    let sql = "SELECT n, cursor, phase, declared, synced_at FROM dynos_table ORDER BY n";
+    let mut statement = db.prepare_cached(sql).map_err(translate)?;
+    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?));
+    let rows: Vec<RawTable> =
+        statement.query_map([], read).and_then(Iterator::collect).map_err(translate)?;
+    let state = |(n, cursor, phase, declared, synced_at): RawTable| {
+        let table = catalog.numbered(n)?;
+        let phase = match serde_json::from_str(&phase) {
+            Ok(phase) => phase,
+            Err(error) => return Some(Err(damaged("dynos_table.phase", error))),
+        };
+        Some(Ok(TableState {
+            spec: table.spec.clone(),
+            policy: table.policy.clone(),
+            cursor: cursor.map(dynos_sync_core::Cursor::new),
+            phase,
+            declared,
+            synced_at,
+        }))
+    };
+    rows.into_iter().filter_map(state).collect()
+}
+
+pub(crate) fn get(db: &Connection, catalog: &Catalog, key: &RecordKey) -> Result<Option<Fields>> {
+    let table = catalog.named(&key.table)?;
+    let row = rows::select(db, table, &table.key_shape.decode(&key.id)?)?;
+    row.map(|row| rows::whole(table, &row)).transpose()
+}
+
+/// Everything must have been collected.
+pub(crate) fn records(session: &Session<'_>, table: &TableName, ids: &[RecordId], all: bool) -> Result<Vec<Seen>> {
+    let table = session.catalog.named(table)?;
+    if session.header.pending == 0 && !all {
+        return Ok(Vec::new());
+    }
+    let mut seen = Vec::new();
+    for id in ids {
+        let entries = queue::of_record(session.db, session.catalog, table.n, id.as_str())?;
+        if entries.is_empty() && !all {
+            continue;
+        }
+        // An id that no key of this table has: the row cannot exist, and storing it will say so.
+        let row = match table.key_shape.decode(id) {
+            Ok(key) => rows::select(session.db, table, &key)?,
+            Err(_) => None,
+        };
+        let row = row.map(|row| rows::record(table, &row)).transpose()?;
+        let base = queue::base(session.db, table.n, id.as_str())?;
+        seen.push(Seen { id: id.clone(), row, base, entries });
+    }
+    Ok(seen)
+}
+
+/// Everything must have been collected, and the waiting records released.
+pub(crate) fn due(session: &Session<'_>, limits: &DueLimits) -> Result<Due> {
+    let (db, catalog) = (session.db, session.catalog);
+    let mut due = Due { groups: Vec::new(), next_retry: queue::next_retry(db)? };
+    let mut bytes = 0;
+    let mut add = |group: Vec<Entry>| {
+        bytes += group.iter().map(size).sum::<usize>();
+        let fits = due.groups.is_empty() || bytes <= limits.bytes;
+        if fits {
+            due.groups.push(group);
+        }
+        fits && due.groups.len() < limits.records
+    };
+    let sent = queue::sent_entries(db, catalog, limits.records)?;
+    if sent.is_empty() {
+        queue::ready(db, |n, id| Ok(add(queue::of_record(db, catalog, n, &id)?)))?;
+    } else {
+        sent.into_iter().map(|entry| vec![entry]).all(add);
+    }
+    Ok(due)
+}
+
+fn size(entry: &Entry) -> usize {
+    entry.edit.fields().and_then(|fields| measure(fields).ok()).unwrap_or(0)
+}

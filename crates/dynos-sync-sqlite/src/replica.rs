@@ -1,0 +1,354 @@
+//! [`SqliteReplica`]: the seam, on one writing and some reading threads.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, Receiver, Sender},
+    },
+    thread,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use dynos_sync_core::{
+    Counter, Entry, Fields, RecordId, RecordKey, Replica, ReplicaError, TableName, TableSpec,
+    replica::{
+        Batch, DeadLetter, Due, DueLimits, Journaled, Logout, Outcome, Seen, State, TableOptions,
+    },
+};
+use futures_channel::oneshot;
+use rusqlite::{Connection, OpenFlags};
+
+use crate::{
+    admin, collect, describe, error::{Result, translate}, header::{Header, migrate}, letters, queue, reading,
+    session::Session, table::Catalog, writer::{Job, Writer, refresh},
+};
+
+/// When SQLite makes a commit durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Synchronous {
+    /// At every commit: an acknowledged write survives a power loss.
+    Full,
+    /// At checkpoints: an acknowledged write survives the crash of any program, but the latest may be lost when the
+    /// machine loses power. The file is intact either way.
+    #[default]
+    Normal,
+}
+
+/// How a database is opened.
+#[derive(Clone, Debug)]
+pub struct SqliteOptions {
+    /// Default: [`Synchronous::Normal`].
+    pub synchronous: Synchronous,
+    /// How long to wait for another program that holds the database before answering
+    /// [`ReplicaError::Busy`]. Default: 5 s. Too short, and a busy neighbour makes writes fail.
+    pub busy_timeout: Duration,
+    /// Threads that read beside the writer. Default: 2.
+    pub readers: usize,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self { synchronous: Synchronous::default(), busy_timeout: Duration::from_secs(5), readers: 2 }
+    }
+}
+
+/// A device's database in an SQLite file, shared with whatever other programs use that file.
+///
+/// Cheap to clone: clones share the threads.
+#[derive(Clone, Debug)]
+pub struct SqliteReplica(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    writer: Mutex<Option<Sender<Job>>>,
+    reader: Mutex<Option<Sender<ReadJob>>>,
+}
+
+type ReadJob = Box<dyn FnOnce(&mut Reader) + Send>;
+
+/// A reading connection, and what it knows.
+struct Reader {
+    db: Connection,
+    catalog: Catalog,
+}
+
+impl SqliteReplica {
+    /// Opens a database, making the file and the engine's tables where they are missing. The journal is switched to WAL.
+    ///
+    /// # Errors
+    /// [`ReplicaError::ReadOnly`], [`ReplicaError::Corrupt`], [`ReplicaError::TooNew`], [`ReplicaError::Busy`].
+    pub fn open(path: impl AsRef<Path>, options: &SqliteOptions) -> Result<Self> {
+        let path = path.as_ref().to_owned();
+        let db = connect(&path, options, OpenFlags::default())?;
+        migrate(&db)?;
+        let mut writer = Writer::new(db);
+        match writer.scrub() {
+            Ok(()) | Err(ReplicaError::Busy) => {}
+            Err(error) => return Err(error),
+        }
+        let (write, write_jobs) = mpsc::channel();
+        spawn("dynos-sqlite-writer", move || writer.run(&write_jobs))?;
+        let (read, read_jobs) = mpsc::channel();
+        let read_jobs = Arc::new(Mutex::new(read_jobs));
+        for _ in 0..options.readers.max(1) {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+            let reader = Reader { db: connect(&path, options, flags)?, catalog: Catalog::default() };
+            let jobs = Arc::clone(&read_jobs);
+            spawn("dynos-sqlite-reader", move || reader.run(&jobs))?;
+        }
+        let inner = Inner { path, writer: Mutex::new(Some(write)), reader: Mutex::new(Some(read)) };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// The database's file.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// The application's tables that can be synced, parents before the children that refer to them, and those that
+    /// cannot, with the reason.
+    ///
+    /// # Errors
+    /// [`ReplicaError`] where the catalogue cannot be read.
+    pub async fn candidates(&self) -> Result<Candidates> {
+        self.read(|reader| describe::candidates(&reader.db)).await
+    }
+
+    /// Runs the application's own SQL in one transaction. What it writes to synced tables is queued in that same
+    /// transaction, as it is for any program.
+    ///
+    /// # Errors
+    /// Whatever `work` answers; then nothing was done.
+    pub async fn write_with<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.write(|writer| {
+            writer.set_foreign_keys(true)?;
+            writer.transaction(|session| {
+                let value = work(session.db).map_err(translate)?;
+                collect::collect(session)?;
+                Ok(value)
+            })
+        })
+        .await
+    }
+
+    /// Runs the application's own queries, on a connection that cannot write.
+    ///
+    /// # Errors
+    /// Whatever `work` answers.
+    pub async fn read_with<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.read(|reader| work(&reader.db).map_err(translate)).await
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Writer) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job::Run(Box::new(move |writer| drop(reply.send(work(writer)))));
+        send(&self.0.writer, job)?;
+        answer.await.map_err(|_| ReplicaError::Closed)?
+    }
+
+    /// As [`write`](Self::write), in one transaction in which everything is collected.
+    async fn session<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Session<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.write(|writer| {
+            writer.collect()?;
+            writer.set_foreign_keys(false)?;
+            writer.transaction(|session| {
+                collect::collect(session)?;
+                work(session)
+            })
+        })
+        .await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Reader) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let job: ReadJob = Box::new(move |reader| drop(reply.send(reader.snapshot(work))));
+        send(&self.0.reader, job)?;
+        answer.await.map_err(|_| ReplicaError::Closed)?
+    }
+
+}
+
+fn send<J>(to: &Mutex<Option<Sender<J>>>, job: J) -> Result<()> {
+    let sender = to.lock().unwrap_or_else(PoisonError::into_inner);
+    sender.as_ref().ok_or(ReplicaError::Closed)?.send(job).map_err(|_| ReplicaError::Closed)
+}
+
+/// Tables that can be synced, and tables that cannot.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Candidates {
+    /// Those that can, parents first.
+    pub suitable: Vec<TableSpec>,
+    /// The names of those that cannot, with the reason.
+    pub unsuitable: Vec<(String, String)>,
+}
+
+impl Reader {
+    fn run(mut self, jobs: &Mutex<Receiver<ReadJob>>) {
+        loop {
+            let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            match job {
+                Ok(job) => job(&mut self),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Everything that `work` reads is of one moment.
+    fn snapshot<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.db.execute_batch("BEGIN").map_err(translate)?;
+        let result = work(self);
+        self.db.execute_batch("COMMIT").map_err(translate)?;
+        result
+    }
+
+    fn header(&mut self) -> Result<Header> {
+        let header = Header::read(&self.db)?;
+        refresh(&self.db, &mut self.catalog, &header)?;
+        Ok(header)
+    }
+}
+
+fn connect(path: &Path, options: &SqliteOptions, flags: OpenFlags) -> Result<Connection> {
+    let db = Connection::open_with_flags(path, flags).map_err(translate)?;
+    db.busy_timeout(options.busy_timeout).map_err(translate)?;
+    db.set_prepared_statement_cache_capacity(256);
+    if !flags.contains(OpenFlags::SQLITE_OPEN_READ_ONLY) {
+        let mode: String = db
+            .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
+            .map_err(translate)?;
+        if mode != "wal" {
+            return Err(ReplicaError::ReadOnly(format!("its journal mode stays {mode}, WAL is needed")));
+        }
+        let level = match options.synchronous {
+            Synchronous::Full => "FULL",
+            Synchronous::Normal => "NORMAL",
+        };
+        db.pragma_update(None, "synchronous", level).map_err(translate)?;
+    }
+    // A name in double quotes that is no column is an error, never silently a text.
+    db.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_DQS_DML, false).map_err(translate)?;
+    Ok(db)
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    let failed = |error: std::io::Error| ReplicaError::Storage {
+        message: "no thread could be started".to_owned(),
+        source: Some(Box::new(error)),
+    };
+    thread::Builder::new().name(name.to_owned()).spawn(work).map(drop).map_err(failed)
+}
+
+#[async_trait]
+impl Replica for SqliteReplica {
+    async fn state(&self) -> Result<State> {
+        self.read(|reader| {
+            let header = reader.header()?;
+            reading::state(&reader.db, &reader.catalog, &header)
+        })
+        .await
+    }
+
+    async fn get(&self, key: &RecordKey) -> Result<Option<Fields>> {
+        let key = key.clone();
+        self.read(move |reader| {
+            reader.header()?;
+            reading::get(&reader.db, &reader.catalog, &key)
+        })
+        .await
+    }
+
+    async fn records(&self, table: &TableName, ids: &[RecordId], rows: bool) -> Result<Vec<Seen>> {
+        let (table, ids) = (table.clone(), ids.to_vec());
+        self.session(move |session| reading::records(session, &table, &ids, rows)).await
+    }
+
+    async fn due(&self, limits: &DueLimits) -> Result<Due> {
+        let limits = *limits;
+        self.session(move |session| {
+            if queue::next_retry(session.db)?.is_some_and(|at| at <= limits.now) {
+                queue::release(session.db, limits.now)?;
+            }
+            reading::due(session, &limits)
+        })
+        .await
+    }
+
+    async fn unsettled(&self, table: &TableName, limit: usize) -> Result<Vec<Entry>> {
+        let table = table.clone();
+        self.read(move |reader| {
+            reader.header()?;
+            let n = reader.catalog.named(&table)?.n;
+            queue::sent_of_table(&reader.db, &reader.catalog, n, limit)
+        })
+        .await
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<Outcome> {
+        let (reply, answer) = oneshot::channel();
+        send(&self.0.writer, Job::Commit(batch, reply))?;
+        answer.await.map_err(|_| ReplicaError::Closed)?
+    }
+
+    async fn add_table(&self, options: TableOptions) -> Result<bool> {
+        self.session(move |session| admin::add_table(session, &options)).await
+    }
+
+    async fn remove_table(&self, table: &TableName) -> Result<bool> {
+        let table = table.clone();
+        self.session(move |session| admin::remove_table(session, &table)).await
+    }
+
+    async fn logout(&self, discard: bool) -> Result<Logout> {
+        let done = self.session(move |session| admin::logout(session, discard)).await?;
+        if matches!(done, Logout::Done { .. }) {
+            match self.write(Writer::scrub).await {
+                Err(ReplicaError::Busy) => tracing::warn!("another program reads the file: it is scrubbed at the next opening"),
+                scrubbed => scrubbed?,
+            }
+        }
+        Ok(done)
+    }
+
+    async fn queue(&self, after: Counter, limit: usize) -> Result<Vec<Entry>> {
+        self.session(move |session| queue::page(session.db, session.catalog, after, limit)).await
+    }
+
+    async fn dead_letters(&self, after: i64, limit: usize) -> Result<Vec<DeadLetter>> {
+        self.session(move |session| letters::page(session.db, session.catalog, after, limit)).await
+    }
+
+    async fn conflicts(&self, before: i64, limit: usize) -> Result<Vec<Journaled>> {
+        self.read(move |reader| letters::conflicts(&reader.db, before, limit)).await
+    }
+
+    async fn close(&self) {
+        drop(self.0.reader.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            let (done, closed) = oneshot::channel();
+            if writer.send(Job::Close(done)).is_ok() {
+                let _ = closed.await;
+            }
+        }
+    }
+}

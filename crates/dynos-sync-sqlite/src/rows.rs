@@ -1,0 +1,261 @@
+//! The rows of the application's tables.
+
+use std::collections::HashSet;
+
+use dynos_sync_core::{Edit, Fields, Invalid, RecordId, RecordKey, ReplicaError, Value};
+use rusqlite::{Connection, params_from_iter};
+
+use crate::{
+    error::{Result, damaged, of_record, translate},
+    sql::{ident, idents, list},
+    table::{Field, Table},
+    value::{Cell, to_json, to_sql},
+};
+
+/// A row with all columns of the table, by its key's values.
+pub(crate) fn select(db: &Connection, table: &Table, key: &[Cell]) -> Result<Option<Vec<Cell>>> {
+    let mut statement = db.prepare_cached(&table.select).map_err(translate)?;
+    let mut rows = statement.query(params_from_iter(key)).map_err(translate)?;
+    match rows.next().map_err(translate)? {
+        None => Ok(None),
+        Some(row) => {
+            let cell = |place| Ok(Cell::from(row.get_ref(place)?));
+            (0..table.columns.len()).map(cell).collect::<rusqlite::Result<_>>().map(Some).map_err(translate)
+        }
+    }
+}
+
+/// The record that a row holds: its fields, without the key's columns.
+pub(crate) fn record(table: &Table, row: &[Cell]) -> Result<Fields> {
+    if table.document {
+        return document(&row[1]);
+    }
+    let pairs = table.columns.iter().zip(row).filter(|(column, _)| !column.in_key);
+    Ok(pairs.map(|(column, cell)| (column.name.clone(), to_json(cell.as_ref(), column.reading))).collect())
+}
+
+/// The record as the application sees it: with the key's columns, in a table that has columns.
+pub(crate) fn whole(table: &Table, row: &[Cell]) -> Result<Fields> {
+    if table.document {
+        return document(&row[1]);
+    }
+    let pairs = table.columns.iter().zip(row);
+    Ok(pairs.map(|(column, cell)| (column.name.clone(), to_json(cell.as_ref(), column.reading))).collect())
+}
+
+fn document(cell: &Cell) -> Result<Fields> {
+    let text = match cell {
+        Cell::Text(text) | Cell::Blob(text) => text,
+        _ => return Err(damaged("document", "is not text")),
+    };
+    serde_json::from_slice(text).map_err(|error| damaged("document", error))
+}
+
+/// The record by its id.
+pub(crate) fn get(db: &Connection, table: &Table, id: &RecordId) -> Result<Option<Fields>> {
+    let row = select(db, table, &table.key_shape.decode(id)?)?;
+    row.map(|row| record(table, &row)).transpose()
+}
+
+/// Fields as the table keeps them: the key's columns compared with the id and taken out, every value in the form in
+/// which it will be read again.
+pub(crate) struct Prepared {
+    pub(crate) fields: Fields,
+    cells: Vec<(usize, Cell)>,
+}
+
+impl Prepared {
+    /// Whether SQLite will store every value as it is given.
+    pub(crate) fn is_exact(&self, table: &Table) -> bool {
+        self.cells.iter().all(|(place, cell)| table.columns[*place].affinity.keeps(cell))
+    }
+
+    /// The same fields as they read in the row that was stored.
+    pub(crate) fn as_stored(&self, table: &Table, row: &[Cell]) -> Fields {
+        let stored = |place: usize| to_json(row[place].as_ref(), table.columns[place].reading);
+        self.cells.iter().map(|(place, _)| (table.columns[*place].name.clone(), stored(*place))).collect()
+    }
+}
+
+/// Makes fields ready for a table with columns.
+///
+/// # Errors
+/// [`Invalid`] for an unknown column, a value that SQLite cannot keep, or a key that is not the record's.
+pub(crate) fn prepare(table: &Table, key: &[Cell], fields: &Fields) -> Result<Prepared, Invalid> {
+    let mut prepared = Prepared { fields: Fields::new(), cells: Vec::with_capacity(fields.len()) };
+    for (name, value) in fields {
+        let column = table.column(name)?;
+        let cell = to_sql(value, name)?;
+        if column.in_key {
+            require_same_key(table, key, name, &cell)?;
+            continue;
+        }
+        prepared.fields.insert(name.clone(), to_json(cell.as_ref(), column.reading));
+        let place = table.columns.iter().position(|c| c.name == *name).unwrap_or_default();
+        prepared.cells.push((place, cell));
+    }
+    Ok(prepared)
+}
+
+fn require_same_key(table: &Table, key: &[Cell], name: &str, given: &Cell) -> Result<(), Invalid> {
+    let place = table.key.iter().position(|place| table.columns[*place].name == name);
+    match place.and_then(|place| key.get(place)) {
+        Some(cell) if cell == given => Ok(()),
+        _ => Err(Invalid::new(name, "differs from the record's id").remedy("leave it out, or correct the id")),
+    }
+}
+
+/// What a statement does with a row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Insert,
+    Update,
+    /// Update, resetting the columns that are not given.
+    Reset,
+}
+
+/// Writes fields to a row of a table with columns. `exists` says whether the row is there.
+pub(crate) fn put(db: &Connection, table: &Table, id: &RecordKey, key: &[Cell], prepared: &Prepared, exists: bool, reset: bool) -> Result<()> {
+    let mode = match (exists, reset) {
+        (false, _) => Mode::Insert,
+        (true, false) => Mode::Update,
+        (true, true) => Mode::Reset,
+    };
+    if mode == Mode::Update && prepared.cells.is_empty() {
+        return Ok(());
+    }
+    let Some(sql) = put_sql(table, mode, &prepared.cells) else { return Ok(()) };
+    let mut statement = db.prepare_cached(&sql).map_err(translate)?;
+    let given = prepared.cells.iter().map(|(_, cell)| cell);
+    statement.execute(params_from_iter(given.chain(key))).map(drop).map_err(of_record(id))
+}
+
+fn put_sql(table: &Table, mode: Mode, cells: &[(usize, Cell)]) -> Option<String> {
+    let given: Vec<&str> = cells.iter().map(|(place, _)| table.columns[*place].name.as_str()).collect();
+    let name = table.sql_name();
+    if mode == Mode::Insert {
+        let columns = given.iter().copied().chain(table.key.iter().map(|place| table.columns[*place].name.as_str()));
+        let marks = list((0..given.len() + table.key.len()).map(|_| "?"));
+        return Some(format!("INSERT INTO {name} ({}) VALUES ({marks})", idents(columns)));
+    }
+    let mut sets: Vec<String> = given.iter().map(|column| format!("{} = ?", ident(column))).collect();
+    if mode == Mode::Reset {
+        let given: HashSet<&str> = given.into_iter().collect();
+        let missing = table.fields().filter(|field| !given.contains(field.name.as_str()));
+        sets.extend(missing.map(reset_sql));
+    }
+    (!sets.is_empty()).then(|| format!("UPDATE {name} SET {} WHERE {}", list(sets), table.by_key))
+}
+
+fn reset_sql(field: &Field) -> String {
+    format!("{} = ({})", ident(&field.name), field.default.as_deref().unwrap_or("NULL"))
+}
+
+/// Writes a whole document.
+pub(crate) fn put_document(db: &Connection, table: &Table, id: &RecordKey, fields: &Fields) -> Result<()> {
+    let sql = format!(
+        "INSERT INTO {} (\"id\", \"data\") VALUES (?, ?) ON CONFLICT DO UPDATE SET \"data\" = excluded.\"data\"",
+        table.sql_name()
+    );
+    let text = serde_json::to_string(fields).map_err(|error| damaged("document", error))?;
+    let mut statement = db.prepare_cached(&sql).map_err(translate)?;
+    let key = table.key_shape.decode(&id.id)?;
+    statement.execute(params_from_iter(key.into_iter().chain([Cell::text(&text)]))).map(drop).map_err(of_record(id))
+}
+
+/// Deletes a row, if it is there.
+pub(crate) fn delete(db: &Connection, table: &Table, id: &RecordKey, key: &[Cell]) -> Result<()> {
+    let sql = format!("DELETE FROM {} WHERE {}", table.sql_name(), table.by_key);
+    let mut statement = db.prepare_cached(&sql).map_err(translate)?;
+    statement.execute(params_from_iter(key)).map(drop).map_err(of_record(id))
+}
+
+/// Applies an edit to a row, and answers the edit as it now stands: in the form in which other devices shall see it.
+pub(crate) fn apply(db: &Connection, table: &Table, id: &RecordKey, before: Option<&[Cell]>, edit: &Edit) -> Result<Edit> {
+    let key = table.key_shape.decode(&id.id)?;
+    let Some(fields) = edit.fields() else {
+        delete(db, table, id, &key)?;
+        return Ok(Edit::Delete);
+    };
+    if table.document {
+        let before = before.map(|row| record(table, row)).transpose()?;
+        if let Some(after) = edit.apply(before) {
+            put_document(db, table, id, &after)?;
+        }
+        return Ok(edit.clone());
+    }
+    let prepared = prepare(table, &key, fields)?;
+    put(db, table, id, &key, &prepared, before.is_some(), matches!(edit, Edit::Replace(_)))?;
+    let stored = if prepared.is_exact(table) {
+        prepared.fields
+    } else {
+        let row = select(db, table, &key)?.ok_or_else(|| ReplicaError::NotFound(id.clone()))?;
+        prepared.as_stored(table, &row)
+    };
+    Ok(Edit::new(edit.operation(), stored))
+}
+
+/// Puts the server's version into a row. In a table with columns only those given are touched.
+pub(crate) fn store(db: &Connection, table: &Table, id: &RecordKey, version: Option<&Fields>) -> Result<()> {
+    let key = table.key_shape.decode(&id.id)?;
+    match version {
+        None => delete(db, table, id, &key),
+        Some(fields) if table.document => put_document(db, table, id, fields),
+        Some(fields) => {
+            let known = |name: &String| table.columns.iter().any(|column| column.name == *name && !column.in_key);
+            let fields: Fields = fields.iter().filter(|(n, _)| known(n)).map(|(n, v)| (n.clone(), v.clone())).collect();
+            let prepared = prepare(table, &key, &fields)?;
+            let exists = exists(db, table, &key)?;
+            put(db, table, id, &key, &prepared, exists, false)
+        }
+    }
+}
+
+fn exists(db: &Connection, table: &Table, key: &[Cell]) -> Result<bool> {
+    let sql = format!("SELECT 1 FROM {} WHERE {}", table.sql_name(), table.by_key);
+    let mut statement = db.prepare_cached(&sql).map_err(translate)?;
+    statement.exists(params_from_iter(key)).map_err(translate)
+}
+
+/// Columns whose values differ between two rows, with the later values.
+pub(crate) fn changed(table: &Table, before: &[Option<Cell>], after: &[Cell]) -> Fields {
+    let columns = table.columns.iter().zip(before.iter().zip(after));
+    let differs = |before: &Option<Cell>, after: &Cell| before.as_ref().map_or(*after != Cell::Null, |b| b != after);
+    columns
+        .filter(|(column, (before, after))| !column.in_key && differs(before, after))
+        .map(|(column, (_, after))| (column.name.clone(), to_json(after.as_ref(), column.reading)))
+        .collect()
+}
+
+/// The ids of all rows, each handed to `each`.
+pub(crate) fn for_each_id(
+    db: &Connection,
+    table: &Table,
+    mut each: impl FnMut(RecordId, Vec<Cell>) -> Result<()>,
+) -> Result<()> {
+    let sql = format!("SELECT {} FROM {}", idents(table.columns.iter().filter(|c| c.in_key).map(|c| &c.name)), table.sql_name());
+    let order: Vec<usize> = {
+        let in_table_order: Vec<usize> = (0..table.columns.len()).filter(|p| table.columns[*p].in_key).collect();
+        table.key.iter().filter_map(|place| in_table_order.iter().position(|p| p == place)).collect()
+    };
+    let mut statement = db.prepare(&sql).map_err(translate)?;
+    let mut rows = statement.query([]).map_err(translate)?;
+    while let Some(row) = rows.next().map_err(translate)? {
+        let cell = |place: &usize| Ok(Cell::from(row.get_ref(*place)?));
+        let key: Vec<Cell> = order.iter().map(cell).collect::<rusqlite::Result<_>>().map_err(translate)?;
+        // A row whose key cannot be an id was never synced.
+        if let Ok(id) = table.key_shape.encode(&key) {
+            each(id, key)?;
+        }
+    }
+    Ok(())
+}
+
+/// A JSON object as it stands in the engine's own tables.
+pub(crate) fn parse(text: &str) -> Result<Fields> {
+    match serde_json::from_str(text) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(_) => Err(damaged("stored record", "is not an object")),
+        Err(error) => Err(damaged("stored record", error)),
+    }
+}

@@ -1,0 +1,124 @@
+//! One transaction: the connection, what is synced, and the replica's header.
+
+use dynos_sync_core::{Fields, Millis, RecordId, RecordKey, ReplicaError};
+use rusqlite::{Connection, params};
+
+use crate::{
+    error::{Result, translate},
+    header::{Header, set_capture},
+    queue, rows,
+    table::{Catalog, Table},
+};
+
+/// One transaction.
+#[derive(Debug)]
+pub(crate) struct Session<'a> {
+    pub(crate) db: &'a Connection,
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) header: Header,
+    /// Whether the triggers are awake.
+    captures: bool,
+    /// Server versions that a constraint refused, to be tried again when the rest of the batch is in place.
+    refused: Vec<(RecordKey, Option<Fields>)>,
+}
+
+impl<'a> Session<'a> {
+    pub(crate) fn new(db: &'a Connection, catalog: &'a Catalog, header: Header) -> Self {
+        Self { db, catalog, header, captures: true, refused: Vec::new() }
+    }
+
+    /// Puts the triggers to sleep, or wakes them, for what follows in this transaction.
+    pub(crate) fn set_capture(&mut self, on: bool) -> Result<()> {
+        if self.captures != on {
+            set_capture(self.db, on)?;
+            self.captures = on;
+        }
+        Ok(())
+    }
+
+    /// Writes the header, if anything of it changed, and wakes the triggers.
+    pub(crate) fn finish(self, before: &Header) -> Result<()> {
+        if self.captures && self.header == *before { Ok(()) } else { self.header.write(self.db) }
+    }
+
+    /// Runs a part of the transaction that can be undone alone: `keep` says whether its result is to stand.
+    pub(crate) fn part<T>(&mut self, run: impl FnOnce(&mut Self) -> Result<T>, keep: impl FnOnce(&T) -> bool) -> Result<T> {
+        let before = (self.header.clone(), self.captures);
+        self.db.execute_batch("SAVEPOINT dynos_part").map_err(translate)?;
+        let result = run(self);
+        if result.as_ref().is_ok_and(keep) {
+            self.db.execute_batch("RELEASE dynos_part").map_err(translate)?;
+        } else {
+            self.db.execute_batch("ROLLBACK TO dynos_part; RELEASE dynos_part").map_err(translate)?;
+            (self.header, self.captures) = before;
+            self.refused.clear();
+        }
+        result
+    }
+
+    /// The time of a new edit: never at or below the newest that was seen.
+    pub(crate) fn stamp(&self, at: Millis) -> Millis {
+        at.max(self.header.clock.saturating_add(1))
+    }
+
+    /// Puts the server's version into a row. What the table refuses is kept aside: one bad row does not stop its table.
+    pub(crate) fn store(&mut self, table: &Table, key: &RecordKey, version: Option<&Fields>) -> Result<()> {
+        self.set_capture(false)?;
+        match rows::store(self.db, table, key, version) {
+            Ok(()) => self.release(table.n, &key.id),
+            Err(ReplicaError::Constraint { .. } | ReplicaError::Invalid(_)) => {
+                self.refused.push((key.clone(), version.cloned()));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tries once more what was refused: by now the rows that were in the way may have moved. What is refused again
+    /// goes into quarantine, and is answered.
+    pub(crate) fn settle_refused(&mut self) -> Result<Vec<(RecordKey, String)>> {
+        let mut quarantined = Vec::new();
+        for (key, version) in std::mem::take(&mut self.refused) {
+            let table = self.catalog.named(&key.table)?;
+            match rows::store(self.db, table, &key, version.as_ref()) {
+                Ok(()) => self.release(table.n, &key.id)?,
+                Err(error @ (ReplicaError::Constraint { .. } | ReplicaError::Invalid(_))) => {
+                    self.quarantine(table.n, &key.id, version.as_ref(), &error.to_string())?;
+                    quarantined.push((key, error.to_string()));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(quarantined)
+    }
+
+    fn quarantine(&self, n: i64, id: &RecordId, version: Option<&Fields>, error: &str) -> Result<()> {
+        let data = version.map(queue::json).transpose()?.unwrap_or_else(|| "null".to_owned());
+        let sql = "INSERT OR REPLACE INTO dynos_quarantine (tbl, id, data, error) VALUES (?, ?, ?, ?)";
+        self.db.execute(sql, params![n, id.as_str(), data, error]).map(drop).map_err(translate)
+    }
+
+    /// The record is in order again.
+    fn release(&self, n: i64, id: &RecordId) -> Result<()> {
+        let sql = "DELETE FROM dynos_quarantine WHERE tbl = ? AND id = ?";
+        let mut statement = self.db.prepare_cached(sql).map_err(translate)?;
+        statement.execute(params![n, id.as_str()]).map(drop).map_err(translate)
+    }
+
+    /// Tries a table's quarantined rows again.
+    pub(crate) fn retry_quarantined(&mut self, table: &Table) -> Result<()> {
+        const AT_ONCE: i64 = 1000;
+        let kept: Vec<(String, String)> = {
+            let sql = "SELECT id, data FROM dynos_quarantine WHERE tbl = ? LIMIT ?";
+            let mut statement = self.db.prepare_cached(sql).map_err(translate)?;
+            let kept = statement.query_map([table.n, AT_ONCE], |row| Ok((row.get(0)?, row.get(1)?)));
+            kept.map_err(translate)?.collect::<rusqlite::Result<_>>().map_err(translate)?
+        };
+        for (id, data) in kept {
+            let Ok(id) = RecordId::try_from(id) else { continue };
+            let version = if data == "null" { None } else { Some(rows::parse(&data)?) };
+            self.store(table, &table.record(id), version.as_ref())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,173 @@
+//! A synced table as the replica works with it, and all of them.
+
+use std::{collections::HashMap, sync::Arc};
+
+use dynos_sync_core::{
+    Invalid, RecordId, RecordKey, ReplicaError, Shape, TableName, TableSpec, replica::TablePolicy,
+};
+use rusqlite::Connection;
+
+use crate::{
+    capture,
+    describe::{Description, describe},
+    error::{Result, damaged, translate},
+    id::KeyShape,
+    sql::{all, ident, idents},
+    value::{Affinity, Reading},
+};
+
+/// A synced table.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) n: i64,
+    pub(crate) spec: TableSpec,
+    pub(crate) policy: TablePolicy,
+    /// All columns that hold data, in the table's order.
+    pub(crate) columns: Vec<Field>,
+    /// Where the key's columns stand in `columns`, in the key's order.
+    pub(crate) key: Vec<usize>,
+    pub(crate) key_shape: KeyShape,
+    pub(crate) document: bool,
+    pub(crate) reactive: bool,
+    /// The columns that the triggers in place write to the log, in that order.
+    pub(crate) captured: Vec<String>,
+    pub(crate) description: Description,
+    /// Whether the table has changed since its triggers and its declaration were made.
+    pub(crate) outdated: bool,
+    /// `SELECT` of all columns by key.
+    pub(crate) select: String,
+    /// `"a" = ? AND "b" = ?`
+    pub(crate) by_key: String,
+}
+
+#[derive(Debug)]
+pub(crate) struct Field {
+    pub(crate) name: String,
+    pub(crate) reading: Reading,
+    pub(crate) affinity: Affinity,
+    pub(crate) default: Option<String>,
+    pub(crate) in_key: bool,
+}
+
+impl Table {
+    pub(crate) fn new(n: i64, description: Description, policy: TablePolicy, captured: Vec<String>) -> Self {
+        let spec = description.spec.clone();
+        let document = spec.shape == Shape::Document;
+        let (names, key_names): (Vec<(String, String)>, Vec<String>) = match &spec.shape {
+            Shape::Document => (
+                vec![("id".into(), "TEXT".into()), ("data".into(), "TEXT".into())],
+                vec!["id".into()],
+            ),
+            Shape::Columns { columns, key, .. } => {
+                (columns.iter().map(|c| (c.name.clone(), c.declared.clone())).collect(), key.clone())
+            }
+        };
+        let field = |((name, declared), default): (&(String, String), Option<String>)| Field {
+            in_key: key_names.contains(name),
+            name: name.clone(),
+            reading: Reading::of(declared),
+            affinity: Affinity::of(declared),
+            default,
+        };
+        let defaults = description.defaults.iter().cloned().chain(std::iter::repeat(None));
+        let columns: Vec<Field> = names.iter().zip(defaults).map(field).collect();
+        let key: Vec<usize> =
+            key_names.iter().filter_map(|name| columns.iter().position(|column| column.name == *name)).collect();
+        let key_shape = match key.as_slice() {
+            [only] if columns[*only].affinity == Affinity::Text => KeyShape::Text,
+            [_] => KeyShape::Single,
+            several => KeyShape::Composite(several.len()),
+        };
+        let by_key = all(key_names.iter().map(|name| format!("{} = ?", ident(name))));
+        let select = format!(
+            "SELECT {} FROM {} WHERE {by_key}",
+            idents(columns.iter().map(|column| &column.name)),
+            ident(spec.name.as_str())
+        );
+        let reactive = description.reactive;
+        let outdated = columns.iter().map(|column| &column.name).ne(&captured);
+        Self { n, spec, policy, columns, key, key_shape, document, reactive, captured, description, outdated, select, by_key }
+    }
+
+    pub(crate) fn name(&self) -> &TableName {
+        &self.spec.name
+    }
+
+    pub(crate) fn sql_name(&self) -> String {
+        ident(self.spec.name.as_str())
+    }
+
+    pub(crate) fn record(&self, id: RecordId) -> RecordKey {
+        RecordKey { table: self.spec.name.clone(), id }
+    }
+
+    pub(crate) fn column(&self, name: &str) -> Result<&Field, Invalid> {
+        self.columns.iter().find(|column| column.name == name).ok_or_else(|| {
+            Invalid::new(name, format!("table {} has no such column", self.spec.name)).remedy("add the column")
+        })
+    }
+
+    /// The columns outside the key.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &Field> {
+        self.columns.iter().filter(|column| !column.in_key)
+    }
+
+    /// The names of all columns, as the triggers should write them.
+    pub(crate) fn column_names(&self) -> Vec<String> {
+        self.columns.iter().map(|column| column.name.clone()).collect()
+    }
+}
+
+/// The synced tables of a database, read once and kept until the schema or the list changes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Catalog {
+    by_name: HashMap<TableName, Arc<Table>>,
+    by_number: HashMap<i64, Arc<Table>>,
+    /// `PRAGMA schema_version` and `dynos_state.layout` when it was read.
+    pub(crate) version: (i64, i64),
+}
+
+impl Catalog {
+    pub(crate) fn read(db: &Connection, version: (i64, i64)) -> Result<Self> {
+        let sql = "SELECT n, name, policy, captured, spec FROM dynos_table ORDER BY n";
+        let mut statement = db.prepare(sql).map_err(translate)?;
+        let mut rows = statement.query([]).map_err(translate)?;
+        let mut catalog = Self { version, ..Self::default() };
+        while let Some(row) = rows.next().map_err(translate)? {
+            let read = || -> rusqlite::Result<(i64, String, String, String, String)> {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+            };
+            let (n, name, policy, captured, spec) = read().map_err(translate)?;
+            let name: TableName = name.parse().map_err(|error| damaged("dynos_table.name", error))?;
+            let policy = serde_json::from_str(&policy).map_err(|error| damaged("dynos_table.policy", error))?;
+            let captured = serde_json::from_str(&captured).map_err(|error| damaged("dynos_table.captured", error))?;
+            // A table that was dropped under us stays listed, but nothing can be done with its rows.
+            if let Some(description) = describe(db, &name)? {
+                let declared: TableSpec =
+                    serde_json::from_str(&spec).map_err(|error| damaged("dynos_table.spec", error))?;
+                let mut table = Table::new(n, description, policy, captured);
+                table.outdated |= declared != table.spec || !capture::installed(db, n)?;
+                catalog.insert(table);
+            }
+        }
+        Ok(catalog)
+    }
+
+    fn insert(&mut self, table: Table) {
+        let table = Arc::new(table);
+        self.by_name.insert(table.name().clone(), Arc::clone(&table));
+        self.by_number.insert(table.n, table);
+    }
+
+    pub(crate) fn named(&self, name: &TableName) -> Result<&Arc<Table>> {
+        self.by_name.get(name).ok_or_else(|| ReplicaError::UnknownTable(name.clone()))
+    }
+
+    pub(crate) fn numbered(&self, n: i64) -> Option<&Arc<Table>> {
+        self.by_number.get(&n)
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Table>> {
+        self.by_number.values()
+    }
+}

@@ -1,0 +1,188 @@
+//! The one thread that writes. It commits the batches that wait together in one transaction.
+
+use std::sync::mpsc::{Receiver, TryRecvError};
+
+use dynos_sync_core::{
+    ReplicaError,
+    replica::{Batch, Outcome},
+};
+use futures_channel::oneshot;
+use rusqlite::Connection;
+
+use crate::{
+    admin, collect,
+    commit::{commit, is_local},
+    error::{Result, translate},
+    header::Header,
+    session::Session,
+    table::Catalog,
+};
+
+/// Something for the writer to do.
+pub(crate) enum Job {
+    Commit(Batch, oneshot::Sender<Result<Outcome>>),
+    Run(Box<dyn FnOnce(&mut Writer) + Send>),
+    Close(oneshot::Sender<()>),
+}
+
+/// The writing connection, and what it knows.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    db: Connection,
+    catalog: Catalog,
+    foreign_keys: Option<bool>,
+}
+
+type Waiting = (Batch, oneshot::Sender<Result<Outcome>>);
+
+impl Writer {
+    /// The most batches that one transaction commits.
+    const GROUP: usize = 256;
+
+    pub(crate) fn new(db: Connection) -> Self {
+        Self { db, catalog: Catalog::default(), foreign_keys: None }
+    }
+
+    /// Works until it is told to close, or nobody is left to ask.
+    pub(crate) fn run(mut self, jobs: &Receiver<Job>) {
+        let mut next = jobs.recv().ok();
+        while let Some(job) = next.take() {
+            match job {
+                Job::Run(run) => run(&mut self),
+                Job::Close(done) => {
+                    drop(self);
+                    // The asker may have gone; the database is closed all the same.
+                    let _ = done.send(());
+                    return;
+                }
+                Job::Commit(batch, reply) => {
+                    let (group, other) = gather(jobs, (batch, reply));
+                    self.commit_group(group);
+                    next = other;
+                }
+            }
+            next = next.or_else(|| jobs.recv().ok());
+        }
+    }
+
+    fn commit_group(&mut self, mut group: Vec<Waiting>) {
+        let together = group.len() > 1;
+        if together && let Some(outcomes) = self.try_together(&group) {
+            for ((_, reply), outcome) in group.drain(..).zip(outcomes) {
+                let _ = reply.send(outcome);
+            }
+        }
+        // Alone, or together impossible: then each shows for itself which one is at fault.
+        for (batch, reply) in group {
+            let _ = reply.send(self.commit_alone(&batch));
+        }
+    }
+
+    fn commit_alone(&mut self, batch: &Batch) -> Result<Outcome> {
+        self.set_foreign_keys(is_local(batch))?;
+        self.transaction(|session| {
+            collect::collect(session)?;
+            session.part(|session| commit(session, batch), |outcome| *outcome != Outcome::Stale)
+        })
+    }
+
+    fn try_together(&mut self, group: &[Waiting]) -> Option<Vec<Result<Outcome>>> {
+        self.set_foreign_keys(is_local(&group.first()?.0)).ok()?;
+        let all = self.transaction(|session| {
+            collect::collect(session)?;
+            let committed = |outcome: &Outcome| *outcome != Outcome::Stale;
+            let each = |(batch, _): &Waiting| session.part(|session| commit(session, batch), committed);
+            Ok(group.iter().map(each).collect())
+        });
+        all.ok()
+    }
+
+    /// Whether the application's foreign keys hold for what follows. Has no effect inside a transaction.
+    pub(crate) fn set_foreign_keys(&mut self, on: bool) -> Result<()> {
+        if self.foreign_keys != Some(on) {
+            self.db.pragma_update(None, "foreign_keys", on).map_err(translate)?;
+            self.foreign_keys = Some(on);
+        }
+        Ok(())
+    }
+
+    /// Runs a transaction that may write. Whatever `work` has done is undone when it fails.
+    pub(crate) fn transaction<T>(&mut self, work: impl FnOnce(&mut Session<'_>) -> Result<T>) -> Result<T> {
+        self.db.execute_batch("BEGIN IMMEDIATE").map_err(translate)?;
+        let result = self.within(work);
+        let result = match result {
+            Ok(value) => self.db.execute_batch("COMMIT").map_err(translate).map(|()| value),
+            Err(error) => Err(error),
+        };
+        if result.is_err() && !self.db.is_autocommit() {
+            self.db.execute_batch("ROLLBACK").map_err(translate)?;
+        }
+        if result.is_err() {
+            self.catalog = Catalog::default();
+        }
+        result
+    }
+
+    fn within<T>(&mut self, work: impl FnOnce(&mut Session<'_>) -> Result<T>) -> Result<T> {
+        let mut header = Header::read(&self.db)?;
+        if refresh(&self.db, &mut self.catalog, &header)? && self.catalog.all().any(|table| table.outdated) {
+            let mut session = Session::new(&self.db, &self.catalog, header.clone());
+            admin::refresh(&mut session)?;
+            session.finish(&header)?;
+            header = Header::read(&self.db)?;
+            refresh(&self.db, &mut self.catalog, &header)?;
+        }
+        let mut session = Session::new(&self.db, &self.catalog, header.clone());
+        let value = work(&mut session)?;
+        session.finish(&header)?;
+        Ok(value)
+    }
+
+    /// Collects what programs have written, a piece a transaction, so that none waits long for the other.
+    pub(crate) fn collect(&mut self) -> Result<()> {
+        while collect::is_due(&self.db)? {
+            self.transaction(|session| collect::collect_some(session).map(drop))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what was deleted from the file itself, if that is still to be done. Another program that is reading may
+    /// prevent it for now: it is done at a later opening then.
+    pub(crate) fn scrub(&mut self) -> Result<()> {
+        if !Header::read(&self.db)?.scrub {
+            return Ok(());
+        }
+        self.db.execute_batch("VACUUM").map_err(translate)?;
+        let truncate = "PRAGMA wal_checkpoint(TRUNCATE)";
+        if self.db.query_row(truncate, [], |row| row.get::<_, bool>(0)).map_err(translate)? {
+            return Err(ReplicaError::Busy);
+        }
+        self.db.execute_batch("UPDATE dynos_state SET scrub = 0").map_err(translate)
+    }
+}
+
+/// Reads the catalogue again if the schema or the list of tables has changed. Answers whether it had.
+pub(crate) fn refresh(db: &Connection, catalog: &mut Catalog, header: &Header) -> Result<bool> {
+    let mut statement = db.prepare_cached("PRAGMA schema_version").map_err(translate)?;
+    let schema: i64 = statement.query_row([], |row| row.get(0)).map_err(translate)?;
+    let version = (schema, header.layout);
+    if catalog.version == version {
+        return Ok(false);
+    }
+    *catalog = Catalog::read(db, version)?;
+    Ok(true)
+}
+
+/// The batches that wait and can be committed together with the first, and the next job if it is another kind.
+fn gather(jobs: &Receiver<Job>, first: Waiting) -> (Vec<Waiting>, Option<Job>) {
+    let local = is_local(&first.0);
+    let mut group = vec![first];
+    while group.len() < Writer::GROUP {
+        match jobs.try_recv() {
+            Ok(Job::Commit(batch, reply)) if is_local(&batch) == local => group.push((batch, reply)),
+            Ok(other) => return (group, Some(other)),
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+        }
+    }
+    (group, None)
+}

@@ -1,0 +1,146 @@
+//! [`Driver`]: the engine's jobs, without a thread.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use dynos_sync_core::{
+    Clock, HybridClock, Millis, Remote, RemoteError, Replica, TableName,
+    replica::{Batch, Op, Outcome, Receipt, State, TableState},
+};
+
+use crate::{
+    config::SyncConfig,
+    error::SyncError,
+    event::{Events, SyncEvent},
+};
+
+/// The engine's jobs, each a future that the caller drives: for simulators, and for applications with their own idea of
+/// threads. [`SyncEngine`](crate::SyncEngine) runs one on a thread of its own.
+///
+/// Only one drain or pull may run at a time; the engine sees to that.
+pub struct Driver {
+    pub(crate) replica: Arc<dyn Replica>,
+    pub(crate) remote: Arc<dyn Remote>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) config: SyncConfig,
+    pub(crate) events: Events,
+    edits: HybridClock,
+    random: Box<dyn Fn() -> u64 + Send + Sync>,
+    tables: RwLock<BTreeMap<TableName, TableState>>,
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { replica, remote, config, .. } = self;
+        f.debug_struct("Driver")
+            .field("replica", replica)
+            .field("remote", remote)
+            .field("config", config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Driver {
+    /// How often a plan is made again when the database changed under it, before giving up for now.
+    pub(crate) const REPLANS: usize = 100;
+
+    /// Puts the parts together. `random` draws evenly distributed numbers for the jitter of pauses.
+    ///
+    /// # Errors
+    /// [`SyncError::Replica`] where the database cannot be read.
+    pub async fn new(
+        replica: Arc<dyn Replica>,
+        remote: Arc<dyn Remote>,
+        clock: Arc<dyn Clock>,
+        config: SyncConfig,
+        random: Box<dyn Fn() -> u64 + Send + Sync>,
+    ) -> Result<Self, SyncError> {
+        let edits = HybridClock::new(0);
+        let tables = RwLock::default();
+        let driver = Self { replica, remote, clock, config, events: Events::new(), edits, random, tables };
+        driver.state().await?;
+        Ok(driver)
+    }
+
+    /// The replica as a whole; the driver remembers the tables of it.
+    pub(crate) async fn state(&self) -> Result<State, SyncError> {
+        let state = self.replica.state().await?;
+        self.edits.observe(state.clock);
+        let tables = state.tables.iter().map(|table| (table.spec.name.clone(), table.clone())).collect();
+        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = tables;
+        Ok(state)
+    }
+
+    pub(crate) fn table(&self, name: &TableName) -> Option<TableState> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// The time for a new edit.
+    pub(crate) fn stamp(&self) -> Millis {
+        self.edits.tick(self.clock.now())
+    }
+
+    pub(crate) fn random(&self) -> u64 {
+        (self.random)()
+    }
+
+    pub(crate) fn tell(&self, event: SyncEvent) {
+        self.events.send(self.clock.now(), event);
+    }
+
+    /// The time since `start`.
+    pub(crate) fn since(&self, start: Millis) -> Duration {
+        Duration::from_millis(u64::try_from(self.clock.now() - start).unwrap_or(0))
+    }
+
+    /// Commits what does not depend on what was read.
+    pub(crate) async fn commit(&self, ops: Vec<Op>) -> Result<Receipt, SyncError> {
+        match self.replica.commit(Batch { ops, ..Batch::default() }).await? {
+            Outcome::Committed(receipt) => Ok(receipt),
+            Outcome::Stale => Err(SyncError::SessionEnded),
+        }
+    }
+
+    /// Commits what was planned from the state, unless a logout came in between.
+    pub(crate) async fn commit_in(&self, state: &State, ops: Vec<Op>) -> Result<Receipt, SyncError> {
+        let mut batch = Batch { ops, ..Batch::default() };
+        batch.expected.generation = Some(state.generation);
+        match self.replica.commit(batch).await? {
+            Outcome::Committed(receipt) => Ok(receipt),
+            Outcome::Stale => Err(SyncError::SessionEnded),
+        }
+    }
+
+    /// Makes sure that the server is the one that the database belongs to.
+    pub(crate) async fn bind(&self, state: &State, server: &str) -> Result<(), SyncError> {
+        match &state.server {
+            Some(bound) if bound == server => Ok(()),
+            Some(bound) => Err(SyncError::WrongServer { bound: bound.clone(), found: server.to_owned() }),
+            None => self.commit_in(state, vec![Op::Bind { server: server.to_owned() }]).await.map(drop),
+        }
+    }
+
+    /// Tells the server what the tables look like that it has not been told of.
+    pub(crate) async fn declare(&self, state: &State) -> Result<(), SyncError> {
+        let new: Vec<_> = state.tables.iter().filter(|table| !table.declared).map(|table| table.spec.clone()).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.remote.declare(&new).await?;
+        let ops = new.into_iter().map(|spec| Op::Declared { table: spec.name }).collect();
+        self.commit_in(state, ops).await.map(drop)
+    }
+
+    /// The server says that another database uses this one's identity.
+    pub(crate) async fn rename(&self, state: &State) -> Result<(), SyncError> {
+        self.commit_in(state, vec![Op::Rename]).await.map(drop)
+    }
+
+    pub(crate) fn protocol(problem: String) -> SyncError {
+        SyncError::Remote(RemoteError::Protocol(problem))
+    }
+}

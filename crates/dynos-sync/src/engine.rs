@@ -1,0 +1,405 @@
+//! [`SyncEngine`]: what applications hold.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use dynos_sync_core::{
+    Clock, Fields, Operation, Remote, Replica, TableName,
+    replica::{DeadLetter, Existing, Journaled, State, TableOptions},
+};
+use futures_channel::oneshot;
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::{
+    clock::{SystemClock, random},
+    config::SyncConfig,
+    driver::Driver,
+    error::SyncError,
+    event::EventStream,
+    report::{DrainReport, PullReport, SyncReport},
+    worker::{self, Command, Shared},
+};
+
+/// A local database kept in sync with a backend. Cheap to clone; clones are the same engine.
+///
+/// Its futures may be awaited on any executor: what needs a runtime runs on the engine's own thread.
+#[derive(Clone, Debug)]
+pub struct SyncEngine {
+    shared: Arc<Shared>,
+    commands: mpsc::UnboundedSender<Command>,
+    user_id: Option<String>,
+}
+
+/// Makes a [`SyncEngine`].
+#[derive(Debug)]
+pub struct Builder {
+    replica: Arc<dyn Replica>,
+    remote: Arc<dyn Remote>,
+    clock: Arc<dyn Clock>,
+    config: SyncConfig,
+    tables: Vec<(String, bool)>,
+    user_id: Option<String>,
+}
+
+impl Builder {
+    /// A table to sync. It is added, with the rows that it has, unless it is synced already.
+    #[must_use]
+    pub fn table(mut self, name: impl Into<String>) -> Self {
+        self.tables.push((name.into(), true));
+        self
+    }
+
+    /// A table from which the device only sends.
+    #[must_use]
+    pub fn push_only_table(mut self, name: impl Into<String>) -> Self {
+        self.tables.push((name.into(), false));
+        self
+    }
+
+    /// The device's user: rows that name another owner are refused.
+    #[must_use]
+    pub fn user_id(mut self, user: impl Into<String>) -> Self {
+        self.user_id = Some(user.into());
+        self
+    }
+
+    /// Changes the configuration.
+    #[must_use]
+    pub fn configure(mut self, change: impl FnOnce(&mut SyncConfig)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Another clock than the machine's.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Adds the tables and starts the engine's thread.
+    ///
+    /// # Errors
+    /// [`SyncError::Invalid`] for a table that cannot be synced, [`SyncError::Replica`] where the database fails.
+    pub async fn start(self) -> Result<SyncEngine, SyncError> {
+        let driver =
+            Driver::new(self.replica, self.remote, self.clock, self.config, Box::new(random)).await?;
+        let shared = Arc::new(Shared {
+            driver,
+            queued: Notify::new(),
+            interrupts: watch::Sender::new(0),
+            draining: false.into(),
+            first_sync: watch::Sender::new(None),
+            online: true.into(),
+        });
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let engine = SyncEngine { shared: Arc::clone(&shared), commands, user_id: self.user_id };
+        for (table, pull) in &self.tables {
+            engine.add_table(table, *pull).await?;
+        }
+        worker::start(shared, receiver).map_err(|error| {
+            let message = "the engine's thread cannot be started".to_owned();
+            SyncError::Replica(dynos_sync_core::ReplicaError::Storage { message, source: Some(Box::new(error)) })
+        })?;
+        Ok(engine)
+    }
+}
+
+impl SyncEngine {
+    /// An engine on these two seams.
+    pub fn builder(replica: impl Replica, remote: impl Remote) -> Builder {
+        Self::builder_on(Arc::new(replica), Arc::new(remote))
+    }
+
+    /// As [`builder`](Self::builder), for seams that are shared already.
+    pub fn builder_on(replica: Arc<dyn Replica>, remote: Arc<dyn Remote>) -> Builder {
+        Builder {
+            replica,
+            remote,
+            clock: Arc::new(SystemClock),
+            config: SyncConfig::default(),
+            tables: Vec::new(),
+            user_id: None,
+        }
+    }
+
+    /// Sets a record's fields, creating it where it is missing. Row and queue entry are one local transaction; the network
+    /// is not waited for.
+    ///
+    /// # Errors
+    /// [`SyncError::Invalid`], [`SyncError::PayloadTooLarge`], [`SyncError::RlsViolation`], or [`SyncError::Replica`]
+    /// where the table refuses the row. Then nothing was stored.
+    pub async fn write(&self, table: &str, id: &str, data: Fields) -> Result<(), SyncError> {
+        self.shared.driver.write(table, id, data).await?;
+        self.queued();
+        Ok(())
+    }
+
+    /// Sets fields of a record that exists; the others stay as they are, here and everywhere.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write); [`ReplicaError::NotFound`](dynos_sync_core::ReplicaError::NotFound) where there is no such record.
+    pub async fn patch(&self, table: &str, id: &str, data: Fields) -> Result<(), SyncError> {
+        self.shared.driver.patch(table, id, data).await?;
+        self.queued();
+        Ok(())
+    }
+
+    /// Deletes a record. Answers whether it was there.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub async fn remove(&self, table: &str, id: &str) -> Result<bool, SyncError> {
+        let removed = self.shared.driver.remove(table, id).await?;
+        self.queued();
+        Ok(removed)
+    }
+
+    /// Sets the fields of many records in one local transaction: all or none.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), for the first record that is refused.
+    pub async fn write_many(&self, table: &str, records: Vec<(String, Fields)>) -> Result<(), SyncError> {
+        self.shared.driver.write_many(table, records).await?;
+        self.queued();
+        Ok(())
+    }
+
+    /// Queues an edit whose row the application has written itself.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub async fn push(&self, table: &str, id: &str, data: Fields, operation: Operation) -> Result<(), SyncError> {
+        self.shared.driver.push(table, id, data, operation).await?;
+        self.queued();
+        Ok(())
+    }
+
+    /// A record, as it is on this device.
+    ///
+    /// # Errors
+    /// [`SyncError::Invalid`], [`SyncError::Replica`].
+    pub async fn get(&self, table: &str, id: &str) -> Result<Option<Fields>, SyncError> {
+        self.shared.driver.get(table, id).await
+    }
+
+    /// Pushes until nothing is left that can be pushed now. While one runs, a second one waits for it: there are never two.
+    ///
+    /// # Errors
+    /// [`SyncError::Remote`] and [`SyncError::AuthExpired`] where a call failed: the queue is as it was.
+    pub async fn drain(&self) -> Result<DrainReport, SyncError> {
+        self.ask(Command::Drain).await
+    }
+
+    /// Pushes one batch.
+    ///
+    /// # Errors
+    /// As [`drain`](Self::drain).
+    pub async fn drain_once(&self) -> Result<DrainReport, SyncError> {
+        self.ask(Command::DrainOnce).await
+    }
+
+    /// Pulls every table that has changed.
+    ///
+    /// # Errors
+    /// As [`drain`](Self::drain). Pages that were applied before the failure stay applied.
+    pub async fn pull_all(&self) -> Result<PullReport, SyncError> {
+        self.ask(Command::PullAll).await
+    }
+
+    /// Pushes, pulls, and pushes what the pull has made.
+    ///
+    /// # Errors
+    /// As [`drain`](Self::drain).
+    pub async fn sync_all(&self) -> Result<SyncReport, SyncError> {
+        self.ask(Command::SyncAll).await
+    }
+
+    /// Begins to sync a table, with the rows that it has; `pull` says whether others' changes are wanted. Answers whether anything
+    /// changed. Safe while a sync runs.
+    ///
+    /// # Errors
+    /// [`SyncError::Invalid`] for a table that cannot be synced.
+    pub async fn add_table(&self, table: &str, pull: bool) -> Result<bool, SyncError> {
+        let driver = &self.shared.driver;
+        let name: TableName = table.parse()?;
+        let policy = driver.config.policy(self.user_id.as_deref(), pull);
+        let options = TableOptions { policy, existing: Existing::Push, ..TableOptions::new(name) };
+        self.add_table_with(options).await
+    }
+
+    /// As [`add_table`](Self::add_table), with everything said.
+    ///
+    /// # Errors
+    /// As [`add_table`](Self::add_table).
+    pub async fn add_table_with(&self, options: TableOptions) -> Result<bool, SyncError> {
+        let changed = self.shared.driver.replica.add_table(options).await?;
+        self.shared.driver.state().await?;
+        self.queued();
+        Ok(changed)
+    }
+
+    /// Ends the syncing of a table: its rows stay, what is queued of it goes. Answers whether it was synced.
+    ///
+    /// # Errors
+    /// [`SyncError::Replica`].
+    pub async fn remove_table(&self, table: &str) -> Result<bool, SyncError> {
+        let removed = self.shared.driver.replica.remove_table(&table.parse()?).await?;
+        self.shared.driver.state().await?;
+        Ok(removed)
+    }
+
+    /// The synced tables.
+    ///
+    /// # Errors
+    /// [`SyncError::Replica`].
+    pub async fn tables(&self) -> Result<Vec<TableName>, SyncError> {
+        let state = self.shared.driver.state().await?;
+        Ok(state.tables.into_iter().map(|table| table.spec.name).collect())
+    }
+
+    /// Events from now on. A listener that falls behind by more than 1,024 is told how many it missed.
+    pub fn events(&self) -> EventStream {
+        let clock = Arc::clone(&self.shared.driver.clock);
+        self.shared.driver.events.stream(move || clock.now())
+    }
+
+    /// How things stand: what is pending, dead letters, each table's cursor and last sync, online or not.
+    ///
+    /// # Errors
+    /// [`SyncError::Replica`].
+    pub async fn status(&self) -> Result<Status, SyncError> {
+        let state = self.shared.driver.state().await?;
+        Ok(Status { online: self.shared.online.load(Ordering::Acquire), syncing: self.is_draining(), state })
+    }
+
+    /// Whether a drain or a pull is under way.
+    pub fn is_draining(&self) -> bool {
+        self.shared.draining.load(Ordering::Acquire)
+    }
+
+    /// Waits for the first `sync_all` to end, and says whether it succeeded.
+    ///
+    /// # Errors
+    /// [`SyncError::Closed`] where the engine was closed before.
+    pub async fn initial_sync_done(&self) -> Result<bool, SyncError> {
+        let mut first = self.shared.first_sync.subscribe();
+        let done = first.wait_for(Option::is_some).await.map_err(|_| SyncError::Closed)?;
+        done.ok_or(SyncError::Closed)
+    }
+
+    /// The device's user.
+    pub fn user_id(&self) -> Option<&str> {
+        self.user_id.as_deref()
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &SyncConfig {
+        &self.shared.driver.config
+    }
+
+    /// Refused edits, oldest first.
+    ///
+    /// # Errors
+    /// [`SyncError::Replica`].
+    pub async fn dead_letters(&self) -> Result<Vec<DeadLetter>, SyncError> {
+        Ok(self.shared.driver.replica.dead_letters(0, usize::MAX >> 1).await?)
+    }
+
+    /// Takes up a dead letter: its edits are written and queued again.
+    ///
+    /// # Errors
+    /// [`SyncError::Invalid`] where there is no such letter.
+    pub async fn retry_dead_letter(&self, letter: i64) -> Result<(), SyncError> {
+        self.shared.driver.retry_dead_letter(letter).await?;
+        self.queued();
+        Ok(())
+    }
+
+    /// Drops a dead letter.
+    ///
+    /// # Errors
+    /// [`SyncError::Invalid`] where there is no such letter.
+    pub async fn discard_dead_letter(&self, letter: i64) -> Result<(), SyncError> {
+        self.shared.driver.discard_dead_letter(letter).await
+    }
+
+    /// The conflict journal, newest first.
+    ///
+    /// # Errors
+    /// [`SyncError::Replica`].
+    pub async fn conflicts(&self) -> Result<Vec<Journaled>, SyncError> {
+        Ok(self.shared.driver.replica.conflicts(i64::MAX, usize::MAX >> 1).await?)
+    }
+
+    /// Brings back the version that lost a conflict, as a new edit.
+    ///
+    /// # Errors
+    /// [`SyncError::Invalid`] where there is no such conflict.
+    pub async fn undo_conflict(&self, conflict: i64) -> Result<(), SyncError> {
+        self.shared.driver.undo_conflict(conflict).await?;
+        self.queued();
+        Ok(())
+    }
+
+    /// Forgets the user, in one transaction: the synced tables' rows, the queue, dead letters, conflicts, cursors and the
+    /// replica's identity. A sync that is under way ends, and can no longer write. Answers how many unsynced changes were discarded.
+    ///
+    /// # Errors
+    /// [`SyncError::Unsynced`] where changes would be lost and `discard` is not set; then nothing was done.
+    pub async fn logout(&self, discard: bool) -> Result<u64, SyncError> {
+        let _interrupt = Interrupt::new(&self.shared);
+        self.ask(|reply| Command::Logout { discard, reply }).await
+    }
+
+    /// Ends the engine: what is under way is given up, the database is closed. Clones of this handle answer
+    /// [`SyncError::Closed`] afterwards.
+    pub async fn close(&self) {
+        let _interrupt = Interrupt::new(&self.shared);
+        let (reply, closed) = oneshot::channel();
+        if self.commands.send(Command::Close(reply)).is_ok() {
+            // An error says that the thread has ended already.
+            let _ = closed.await;
+        }
+    }
+
+    fn queued(&self) {
+        self.shared.queued.notify_one();
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, SyncError>>) -> Command,
+    ) -> Result<T, SyncError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).map_err(|_| SyncError::Closed)?;
+        answer.await.map_err(|_| SyncError::Closed)?
+    }
+}
+
+/// While it lives, no job goes on.
+struct Interrupt<'a>(&'a Shared);
+
+impl<'a> Interrupt<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.interrupts.send_modify(|waiting| *waiting += 1);
+        Self(shared)
+    }
+}
+
+impl Drop for Interrupt<'_> {
+    fn drop(&mut self) {
+        self.0.interrupts.send_modify(|waiting| *waiting -= 1);
+    }
+}
+
+/// How things stand.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Status {
+    /// Whether the server could be reached last.
+    pub online: bool,
+    /// Whether a drain or a pull is under way.
+    pub syncing: bool,
+    /// The database: pending changes, dead letters, conflicts, tables with their cursors and last sync.
+    pub state: State,
+}

@@ -1,0 +1,112 @@
+//! What can go wrong, and what to ask of it.
+
+use dynos_sync_core::{Invalid, RecordKey, RemoteError, ReplicaError, plan::write::Refusal};
+
+/// Why an operation of the engine failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SyncError {
+    /// The input is at fault: which field, why, and what to do.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The record is larger than `max_payload_bytes`.
+    #[error("{key} has {bytes} bytes, the limit is {limit} (store large values elsewhere and refer to them)")]
+    PayloadTooLarge {
+        /// The record.
+        key: RecordKey,
+        /// Its size as compact JSON.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The record belongs to somebody else.
+    #[error("{key} belongs to another user")]
+    RlsViolation {
+        /// The record.
+        key: RecordKey,
+        /// The owner that it names.
+        row_owner: String,
+    },
+    /// The session has expired, and refreshing the token did not help: sign in again. Nothing is lost, the queue waits.
+    #[error("the session has expired: {message} (sign in again; the queue waits)")]
+    AuthExpired {
+        /// What the server said.
+        message: String,
+    },
+    /// A call to the backend failed.
+    #[error(transparent)]
+    Remote(RemoteError),
+    /// The local database failed.
+    #[error(transparent)]
+    Replica(ReplicaError),
+    /// Logging out would lose changes.
+    #[error("{changes} changes are not synced (sync first, or discard them)")]
+    Unsynced {
+        /// How many.
+        changes: u64,
+    },
+    /// The database belongs to another server.
+    #[error("this database syncs with server {bound}, and this is server {found} (use another database, or log out first)")]
+    WrongServer {
+        /// The server that it belongs to.
+        bound: String,
+        /// The server that answered.
+        found: String,
+    },
+    /// The user logged out while this was under way.
+    #[error("the session was ended by a logout")]
+    SessionEnded,
+    /// The record keeps changing while it is being synced, many times in a row.
+    #[error("table {0} keeps changing while it is being synced (try again)")]
+    Contention(String),
+    /// The engine was closed.
+    #[error("the engine was closed")]
+    Closed,
+}
+
+impl SyncError {
+    /// Whether the same call may work later without anybody doing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Remote(error) => error.is_transient(),
+            Self::Replica(error) => error.is_transient(),
+            Self::Contention(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether somebody has to sign in.
+    pub fn is_auth(&self) -> bool {
+        matches!(self, Self::AuthExpired { .. })
+    }
+}
+
+impl From<RemoteError> for SyncError {
+    fn from(error: RemoteError) -> Self {
+        match error {
+            RemoteError::AuthExpired { message } => Self::AuthExpired { message },
+            error => Self::Remote(error),
+        }
+    }
+}
+
+impl From<ReplicaError> for SyncError {
+    fn from(error: ReplicaError) -> Self {
+        match error {
+            ReplicaError::Invalid(invalid) => Self::Invalid(invalid),
+            ReplicaError::Closed => Self::Closed,
+            error => Self::Replica(error),
+        }
+    }
+}
+
+impl From<Refusal> for SyncError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Invalid(invalid) => Self::Invalid(invalid),
+            Refusal::PayloadTooLarge { key, bytes, limit } => Self::PayloadTooLarge { key, bytes, limit },
+            Refusal::RlsViolation { key, row_owner } => Self::RlsViolation { key, row_owner },
+            other => Self::Invalid(Invalid::new("edit", other.to_string())),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Pushing what is queued.
+
+use dynos_sync_core::{
+    Entry, RemoteError, measure,
+    plan::push::{self, Answered, EntryOutcome, Prepared, RetryRules},
+    replica::{Batch, DueLimits, Op, Outcome, Revert, State},
+    wire::PushAnswer,
+};
+
+use crate::{
+    driver::Driver,
+    error::SyncError,
+    event::SyncEvent,
+    report::DrainReport,
+};
+
+/// What one cycle found.
+enum Cycle {
+    /// Something was sent.
+    Sent(DrainReport),
+    /// Nothing can be sent now.
+    Idle,
+}
+
+impl Driver {
+    /// Pushes until nothing is left that can be pushed now.
+    ///
+    /// # Errors
+    /// See [`SyncEngine::drain`](crate::SyncEngine::drain).
+    pub async fn drain(&self) -> Result<DrainReport, SyncError> {
+        let start = self.clock.now();
+        let mut total = DrainReport::default();
+        while let Cycle::Sent(cycle) = self.cycle().await? {
+            total.add(&cycle);
+        }
+        total.duration = self.since(start);
+        self.tell(SyncEvent::DrainComplete(total.clone()));
+        Ok(total)
+    }
+
+    /// Pushes one batch.
+    ///
+    /// # Errors
+    /// See [`SyncEngine::drain`](crate::SyncEngine::drain).
+    pub async fn drain_once(&self) -> Result<DrainReport, SyncError> {
+        match self.cycle().await? {
+            Cycle::Sent(report) => Ok(report),
+            Cycle::Idle => Ok(DrainReport::default()),
+        }
+    }
+
+    /// Whether anything can be sent now.
+    pub(crate) async fn has_due(&self) -> Result<bool, SyncError> {
+        let limits = DueLimits { now: self.clock.now(), records: 1, bytes: 0 };
+        Ok(!self.replica.due(&limits).await?.groups.is_empty())
+    }
+
+    async fn cycle(&self) -> Result<Cycle, SyncError> {
+        let start = self.clock.now();
+        let mut records = self.config.batch_size.max(1);
+        for _ in 0..Self::REPLANS {
+            let state = self.state().await?;
+            let limits = DueLimits { now: self.clock.now(), records, bytes: self.config.max_batch_bytes };
+            let due = self.replica.due(&limits).await?;
+            if due.groups.is_empty() {
+                return Ok(Cycle::Idle);
+            }
+            self.declare(&state).await?;
+            let prepared = push::prepare(&state, due.groups);
+            if !self.mark_sent(&prepared).await? {
+                continue;
+            }
+            match self.remote.push(&prepared.request).await {
+                Ok(answer) => {
+                    let mut report = self.take_answer(&state, &prepared, &answer).await?;
+                    report.duration = self.since(start);
+                    return Ok(Cycle::Sent(report));
+                }
+                Err(RemoteError::TooLarge) if prepared.entries.len() > 1 => records = prepared.entries.len() / 2,
+                Err(RemoteError::TooLarge) => self.bury_oversize(&state, &prepared.entries).await?,
+                Err(RemoteError::ReplicaForked) => self.rename(&state).await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(SyncError::Contention("queue".to_owned()))
+    }
+
+    /// Records durably what is about to be sent. Answers false where the queue has changed meanwhile.
+    async fn mark_sent(&self, prepared: &Prepared) -> Result<bool, SyncError> {
+        if prepared.batch.ops.is_empty() {
+            return Ok(true);
+        }
+        Ok(self.replica.commit(prepared.batch.clone()).await? != Outcome::Stale)
+    }
+
+    async fn take_answer(
+        &self,
+        state: &State,
+        prepared: &Prepared,
+        answer: &PushAnswer,
+    ) -> Result<DrainReport, SyncError> {
+        let rules = RetryRules {
+            max_retries: self.config.max_retries,
+            backoff: self.config.backoff(),
+            keep_refused: self.config.keep_refused,
+            now: self.clock.now(),
+        };
+        let answered = push::answer(state, &prepared.entries, answer, &rules, || self.random());
+        let Answered { batch, outcomes, pull } = answered.map_err(Self::protocol)?;
+        self.commit_answer(batch).await?;
+        let mut report = DrainReport { cycles: 1, bytes: bytes(&prepared.entries), ..DrainReport::default() };
+        for outcome in outcomes {
+            self.count(&mut report, outcome);
+        }
+        // A conflict is decided in one place: where the change that was in the way is applied.
+        for table in &pull {
+            self.pull_table(table).await?;
+        }
+        Ok(report)
+    }
+
+    async fn commit_answer(&self, batch: Batch) -> Result<(), SyncError> {
+        match self.replica.commit(batch).await? {
+            Outcome::Committed(_) => Ok(()),
+            Outcome::Stale => Err(SyncError::SessionEnded),
+        }
+    }
+
+    fn count(&self, report: &mut DrainReport, outcome: EntryOutcome) {
+        match outcome {
+            EntryOutcome::Pushed { key, .. } => {
+                report.pushed += 1;
+                self.tell(SyncEvent::Pushed { key });
+            }
+            EntryOutcome::Conflict { .. } => report.conflicts += 1,
+            EntryOutcome::Retry { entry, retry_at, code, message } => {
+                report.retried += 1;
+                let error = format!("{code}: {message}");
+                self.tell(SyncEvent::RetryScheduled { entry, next_retry_at: retry_at, error });
+            }
+            EntryOutcome::Dead { entry, code, message } => {
+                report.dead_letters += 1;
+                self.tell(SyncEvent::PoisonPill { entry, error: format!("{code}: {message}") });
+            }
+        }
+    }
+
+    /// A single record that the server finds too large will not shrink.
+    async fn bury_oversize(&self, state: &State, entries: &[Entry]) -> Result<(), SyncError> {
+        let message = "the record alone is larger than the server takes".to_owned();
+        let revert = if self.config.keep_refused { Revert::Keep } else { Revert::ToBase };
+        let bury = |entry: &Entry| Op::Bury {
+            key: entry.key.clone(),
+            counter: entry.counter,
+            code: "too_large".to_owned(),
+            message: message.clone(),
+            at: self.clock.now(),
+            revert: revert.clone(),
+        };
+        self.commit_in(state, entries.iter().map(bury).collect()).await?;
+        for entry in entries {
+            self.tell(SyncEvent::PoisonPill { entry: entry.clone(), error: format!("too_large: {message}") });
+        }
+        Ok(())
+    }
+}
+
+fn bytes(entries: &[Entry]) -> usize {
+    entries.iter().filter_map(|entry| measure(entry.edit.fields()?).ok()).sum()
+}

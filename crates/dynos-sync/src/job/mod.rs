@@ -1,0 +1,6 @@
+//! The engine's jobs: each looks, plans, and commits or sends.
+
+mod drain;
+mod pull;
+mod review;
+mod write;

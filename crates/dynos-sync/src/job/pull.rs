@@ -1,0 +1,239 @@
+//! Pulling what others changed.
+
+use dynos_sync_core::{
+    Cursor, Entry, Redactor, RemoteError, Seq, TableName, measure,
+    plan::pull::{self, Reading},
+    replica::{Op, Outcome, Phase, State, TableState},
+    wire::{Expired, Heads, HeadsRequest, Page, PullRequest},
+};
+
+use crate::{
+    driver::Driver,
+    error::SyncError,
+    event::SyncEvent,
+    report::{PullReport, SyncReport, TableReport},
+};
+
+impl Driver {
+    /// How often one pull of a table starts over because its cursor has expired.
+    const RESTARTS: usize = 3;
+
+    /// Pulls every table that has changed.
+    ///
+    /// # Errors
+    /// See [`SyncEngine::pull_all`](crate::SyncEngine::pull_all).
+    pub async fn pull_all(&self) -> Result<PullReport, SyncError> {
+        let start = self.clock.now();
+        let mut report = PullReport::default();
+        let mut first_error = None;
+        for table in self.changed_tables().await? {
+            match self.pull_table(&table).await {
+                Ok(done) => drop(report.tables.insert(table, done)),
+                Err(error) if self.config.stop_on_first_error || error.is_auth() => return Err(error),
+                Err(error) => {
+                    self.tell(SyncEvent::SyncError { error: error.to_string(), context: "pull" });
+                    first_error = first_error.or(Some(error));
+                }
+            }
+        }
+        report.duration = self.since(start);
+        first_error.map_or(Ok(report), Err)
+    }
+
+    /// Pushes, pulls, and pushes what the pull has made.
+    ///
+    /// # Errors
+    /// See [`SyncEngine::sync_all`](crate::SyncEngine::sync_all).
+    pub async fn sync_all(&self) -> Result<SyncReport, SyncError> {
+        let mut report = SyncReport::default();
+        let drained = self.drain().await;
+        let first_error = match drained {
+            Ok(drain) => {
+                report.drain = drain;
+                None
+            }
+            Err(error) if self.config.stop_on_first_error || error.is_auth() => return Err(error),
+            Err(error) => Some(error),
+        };
+        report.pull = self.pull_all().await?;
+        if let Some(error) = first_error {
+            return Err(error);
+        }
+        if self.state().await?.pending > 0 {
+            report.drain.add(&self.drain().await?);
+        }
+        self.tell(SyncEvent::SyncComplete(report.clone()));
+        Ok(report)
+    }
+
+    /// The tables whose head is not where they stand here.
+    async fn changed_tables(&self) -> Result<Vec<TableName>, SyncError> {
+        let state = self.state().await?;
+        let pulled: Vec<&TableState> = state.tables.iter().filter(|table| table.policy.pull).collect();
+        let mut changed = Vec::new();
+        // Also without a table to pull: the server's identity is to be checked before anything is sent.
+        for tables in pulled.chunks(HeadsRequest::MAX_TABLES) {
+            let heads = self.heads(&state, tables).await?;
+            let stands = |table: &TableState| {
+                table.phase == Phase::Following && table.cursor.as_ref() == heads.heads.get(&table.spec.name)
+            };
+            changed.extend(tables.iter().filter(|table| !stands(table)).map(|table| table.spec.name.clone()));
+        }
+        self.declare(&state).await?;
+        Ok(changed)
+    }
+
+    async fn heads(&self, state: &State, tables: &[&TableState]) -> Result<Heads, SyncError> {
+        let tables = tables.iter().map(|table| table.spec.name.clone()).collect();
+        let heads = self.remote.heads(HeadsRequest { replica: state.replica, tables }).await?;
+        self.bind(state, &heads.server).await?;
+        if heads.last_counter > state.last_counter {
+            // This file was restored from an older copy: its counters have been used for other things.
+            self.rename(state).await?;
+        }
+        Ok(heads)
+    }
+
+    /// Pulls one table to the end.
+    pub(crate) async fn pull_table(&self, name: &TableName) -> Result<TableReport, SyncError> {
+        let mut report = TableReport::default();
+        let mut restarts = 0;
+        let mut last: Seq = 0;
+        while report.pages < self.config.max_pages {
+            let state = self.state().await?;
+            let Some(table) = state.table(name) else { return Ok(report) };
+            let unsettled = self.replica.unsettled(name, self.config.batch_size).await?;
+            let request = self.request(&state, table, &unsettled);
+            let page = match self.remote.pull(request.clone()).await {
+                Ok(page) => page,
+                Err(RemoteError::CursorExpired(expired)) if restarts < Self::RESTARTS => {
+                    (restarts, last) = (restarts + 1, 0);
+                    self.restart(&state, name, &expired).await?;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            pull::check(&request, &page, last).map_err(Self::protocol)?;
+            last = page.changes.last().map_or(last, |change| change.seq);
+            let has_more = page.has_more;
+            if !self.apply(&state, table, &request, &unsettled, page, &mut report).await? {
+                // Somebody else has pulled this table meanwhile: go on from where they are.
+                last = 0;
+                continue;
+            }
+            self.tell(SyncEvent::Progress { table: name.clone(), rows: report.rows });
+            if !has_more {
+                self.tell(SyncEvent::PullComplete { table: name.clone(), row_count: report.rows });
+                return Ok(report);
+            }
+        }
+        Err(Self::protocol(format!("table {name} did not end after {} pages", self.config.max_pages)))
+    }
+
+    fn request(&self, state: &State, table: &TableState, unsettled: &[Entry]) -> PullRequest {
+        PullRequest {
+            replica: state.replica,
+            table: table.spec.name.clone(),
+            cursor: table.cursor.clone(),
+            limit: self.config.page_size.max(1),
+            unsettled: unsettled.iter().map(|entry| entry.counter).collect(),
+            all: table.phase.wants_all(),
+        }
+    }
+
+    async fn restart(&self, state: &State, table: &TableName, expired: &Expired) -> Result<(), SyncError> {
+        let phase = match expired {
+            Expired::Purged => Phase::Resync,
+            Expired::RolledBack { common } => Phase::Restore { common: *common },
+        };
+        self.tell(SyncEvent::Resync { table: table.clone(), phase });
+        self.commit_in(state, vec![Op::Restart { table: table.clone(), phase }]).await.map(drop)
+    }
+
+    /// Applies a page: rows, conflicts and cursor in one transaction. Plans again while local writes come in between;
+    /// answers false where the cursor itself has moved.
+    async fn apply(
+        &self,
+        state: &State,
+        table: &TableState,
+        request: &PullRequest,
+        unsettled: &[Entry],
+        page: Page,
+        report: &mut TableReport,
+    ) -> Result<bool, SyncError> {
+        let ids: Vec<_> = page.changes.iter().map(|change| change.id.clone()).collect();
+        for _ in 0..Self::REPLANS {
+            let seen = self.replica.records(&request.table, &ids, pull::needs_rows(table)).await?;
+            let reading = pull::read(state, table, request, unsettled, page.clone(), seen);
+            let told = self.notices(&reading);
+            let (batch, conflicts) =
+                self.decide(table, reading, page.next.clone(), page.has_more).await;
+            if let Outcome::Committed(receipt) = self.replica.commit(batch).await? {
+                report.pages += 1;
+                report.rows += page.changes.len();
+                report.conflicts += conflicts.len();
+                report.bytes += page.changes.iter().filter_map(|c| measure(c.record.as_ref()?).ok()).sum::<usize>();
+                let quarantined =
+                    receipt.quarantined.into_iter().map(|(key, error)| SyncEvent::Quarantined { key, error });
+                told.into_iter().chain(conflicts).chain(quarantined).for_each(|event| self.tell(event));
+                return Ok(true);
+            }
+            let now = self.state().await?;
+            if now.generation != state.generation {
+                return Err(SyncError::SessionEnded);
+            }
+            if now.table(&request.table).is_none_or(|table| table.cursor != request.cursor) {
+                return Ok(false);
+            }
+        }
+        Err(SyncError::Contention(request.table.to_string()))
+    }
+
+    async fn decide(
+        &self,
+        table: &TableState,
+        mut reading: Reading,
+        next: Cursor,
+        has_more: bool,
+    ) -> (dynos_sync_core::replica::Batch, Vec<SyncEvent>) {
+        let strategy = &self.config.conflict_strategy;
+        let (mut ops, mut events) = (Vec::new(), Vec::new());
+        for conflict in std::mem::take(&mut reading.conflicts) {
+            let resolution = strategy.resolve(&conflict).await;
+            let op = pull::resolve(table, conflict, &resolution, strategy.name(), self.clock.now());
+            events.extend(conflict_event(table, &op));
+            ops.push(op);
+        }
+        (pull::finish(table, reading, ops, next, has_more, self.clock.now()), events)
+    }
+
+    fn notices(&self, reading: &Reading) -> Vec<SyncEvent> {
+        let mut notices: Vec<SyncEvent> =
+            reading.foreign.iter().map(|(key, _)| SyncEvent::ForeignRow { key: key.clone() }).collect();
+        if !reading.unknown_columns.is_empty() {
+            let columns = reading.unknown_columns.iter().cloned().collect();
+            notices.push(SyncEvent::UnknownColumns { table: reading.table().clone(), columns });
+        }
+        notices
+    }
+}
+
+fn conflict_event(table: &TableState, op: &Op) -> Option<SyncEvent> {
+    let Op::Resolve { conflict, .. } = op else { return None };
+    let redactor = Redactor::new(&table.policy.sensitive_fields);
+    let masked = |side: &Option<dynos_sync_core::Fields>| {
+        side.clone().map(|mut fields| {
+            redactor.mask(&mut fields);
+            fields
+        })
+    };
+    Some(SyncEvent::Conflict {
+        table: conflict.key.table.clone(),
+        record_id: conflict.key.id.to_string(),
+        base: masked(&conflict.base),
+        local: masked(&conflict.mine),
+        remote: masked(&conflict.theirs),
+        resolved: masked(&conflict.outcome),
+        strategy_used: conflict.strategy,
+    })
+}

@@ -1,0 +1,61 @@
+//! What people decide afterwards: dead letters and conflicts.
+
+use dynos_sync_core::{
+    Edit,
+    replica::{DeadLetter, Journaled, Op},
+};
+
+use super::write::no_such;
+use crate::{driver::Driver, error::SyncError};
+
+impl Driver {
+    /// Takes up a dead letter: its edits are written and queued again.
+    ///
+    /// # Errors
+    /// [`SyncError::Invalid`] where there is no such letter.
+    pub async fn retry_dead_letter(&self, letter: i64) -> Result<(), SyncError> {
+        self.dead_letter(letter).await?;
+        self.commit(vec![Op::Revive { letter, at: self.stamp() }]).await.map(drop)
+    }
+
+    /// Drops a dead letter.
+    ///
+    /// # Errors
+    /// [`SyncError::Invalid`] where there is no such letter.
+    pub async fn discard_dead_letter(&self, letter: i64) -> Result<(), SyncError> {
+        self.dead_letter(letter).await?;
+        self.commit(vec![Op::Discard { letter }]).await.map(drop)
+    }
+
+    async fn dead_letter(&self, letter: i64) -> Result<DeadLetter, SyncError> {
+        let found = self.replica.dead_letters(letter.saturating_sub(1), 1).await?;
+        found
+            .into_iter()
+            .find(|found| found.id == letter)
+            .ok_or_else(|| no_such("letter", format!("there is no dead letter {letter}"), "list the dead letters"))
+    }
+
+    /// One entry of the conflict journal.
+    ///
+    /// # Errors
+    /// [`SyncError::Invalid`] where there is no such entry.
+    pub async fn conflict(&self, id: i64) -> Result<Journaled, SyncError> {
+        let found = self.replica.conflicts(id.saturating_add(1), 1).await?;
+        found
+            .into_iter()
+            .find(|found| found.id == id)
+            .ok_or_else(|| no_such("conflict", format!("there is no conflict {id}"), "list the conflicts"))
+    }
+
+    /// Brings back the version that lost a conflict, as a new edit, and takes the conflict out of the journal.
+    ///
+    /// # Errors
+    /// [`SyncError::Invalid`] where there is no such entry.
+    pub async fn undo_conflict(&self, id: i64) -> Result<(), SyncError> {
+        let resolved = self.conflict(id).await?.resolved;
+        let lost = if resolved.outcome == resolved.mine { resolved.theirs } else { resolved.mine };
+        let edit = lost.map_or(Edit::Delete, Edit::Replace);
+        let write = Op::Write { key: resolved.key, edit, at: self.stamp() };
+        self.commit(vec![write, Op::Forget { conflict: id }]).await.map(drop)
+    }
+}

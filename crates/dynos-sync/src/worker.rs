@@ -1,0 +1,314 @@
+//! The engine's own thread: it runs the jobs that use the network, one at a time.
+//!
+//! That there is one loop is the drain lock: two drains cannot happen.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use dynos_sync_core::{Millis, replica::Logout, wire::Hint};
+use futures_channel::oneshot;
+use futures_util::{StreamExt, stream::BoxStream};
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::{
+    driver::Driver,
+    error::SyncError,
+    event::SyncEvent,
+    report::{DrainReport, PullReport, SyncReport},
+};
+
+type Reply<T> = oneshot::Sender<Result<T, SyncError>>;
+
+/// What the worker is asked to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Drain(Reply<DrainReport>),
+    DrainOnce(Reply<DrainReport>),
+    PullAll(Reply<PullReport>),
+    SyncAll(Reply<SyncReport>),
+    Logout { discard: bool, reply: Reply<u64> },
+    Close(oneshot::Sender<()>),
+}
+
+/// What the worker and the engine's handles share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) driver: Driver,
+    /// Something was queued.
+    pub(crate) queued: Notify,
+    /// How many logouts and closes wait: while any does, no job goes on.
+    pub(crate) interrupts: watch::Sender<usize>,
+    pub(crate) draining: AtomicBool,
+    /// `None` until the first sync has ended, then whether it succeeded.
+    pub(crate) first_sync: watch::Sender<Option<bool>>,
+    pub(crate) online: AtomicBool,
+}
+
+/// Starts the thread.
+pub(crate) fn start(shared: Arc<Shared>, commands: mpsc::UnboundedReceiver<Command>) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let work = move || {
+        runtime.block_on(Worker::new(shared, commands).run());
+    };
+    thread::Builder::new().name("dynos-sync".to_owned()).spawn(work).map(drop)
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    hints: Option<BoxStream<'static, Hint>>,
+    /// Failures in a row.
+    failures: u32,
+    /// No network before this time.
+    resume_at: Millis,
+    next_pull: Millis,
+    next_poll: Millis,
+    next_hints: Millis,
+    pull_due: bool,
+    push_due: bool,
+    /// Somebody has to sign in before anything is tried again.
+    signed_out: bool,
+}
+
+enum Event {
+    Command(Option<Command>),
+    Queued,
+    Hint(Option<Hint>),
+    Time,
+}
+
+impl Worker {
+    fn new(shared: Arc<Shared>, commands: mpsc::UnboundedReceiver<Command>) -> Self {
+        Self {
+            shared,
+            commands,
+            hints: None,
+            failures: 0,
+            resume_at: 0,
+            next_pull: 0,
+            next_poll: 0,
+            next_hints: 0,
+            pull_due: true,
+            push_due: true,
+            signed_out: false,
+        }
+    }
+
+    async fn run(mut self) {
+        loop {
+            if self.driver().config.auto_sync {
+                self.sync_by_itself().await;
+            }
+            match self.next_event().await {
+                Event::Command(Some(Command::Close(done))) => {
+                    self.driver().replica.close().await;
+                    // Whoever closed may be gone already.
+                    let _ = done.send(());
+                    return;
+                }
+                // Every handle is gone: nobody can ask or listen any more.
+                Event::Command(None) => return,
+                Event::Command(Some(command)) => self.obey(command).await,
+                Event::Queued => self.push_due = true,
+                Event::Hint(Some(_)) => self.pull_due = true,
+                Event::Hint(None) => {
+                    self.hints = None;
+                    self.next_hints = self.now() + self.pause();
+                }
+                Event::Time => {}
+            }
+        }
+    }
+
+    fn driver(&self) -> &Driver {
+        &self.shared.driver
+    }
+
+    fn now(&self) -> Millis {
+        self.driver().clock.now()
+    }
+
+    async fn next_event(&mut self) -> Event {
+        let shared = Arc::clone(&self.shared);
+        let wait = self.time_to_wait();
+        let auto = shared.driver.config.auto_sync;
+        let hints = &mut self.hints;
+        let hint = async {
+            match hints {
+                Some(stream) => stream.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            command = self.commands.recv() => Event::Command(command),
+            () = shared.queued.notified(), if auto => Event::Queued,
+            hint = hint, if auto => Event::Hint(hint),
+            () = shared.driver.clock.sleep(wait), if auto => Event::Time,
+        }
+    }
+
+    fn time_to_wait(&self) -> Duration {
+        let mut next = self.next_poll;
+        if self.push_due || self.pull_due {
+            next = next.min(self.resume_at);
+        }
+        if self.hints.is_none() {
+            next = next.min(self.next_hints);
+        }
+        let wait = next.min(self.next_pull) - self.now();
+        Duration::from_millis(u64::try_from(wait).unwrap_or(0).max(1))
+    }
+
+    async fn obey(&mut self, command: Command) {
+        let shared = Arc::clone(&self.shared);
+        let driver = &shared.driver;
+        match command {
+            Command::Drain(reply) => answer(reply, self.unless_interrupted(driver.drain()).await),
+            Command::DrainOnce(reply) => answer(reply, self.unless_interrupted(driver.drain_once()).await),
+            Command::PullAll(reply) => answer(reply, self.unless_interrupted(driver.pull_all()).await),
+            Command::SyncAll(reply) => {
+                let done = self.unless_interrupted(driver.sync_all()).await;
+                self.note_first_sync(done.is_ok());
+                self.note(&done);
+                answer(reply, done);
+            }
+            Command::Logout { discard, reply } => answer(reply, self.logout(discard).await),
+            Command::Close(_) => unreachable!("BUG: the loop closes"),
+        }
+    }
+
+    /// Runs a job that ends early when somebody logs out or closes. Whatever it was about to commit afterwards would
+    /// find the session ended.
+    async fn unless_interrupted<T>(&self, job: impl Future<Output = Result<T, SyncError>>) -> Result<T, SyncError> {
+        let mut interrupts = self.shared.interrupts.subscribe();
+        self.shared.draining.store(true, Ordering::Release);
+        let result = tokio::select! {
+            biased;
+            _ = interrupts.wait_for(|waiting| *waiting > 0) => Err(SyncError::SessionEnded),
+            result = job => result,
+        };
+        self.shared.draining.store(false, Ordering::Release);
+        result
+    }
+
+    async fn logout(&mut self, discard: bool) -> Result<u64, SyncError> {
+        self.hints = None;
+        match self.driver().replica.logout(discard).await? {
+            Logout::Unsynced { changes } => Err(SyncError::Unsynced { changes }),
+            Logout::Done { discarded } => {
+                self.driver().state().await?;
+                // Until somebody signs in, nothing is asked of the server.
+                self.signed_out = true;
+                Ok(discarded)
+            }
+        }
+    }
+
+    async fn sync_by_itself(&mut self) {
+        let now = self.now();
+        if self.signed_out || now < self.resume_at {
+            return;
+        }
+        if now >= self.next_poll {
+            self.next_poll = now + millis(self.driver().config.poll_interval);
+            self.push_due |= self.something_is_ready().await;
+        }
+        self.pull_due |= now >= self.next_pull;
+        if self.hints.is_none() && now >= self.next_hints {
+            self.hints = Some(self.driver().remote.hints());
+        }
+        let shared = Arc::clone(&self.shared);
+        if self.pull_due {
+            self.next_pull = now + millis(self.driver().config.pull_interval);
+            let done = self.unless_interrupted(shared.driver.sync_all()).await;
+            self.note_first_sync(done.is_ok());
+            self.finish(&done, "sync");
+        } else if self.push_due {
+            let done = self.unless_interrupted(shared.driver.drain()).await;
+            self.finish(&done, "drain");
+        }
+    }
+
+    /// Whether anything waits that could be sent: other programs may have written, or a refused record's time has come.
+    async fn something_is_ready(&self) -> bool {
+        let Ok(state) = self.driver().state().await else { return false };
+        if state.pending == 0 {
+            return false;
+        }
+        self.driver().has_due().await.unwrap_or(false)
+    }
+
+    fn finish<T>(&mut self, done: &Result<T, SyncError>, context: &'static str) {
+        self.note(done);
+        match done {
+            Ok(_) => (self.pull_due, self.push_due) = (false, false),
+            Err(error) => {
+                let error = error.to_string();
+                self.driver().tell(SyncEvent::SyncError { error, context });
+            }
+        }
+    }
+
+    /// Draws the consequences of a sync that succeeded or failed.
+    fn note<T>(&mut self, done: &Result<T, SyncError>) {
+        match done {
+            Ok(_) => {
+                (self.failures, self.resume_at, self.signed_out) = (0, 0, false);
+                if !self.shared.online.swap(true, Ordering::AcqRel) {
+                    self.driver().tell(SyncEvent::Online);
+                }
+            }
+            Err(SyncError::SessionEnded) => {}
+            Err(error) => self.note_failure(error),
+        }
+    }
+
+    fn note_failure(&mut self, error: &SyncError) {
+        if let SyncError::AuthExpired { message } = error {
+            self.signed_out = true;
+            self.driver().tell(SyncEvent::AuthRequired { error: message.clone() });
+        }
+        if let SyncError::Remote(remote) = error
+            && self.driver().config.is_transient(remote)
+            && self.shared.online.swap(false, Ordering::AcqRel)
+        {
+            self.driver().tell(SyncEvent::Offline { error: remote.to_string() });
+        }
+        self.failures = self.failures.saturating_add(1);
+        let asked = match error {
+            SyncError::Remote(remote) => remote.retry_after().map_or(0, millis),
+            _ => 0,
+        };
+        self.resume_at = self.now() + self.pause().max(asked);
+    }
+
+    fn pause(&self) -> Millis {
+        let driver = self.driver();
+        millis(driver.config.backoff().pause(self.failures.max(1), driver.random()))
+    }
+
+    fn note_first_sync(&self, succeeded: bool) {
+        self.shared.first_sync.send_if_modified(|first| {
+            let new = first.is_none();
+            first.get_or_insert(succeeded);
+            new
+        });
+    }
+}
+
+fn millis(pause: Duration) -> Millis {
+    Millis::try_from(pause.as_millis()).unwrap_or(Millis::MAX / 2)
+}
+
+fn answer<T>(reply: Reply<T>, result: Result<T, SyncError>) {
+    // Whoever asked may have given up waiting.
+    let _ = reply.send(result);
+}
