@@ -56,8 +56,8 @@ pub enum SyncError {
     /// The user logged out while this was under way.
     #[error("the session was ended by a logout")]
     SessionEnded,
-    /// The record keeps changing while it is being synced, many times in a row.
-    #[error("table {0} keeps changing while it is being synced (try again)")]
+    /// What was to be synced kept changing, here or on the server, many times in a row.
+    #[error("the {0} keeps changing while it is being synced (try again)")]
     Contention(String),
     /// The engine was closed.
     #[error("the engine was closed")]

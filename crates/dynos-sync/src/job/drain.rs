@@ -30,8 +30,15 @@ impl Driver {
     pub async fn drain(&self) -> Result<DrainReport, SyncError> {
         let start = self.clock.now();
         let mut total = DrainReport::default();
+        let mut in_vain = 0;
         while let Cycle::Sent(cycle) = self.cycle().await? {
             total.add(&cycle);
+            let moved = cycle.pushed + cycle.retried + cycle.dead_letters > 0;
+            in_vain = if moved { 0 } else { in_vain + 1 };
+            if in_vain == Self::REPLANS {
+                // Others change the same records faster than this device can, or the server is broken.
+                return Err(SyncError::Contention("queue".to_owned()));
+            }
         }
         total.duration = self.since(start);
         self.tell(SyncEvent::DrainComplete(total.clone()));

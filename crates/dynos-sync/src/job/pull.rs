@@ -186,7 +186,7 @@ impl Driver {
                 return Ok(false);
             }
         }
-        Err(SyncError::Contention(request.table.to_string()))
+        Err(SyncError::Contention(format!("table {}", request.table)))
     }
 
     async fn decide(
