@@ -37,9 +37,8 @@ impl TryFrom<String> for TableName {
     type Error = Invalid;
 
     fn try_from(name: String) -> Result<Self, Invalid> {
-        let reserved = |prefix: &str| {
-            name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-        };
+        let reserved =
+            |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
         if name.is_empty() {
             return Err(Invalid::new("table", "the name is empty").remedy("name the table"));
         }

@@ -31,7 +31,12 @@ pub trait Replica: Debug + Send + Sync + 'static {
 
     /// The records among `ids` that a planner has to look at: all of them with `rows`, else those with pending
     /// entries. At most a page's.
-    async fn records(&self, table: &TableName, ids: &[RecordId], rows: bool) -> Result<Vec<Seen>, ReplicaError>;
+    async fn records(
+        &self,
+        table: &TableName,
+        ids: &[RecordId],
+        rows: bool,
+    ) -> Result<Vec<Seen>, ReplicaError>;
 
     /// What can be sent now: entries that were sent before and never answered, or else the pending entries of
     /// the records that wait for nothing, in the order of their oldest entries. The entries of one record are
@@ -539,7 +544,9 @@ pub enum ReplicaError {
     #[error("the database is damaged: {0}")]
     Corrupt(String),
     /// The file was made by a newer version.
-    #[error("the database was made by a newer version of dynos-sync (schema {found}, this one knows {known})")]
+    #[error(
+        "the database was made by a newer version of dynos-sync (schema {found}, this one knows {known})"
+    )]
     TooNew {
         /// The file's schema version.
         found: i64,

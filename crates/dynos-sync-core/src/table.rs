@@ -110,9 +110,13 @@ impl TableSpec {
     pub fn field_names(&self) -> Option<BTreeSet<&str>> {
         match &self.shape {
             Shape::Document => None,
-            Shape::Columns { columns, key, .. } => {
-                Some(columns.iter().map(|c| c.name.as_str()).filter(|name| !key.iter().any(|k| k == name)).collect())
-            }
+            Shape::Columns { columns, key, .. } => Some(
+                columns
+                    .iter()
+                    .map(|c| c.name.as_str())
+                    .filter(|name| !key.iter().any(|k| k == name))
+                    .collect(),
+            ),
         }
     }
 
@@ -135,8 +139,10 @@ impl TableSpec {
         }
         match fields.keys().find(|field| self.column(field).is_none()) {
             None => Ok(()),
-            Some(field) => Err(Invalid::new(field.clone(), format!("table {} has no such column", self.name))
-                .remedy("add the column, or leave the field out")),
+            Some(field) => {
+                Err(Invalid::new(field.clone(), format!("table {} has no such column", self.name))
+                    .remedy("add the column, or leave the field out"))
+            }
         }
     }
 
@@ -146,13 +152,21 @@ impl TableSpec {
     /// [`Invalid`] where it has no key or columns, too many, names one twice, or refers to one that it lacks.
     pub fn validate(&self) -> Result<(), Invalid> {
         let Shape::Columns { columns, key, indexes, foreign_keys, .. } = &self.shape else { return Ok(()) };
-        let fault = |field: &str, problem: String| Err(Invalid::new(field, problem).remedy("correct the declaration"));
+        let fault = |field: &str, problem: String| {
+            Err(Invalid::new(field, problem).remedy("correct the declaration"))
+        };
         if columns.len() > Self::MAX_COLUMNS {
-            return fault("columns", format!("{} columns, the limit is {}", columns.len(), Self::MAX_COLUMNS));
+            return fault(
+                "columns",
+                format!("{} columns, the limit is {}", columns.len(), Self::MAX_COLUMNS),
+            );
         }
         let mut names = BTreeSet::new();
         for column in columns {
-            if column.name.is_empty() || column.name.len() > Limits::TABLE_NAME_BYTES || column.name.contains('\0') {
+            if column.name.is_empty()
+                || column.name.len() > Limits::TABLE_NAME_BYTES
+                || column.name.contains('\0')
+            {
                 return fault("columns", format!("{:?} is not a column's name", column.name));
             }
             if !names.insert(column.name.to_lowercase()) {

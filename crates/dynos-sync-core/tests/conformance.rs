@@ -3,7 +3,9 @@
 mod replica {
     use std::sync::Arc;
 
-    use dynos_sync_core::{Replica, conformance::replica::Fixture, memory::MemoryReplica, replica_conformance};
+    use dynos_sync_core::{
+        Replica, conformance::replica::Fixture, memory::MemoryReplica, replica_conformance,
+    };
 
     struct Memory;
 

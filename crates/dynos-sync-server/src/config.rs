@@ -107,7 +107,8 @@ pub struct Limits {
     pub tables: usize,
     /// How long a request may take, its body included. Default: 30 s.
     pub request_time: Duration,
-    /// How long a connection may take to send a request's head, or wait for its next one. Default: 30 s.
+    /// How long a connection may take to send a request's head, may wait for its next one, and may leave an
+    /// answer unread. Default: 30 s.
     pub head_time: Duration,
     /// The most requests that are worked on at once; others are asked to come back. Default: 256.
     pub requests: usize,

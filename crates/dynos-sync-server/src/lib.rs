@@ -33,7 +33,7 @@
 //!
 //! # Operation
 //!
-//! * `/healthz` answers 200 as long as the store can read and commit. `/metrics` has numbers in the OpenMetrics
+//! * `/healthz` answers 200 as long as the store answers, its writer and its readers. `/metrics` has numbers in the OpenMetrics
 //!   format. Neither needs a token nor names a user: keep them from the outside all the same.
 //! * Every request is a `tracing` span with method, route, status and duration; the user appears as a hash.
 //! * A backup is a copy of the file made while the server is stopped, or with SQLite's own backup. After a
@@ -51,6 +51,7 @@ pub mod auth;
 pub mod config;
 mod http;
 mod metrics;
+mod patient;
 mod server;
 pub mod store;
 

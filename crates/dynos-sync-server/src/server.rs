@@ -27,6 +27,7 @@ use crate::{
     config::{Config, Limits, Retention},
     http::{self, State},
     metrics::Metrics,
+    patient::Patient,
     store::{SqliteStore, Store, StoreError},
 };
 
@@ -161,7 +162,7 @@ async fn accept(listener: &TcpListener, router: &Router, limits: &Limits, gracef
         let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                connection(stream, place, &builder, router.clone(), limits.head_time, graceful)
+                connection(stream, place, &builder, router.clone(), limits.head_time, graceful);
             }
             Err(error) => {
                 // Out of file descriptors, most likely: trying again at once would only burn time.
@@ -188,7 +189,8 @@ fn connection(
         ask.store(true, Ordering::Relaxed);
         request
     }));
-    let serving = graceful.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
+    let serving = graceful
+        .watch(builder.serve_connection(TokioIo::new(Patient::new(stream, patience)), service).into_owned());
     tokio::spawn(async move {
         let _place = place;
         let mut serving = pin!(serving);

@@ -1,5 +1,7 @@
 //! Whose tokens are accepted.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::{
@@ -21,6 +23,7 @@ use dynos_sync_server::{
 use jsonwebtoken::{Algorithm, EncodingKey, Header, jwk::Jwk};
 use support::*;
 
+// Keys that were made for these tests, and open nothing.
 const RSA: &[u8] = include_bytes!("keys/rsa.pem");
 const RSA_PUBLIC: &[u8] = include_bytes!("keys/rsa.pub.pem");
 const EC: &[u8] = include_bytes!("keys/ec.pem");

@@ -1,5 +1,7 @@
 //! What the server does with requests that are not as they should be, and how it ends.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::{io::Write as _, time::Duration};
@@ -227,6 +229,36 @@ async fn nobody_can_hold_a_connection_by_being_slow() {
 }
 
 #[tokio::test]
+async fn nobody_can_hold_an_answer_by_not_reading_it() {
+    let home = Home::new();
+    let mut config = home.config();
+    config.limits.head_time = Duration::from_millis(300);
+    config.limits.page_bytes = 64 << 20;
+    config.limits.connections = 1;
+    let server = home.start_with(config).await;
+    let mut one = server.device("alice", 1);
+    one.declare(&["t"]).await;
+    for n in 1..=32 {
+        one.push(vec![upsert(n, &n.to_string(), json!({"x": "y".repeat(1_000_000)}))]).await;
+    }
+    let body = serde_json::to_string(&server.device("alice", 2).pull_request("t", None)).unwrap();
+    let (token, length) = (&one.token, body.len());
+    let request = format!(
+        "POST /v1/pull HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\
+         content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    );
+    // There is one place for a connection. Its holder gives it back, and the next one does not read.
+    one.http = client();
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    within(stream.readable()).await.unwrap();
+    // Somebody else gets the place all the same.
+    assert_eq!(within(one.http.get(server.url("/healthz")).send()).await.unwrap().status(), 200);
+    drop(one);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn the_server_ends_with_one_whole_file() {
     let home = Home::new();
     let mut server = home.start().await;
@@ -272,9 +304,11 @@ async fn a_second_server_does_not_open_the_same_database() {
     let server = home.start().await;
     let second = Server::open(home.config());
     assert!(matches!(second, Err(OpenError::Store(StoreError::Unavailable))), "{second:?}");
+    let clone = server.server.clone();
     server.stop().await;
-    // The first one's clone may still be around; it answers, and keeps nothing open.
-    drop(second);
+    // What is left of the first one is in nobody's way.
+    home.start().await.stop().await;
+    assert!(matches!(clone.forget().await, Err(StoreError::Unavailable)));
 }
 
 #[tokio::test]

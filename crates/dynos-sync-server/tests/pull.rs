@@ -1,5 +1,7 @@
 //! What devices get to see, and how far.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -95,6 +97,47 @@ async fn settled_says_which_entries_were_applied() {
     assert_eq!((page.settled.as_slice(), records(&page).len()), (&[1][..], 1));
     assert!(server.device("bob", 1).pull_with(&request).await.settled.is_empty());
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_page_its_settled_entries_and_its_end_are_of_one_moment() {
+    let home = Home::new();
+    let server = home.start().await;
+    let one = server.device("alice", 1);
+    one.declare(&["t"]).await;
+    let pushing = {
+        let one = one.clone();
+        tokio::spawn(async move {
+            for n in 1..=100 {
+                one.push(vec![upsert(n, &n.to_string(), json!({}))]).await;
+            }
+        })
+    };
+    let request = PullRequest { all: true, unsettled: (1..=100).collect(), ..one.pull_request("t", None) };
+    let mut seen = 0;
+    while seen < 100 {
+        let page = one.pull_with(&request).await;
+        seen = page.changes.len();
+        assert_eq!(page.settled.len(), seen);
+        assert!(page.next.as_str().ends_with(&format!(".{seen}")));
+    }
+    within(pushing).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn forgetting_goes_on_until_nothing_is_left_to_forget() {
+    let home = Home::new();
+    let server = home.start().await;
+    let one = server.device("alice", 1);
+    one.declare(&["t"]).await;
+    one.push((1..=2500).map(|n| delete(n, &n.to_string())).collect()).await;
+    home.clock.advance(Duration::from_secs(91 * 24 * 60 * 60));
+    server.server.forget().await.unwrap();
+    server.stop().await;
+    let conn = rusqlite::Connection::open(home.database()).unwrap();
+    let count = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!((count("SELECT count(*) FROM records"), count("SELECT count(*) FROM outcomes")), (0, 0));
 }
 
 #[tokio::test]

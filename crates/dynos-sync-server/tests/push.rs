@@ -1,5 +1,7 @@
 //! What becomes of entries.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use dynos_sync_core::{Column, Operation, Shape, TableSpec, json, wire::*};
@@ -170,6 +172,39 @@ async fn every_refusal_has_its_code() {
 }
 
 #[tokio::test]
+async fn an_entry_that_cannot_be_read_blocks_no_other() {
+    let home = Home::new();
+    let server = home.start().await;
+    let one = server.device("alice", 1);
+    one.declare(&["t"]).await;
+    let good = |n: u64| serde_json::to_value(upsert(n, &n.to_string(), json!({}))).unwrap();
+    let with = |field: &str, value: dynos_sync_core::Value| {
+        let mut entry = good(9);
+        entry[field] = value;
+        entry
+    };
+    let entries = [
+        good(1),
+        with("table", json!("sqlite_master")),
+        with("id", json!("")),
+        with("op", json!("truncate")),
+        json!(null),
+        good(2),
+        with("data", json!([1])),
+    ];
+    let answer: PushAnswer =
+        read(one.post("/v1/push", &json!({"replica": one.replica, "entries": entries})).await).await;
+    for (result, seq) in answer.results.iter().zip([Some(1), None, None, None, None, Some(2), None]) {
+        match seq {
+            Some(seq) => assert_eq!(*result, applied(seq)),
+            None => assert_eq!(refused(result), (RejectCode::Invalid, None)),
+        }
+    }
+    assert_eq!(answer.results.len(), entries.len());
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn each_operation_does_what_it_says() {
     let home = Home::new();
     let server = home.start().await;
@@ -205,6 +240,27 @@ async fn a_patch_of_what_somebody_else_deleted_is_a_conflict_first() {
     assert_eq!(two.push_one(patch.clone()).await, PushResult::Conflict { seq: 2 });
     let seen = two.head("t").await;
     assert_eq!(refused(&two.push_one(patch.base(&seen)).await).0, RejectCode::NotFound);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_outlives_a_crash() {
+    let home = Home::new();
+    let server = home.start().await;
+    let one = server.device("alice", 1);
+    one.declare(&["t"]).await;
+    one.push((1..=50).map(|n| upsert(n, &n.to_string(), json!({}))).collect()).await;
+    let head = one.head("t").await;
+    // What is on the disk at this moment is what a crash would leave.
+    let after = Home::new();
+    for suffix in ["", "-wal"] {
+        let name = |home: &Home| format!("{}{suffix}", home.database().display());
+        std::fs::copy(name(&home), name(&after)).unwrap();
+    }
+    server.stop().await;
+    let server = after.start().await;
+    assert_eq!(server.device("alice", 1).head("t").await, head);
+    assert_eq!(server.device("alice", 2).pull("t", None).await.changes.len(), 50);
     server.stop().await;
 }
 

@@ -57,8 +57,14 @@ mod tests {
         let version = |at: Value| Some(fields([("updated_at", at)]));
         let key = RecordKey::new("t", "1").unwrap();
         // The edit times say the opposite of what the table expects, so that only updated_at can decide.
-        let conflict =
-            Conflict { key, base: None, local: version(local), remote: version(remote), local_at: 0, remote_at: 9 };
+        let conflict = Conflict {
+            key,
+            base: None,
+            local: version(local),
+            remote: version(remote),
+            local_at: 0,
+            remote_at: 9,
+        };
         local_is_later(&conflict)
     }
 
@@ -86,7 +92,8 @@ mod tests {
 
     #[test]
     fn a_stamp_that_the_edit_did_not_set_does_not_count() {
-        let version = |at: &str, title: &str| Some(fields([("updated_at", at.into()), ("title", title.into())]));
+        let version =
+            |at: &str, title: &str| Some(fields([("updated_at", at.into()), ("title", title.into())]));
         let conflict = Conflict {
             key: RecordKey::new("t", "1").unwrap(),
             base: version("2026-01-01T00:00:00Z", "a"),

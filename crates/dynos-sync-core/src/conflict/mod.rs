@@ -146,7 +146,12 @@ mod tests {
     use super::*;
     use crate::record::fields;
 
-    fn conflict(local: Option<Fields>, remote: Option<Fields>, local_at: Millis, remote_at: Millis) -> Conflict {
+    fn conflict(
+        local: Option<Fields>,
+        remote: Option<Fields>,
+        local_at: Millis,
+        remote_at: Millis,
+    ) -> Conflict {
         let key = RecordKey::new("t", "1").unwrap();
         let base = Some(fields([("a", 0.into()), ("b", 0.into())]));
         Conflict { key, base, local, remote, local_at, remote_at }

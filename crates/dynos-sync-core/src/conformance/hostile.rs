@@ -13,10 +13,61 @@ use crate::{
 pub fn ids() -> Vec<RecordId> {
     let longest = "x".repeat(Limits::RECORD_ID_BYTES);
     let texts = [
-        "a", "A", "a ", " a", " ", "\u{e9}", "e\u{301}", "'", "''", "\"", "\\", "\\'", "`", "\n", "\r\n", "\t", "\u{1}",
-        "\u{7f}", "\0", "a\0", "a\0b", "😀", "表", "\u{feff}a", "\u{202e}a", "\u{10ffff}", "0", "00", "17", "-1", "1.0",
-        "1e3", "null", "true", "NaN", "[1,5]", "{}", "'; DROP TABLE tasks; --", "1 OR 1=1", "%", "_", "*", "?", "#", "$1",
-        ":id", "@id", "..", "../x", "/", "a/b", "a?b=c&d", "__proto__", "$blob", &longest,
+        "a",
+        "A",
+        "a ",
+        " a",
+        " ",
+        "\u{e9}",
+        "e\u{301}",
+        "'",
+        "''",
+        "\"",
+        "\\",
+        "\\'",
+        "`",
+        "\n",
+        "\r\n",
+        "\t",
+        "a\u{1}b",
+        "\u{7f}",
+        "\0",
+        "a\0",
+        "a\0b",
+        "😀",
+        "表",
+        "\u{feff}a",
+        "\u{202e}a",
+        "\u{10ffff}",
+        "0",
+        "00",
+        "17",
+        "-1",
+        "1.0",
+        "1e3",
+        "null",
+        "true",
+        "NaN",
+        "[1,5]",
+        "{}",
+        "'; DROP TABLE tasks; --",
+        "1 OR 1=1",
+        "%",
+        "_",
+        "*",
+        "?",
+        "#",
+        "$1",
+        ":id",
+        "@id",
+        "..",
+        "../x",
+        "/",
+        "a/b",
+        "a?b=c&d",
+        "__proto__",
+        "$blob",
+        &longest,
     ];
     texts.into_iter().filter_map(|text| text.parse().ok()).collect()
 }
@@ -24,8 +75,33 @@ pub fn ids() -> Vec<RecordId> {
 /// Names of fields, all different.
 pub fn names() -> Vec<&'static str> {
     vec![
-        "", " ", "id", "ID", "a.b", "$blob", "$real", "__proto__", "constructor", "'", "\"", "\\", "`", "[0]", "\n", "\0",
-        "a\0b", "表", "😀", "$.a", "rowid", "_rowid_", "data", "seq", "record", "key", "null",
+        "",
+        " ",
+        "id",
+        "ID",
+        "a.b",
+        "$blob",
+        "$real",
+        "__proto__",
+        "constructor",
+        "'",
+        "\"",
+        "\\",
+        "`",
+        "[0]",
+        "\n",
+        "\0",
+        "a\0b",
+        "表",
+        "😀",
+        "$.a",
+        "rowid",
+        "_rowid_",
+        "data",
+        "seq",
+        "record",
+        "key",
+        "null",
     ]
 }
 
@@ -76,7 +152,10 @@ pub fn records() -> Vec<Fields> {
 }
 
 fn nested(levels: usize) -> Value {
-    (1..levels).fold(json!("deep"), |inner, level| if level % 2 == 0 { json!([inner]) } else { json!({"in": inner}) })
+    (1..levels).fold(
+        json!("deep"),
+        |inner, level| if level % 2 == 0 { json!([inner]) } else { json!({"in": inner}) },
+    )
 }
 
 /// Whether a NUL occurs in a text or a name. Some databases cannot store it.
@@ -97,7 +176,9 @@ pub fn identical(left: &Value, right: &Value) -> bool {
             left.len() == right.len() && left.iter().zip(right).all(|(left, right)| identical(left, right))
         }
         (Value::Object(left), Value::Object(right)) => {
-            let same = |(name, value): (&String, &Value)| right.get(name).is_some_and(|other| identical(value, other));
+            let same = |(name, value): (&String, &Value)| {
+                right.get(name).is_some_and(|other| identical(value, other))
+            };
             left.len() == right.len() && left.iter().all(same)
         }
         (left, right) => left == right,
@@ -107,7 +188,8 @@ pub fn identical(left: &Value, right: &Value) -> bool {
 /// Asserts that a record came back as it was given, to the last bit.
 pub(super) fn assert_identical(came_back: Option<&Fields>, given: &Fields) {
     let same = came_back.is_some_and(|fields| {
-        fields.len() == given.len() && given.iter().all(|(name, value)| fields.get(name).is_some_and(|v| identical(v, value)))
+        fields.len() == given.len()
+            && given.iter().all(|(name, value)| fields.get(name).is_some_and(|v| identical(v, value)))
     });
     assert!(same, "{} came back as {}", shorten(&json!(given)), shorten(&json!(came_back)));
 }

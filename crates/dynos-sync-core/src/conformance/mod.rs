@@ -6,7 +6,10 @@
 //!
 //! Each makes one `#[test]` a case, and each test makes a fixture of its own, so that the cases may run side by
 //! side. The cases see an adapter through its seam only, and use document tables, which every adapter has.
-#![expect(clippy::unwrap_used, reason = "a case that meets an unexpected error fails by panicking, as tests do")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a case that meets an unexpected error fails by panicking, as tests do"
+)]
 
 pub mod hostile;
 pub mod remote;
@@ -121,14 +124,14 @@ mod tests {
             include_str!("remote/history.rs"),
             include_str!("remote/values.rs"),
         ];
-        for (list, files) in [
-            (include_str!("replica/mod.rs"), &replica[..]),
-            (include_str!("remote/mod.rs"), &remote[..]),
-        ] {
+        for (list, files) in
+            [(include_str!("replica/mod.rs"), &replica[..]), (include_str!("remote/mod.rs"), &remote[..])]
+        {
             let (_, list) = list.split_once("macro_rules!").unwrap();
             let listed = |case: &str| list.split_whitespace().any(|word| word == case);
             for line in files.iter().flat_map(|file| file.lines()) {
-                if let Some(case) = line.strip_prefix("pub async fn ").and_then(|rest| rest.split('(').next()) {
+                if let Some(case) = line.strip_prefix("pub async fn ").and_then(|rest| rest.split('(').next())
+                {
                     assert!(listed(case), "{case} is not in its suite's macro");
                 }
             }

@@ -13,8 +13,8 @@ use crate::{
     ids::{Counter, Generation, RecordId, RecordKey, ReplicaId, TableName},
     record::Fields,
     replica::{
-        Batch, DeadLetter, Due, DueLimits, Existing, Expected, Journaled, Logout, Op, Outcome, Phase, Receipt, Replica,
-        ReplicaError, Revert, Seen, State, TableOptions, TableState,
+        Batch, DeadLetter, Due, DueLimits, Existing, Expected, Journaled, Logout, Op, Outcome, Phase,
+        Receipt, Replica, ReplicaError, Revert, Seen, State, TableOptions, TableState,
     },
     table::TableSpec,
 };
@@ -94,7 +94,9 @@ impl Store {
 
     fn identity(&self) -> ReplicaId {
         let mut bytes = self.seed;
-        for (byte, mix) in bytes.iter_mut().zip(self.renamed.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes()) {
+        for (byte, mix) in
+            bytes.iter_mut().zip(self.renamed.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes())
+        {
             *byte ^= mix;
         }
         ReplicaId::from_random(bytes)
@@ -106,9 +108,8 @@ impl Store {
 
     fn holds(&self, expected: &Expected) -> bool {
         let newest = |key| self.queue.get(key).and_then(|p| p.entries.last()).map(|entry| entry.counter);
-        let cursor_holds = |(name, cursor): &(TableName, _)| {
-            self.table(name).is_some_and(|table| table.cursor == *cursor)
-        };
+        let cursor_holds =
+            |(name, cursor): &(TableName, _)| self.table(name).is_some_and(|table| table.cursor == *cursor);
         expected.generation.is_none_or(|generation| generation == self.generation)
             && expected.newest.iter().all(|(key, counter)| newest(key) == *counter)
             && expected.cursor.as_ref().is_none_or(cursor_holds)
@@ -304,6 +305,8 @@ impl Store {
         if !self.queue.contains_key(key) && record.is_some() {
             self.put(key.clone(), record);
         }
+        // The server has it, whatever the pages that were read before say.
+        self.note_seen(&key.table, [key.id.clone()]);
     }
 
     fn postpone(&mut self, key: &RecordKey, counter: Counter, retry_at: Millis) {
@@ -345,9 +348,7 @@ impl Store {
             Op::Advance { table, cursor, seen } => {
                 let Some(state) = self.table_mut(&table) else { return };
                 state.cursor = Some(cursor);
-                if matches!(state.phase, Phase::Resync | Phase::Restore { .. }) {
-                    self.seen.extend(seen.into_iter().map(|id| RecordKey { table: table.clone(), id }));
-                }
+                self.note_seen(&table, seen);
             }
             Op::Skip { table, from, to } => {
                 if let Some(state) = self.table_mut(&table)
@@ -368,13 +369,22 @@ impl Store {
         }
     }
 
+    /// Remembers that the server has these records, until the end of a resync or restore.
+    fn note_seen(&mut self, table: &TableName, ids: impl IntoIterator<Item = RecordId>) {
+        if self.table(table).is_some_and(|state| matches!(state.phase, Phase::Resync | Phase::Restore { .. }))
+        {
+            self.seen.extend(ids.into_iter().map(|id| RecordKey { table: table.clone(), id }));
+        }
+    }
+
     fn restart(&mut self, table: &TableName, phase: Phase) {
         let Some(state) = self.table_mut(table) else { return };
         (state.cursor, state.phase) = (None, phase);
         self.seen.retain(|key| key.table != *table);
         let mut next = self.last_counter;
+        let is_sent = |key: &&RecordKey| self.queue.get(*key).is_some_and(|p| p.entries[0].sent.is_some());
         let sent: Vec<RecordKey> =
-            self.queue.iter().filter(|(k, p)| k.table == *table && p.entries[0].sent.is_some()).map(|(k, _)| k.clone()).collect();
+            self.order.values().filter(|key| key.table == *table).filter(is_sent).cloned().collect();
         for key in sent {
             self.edit_entries(&key, |pending| {
                 for entry in &mut pending.entries {
@@ -393,15 +403,21 @@ impl Store {
         let unseen: Vec<RecordKey> = self
             .rows
             .keys()
-            .filter(|key| key.table == *table && !self.seen.contains(*key) && !self.queue.contains_key(*key))
+            .filter(|key| key.table == *table && !self.seen.contains(*key))
             .cloned()
             .collect();
         match phase {
-            Phase::Resync => unseen.iter().for_each(|key| drop(self.rows.remove(key))),
+            Phase::Resync => {
+                for key in unseen.iter().filter(|key| !self.queue.contains_key(*key)) {
+                    self.rows.remove(key);
+                }
+            }
+            // What is pending may be a patch, and the server has no record that it could apply to.
             Phase::Restore { .. } => {
                 for key in unseen {
                     let row = self.rows.get(&key).cloned().unwrap_or_default();
-                    self.append(key, Edit::Replace(row), 1, None);
+                    let at = self.unqueue(&key).iter().map(|entry| entry.at).fold(1, Millis::max);
+                    self.append(key, Edit::Replace(row), at, None);
                 }
             }
             Phase::First | Phase::Following => {}
@@ -467,7 +483,12 @@ impl Replica for MemoryReplica {
         Ok(store.rows.get(key).cloned())
     }
 
-    async fn records(&self, table: &TableName, ids: &[RecordId], rows: bool) -> Result<Vec<Seen>, ReplicaError> {
+    async fn records(
+        &self,
+        table: &TableName,
+        ids: &[RecordId],
+        rows: bool,
+    ) -> Result<Vec<Seen>, ReplicaError> {
         let store = self.open()?;
         let look = |id: &RecordId| {
             let key = RecordKey { table: table.clone(), id: id.clone() };
@@ -488,7 +509,8 @@ impl Replica for MemoryReplica {
 
     async fn unsettled(&self, table: &TableName, limit: usize) -> Result<Vec<Entry>, ReplicaError> {
         let store = self.open()?;
-        let entries = store.order.values().filter_map(|key| store.queue.get(key)).flat_map(|pending| &pending.entries);
+        let entries =
+            store.order.values().filter_map(|key| store.queue.get(key)).flat_map(|pending| &pending.entries);
         let sent = entries.filter(|entry| entry.key.table == *table && entry.sent.is_some());
         Ok(sent.take(limit).cloned().collect())
     }
@@ -514,7 +536,8 @@ impl Replica for MemoryReplica {
             table.policy = options.policy;
             return Ok(changed);
         }
-        let keys: Vec<RecordKey> = store.rows.keys().filter(|key| key.table == options.name).cloned().collect();
+        let keys: Vec<RecordKey> =
+            store.rows.keys().filter(|key| key.table == options.name).cloned().collect();
         store.tables.push(TableState {
             spec: TableSpec::document(options.name),
             policy: options.policy,
@@ -553,6 +576,8 @@ impl Replica for MemoryReplica {
             return Ok(Logout::Unsynced { changes });
         }
         let mut fresh = Store::new(store.seed);
+        fresh.rows = std::mem::take(&mut store.rows);
+        fresh.rows.retain(|key, _| store.table(&key.table).is_none());
         fresh.renamed = store.renamed + 1;
         fresh.generation = store.generation + 1;
         fresh.tables.clone_from(&store.tables);
@@ -572,7 +597,13 @@ impl Replica for MemoryReplica {
     }
 
     async fn dead_letters(&self, after: i64, limit: usize) -> Result<Vec<DeadLetter>, ReplicaError> {
-        Ok(self.open()?.dead.range(after.saturating_add(1)..).take(limit).map(|(_, letter)| letter.clone()).collect())
+        Ok(self
+            .open()?
+            .dead
+            .range(after.saturating_add(1)..)
+            .take(limit)
+            .map(|(_, letter)| letter.clone())
+            .collect())
     }
 
     async fn conflicts(&self, before: i64, limit: usize) -> Result<Vec<Journaled>, ReplicaError> {
@@ -584,4 +615,3 @@ impl Replica for MemoryReplica {
         self.lock().closed = true;
     }
 }
-

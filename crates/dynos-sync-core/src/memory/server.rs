@@ -18,8 +18,8 @@ use crate::{
     remote::{Remote, RemoteError},
     table::TableSpec,
     wire::{
-        Current, Expired, HeadMove, Heads, HeadsRequest, Page, PullRequest, PushAnswer, PushEntry, PushRequest, PushResult,
-        RejectCode,
+        Current, Expired, HeadMove, Heads, HeadsRequest, Page, PullRequest, PushAnswer, PushEntry,
+        PushRequest, PushResult, RejectCode,
     },
 };
 
@@ -110,7 +110,10 @@ impl MemoryServer {
     pub fn records(&self, user: &str, table: &TableName) -> BTreeMap<RecordId, Fields> {
         let data = self.lock();
         let stored = data.users.get(user).and_then(|scope| scope.tables.get(table));
-        let live = stored.into_iter().flatten().filter_map(|(id, stored)| Some((id.clone(), stored.record.clone()?)));
+        let live = stored
+            .into_iter()
+            .flatten()
+            .filter_map(|(id, stored)| Some((id.clone(), stored.record.clone()?)));
         live.collect()
     }
 
@@ -144,8 +147,11 @@ impl Scope {
         let (life, seq) = cursor.as_str().split_once('.').ok_or_else(malformed)?;
         let life: u64 = life.parse().map_err(|_| malformed())?;
         let seq: Seq = seq.parse().map_err(|_| malformed())?;
+        // Every history goes through the beginning, but not past tombstones that are gone.
+        let purged = seq < self.purged.get(table).copied().unwrap_or(0);
+        let unless_purged = if purged { Err(RemoteError::CursorExpired(Expired::Purged)) } else { Ok(seq) };
         if seq == 0 {
-            return Ok(0);
+            return unless_purged;
         }
         let rolled_back = |common| Err(RemoteError::CursorExpired(Expired::RolledBack { common }));
         let Some(place) = self.epochs.iter().position(|(known, _)| *known == life) else {
@@ -155,10 +161,7 @@ impl Scope {
         if seq > end {
             return rolled_back(end);
         }
-        if seq < self.purged.get(table).copied().unwrap_or(0) {
-            return Err(RemoteError::CursorExpired(Expired::Purged));
-        }
-        Ok(seq)
+        unless_purged
     }
 
     /// How much is in common with a history whose incarnation has no commit here: all that there was before the
@@ -168,17 +171,27 @@ impl Scope {
             None => 0,
             Some(place) => {
                 let later = &lives[place + 1..];
-                self.epochs.iter().find(|(known, _)| later.contains(known)).map_or(self.head, |(_, start)| *start)
+                self.epochs
+                    .iter()
+                    .find(|(known, _)| later.contains(known))
+                    .map_or(self.head, |(_, start)| *start)
             }
         }
     }
 
-    fn push(&mut self, lives: &[u64], replica: ReplicaId, entry: &PushEntry) -> Result<PushResult, RemoteError> {
+    fn push(
+        &mut self,
+        lives: &[u64],
+        replica: ReplicaId,
+        entry: &PushEntry,
+    ) -> Result<PushResult, RemoteError> {
         if let Some((earlier, outcome)) = self.outcomes.get(&(replica, entry.counter)) {
             let same = |e: &PushEntry| (e.table.clone(), e.id.clone(), e.op, e.at, e.data.clone());
             return match outcome {
                 _ if same(earlier) != same(entry) => Err(RemoteError::ReplicaForked),
-                PushResult::Applied { seq, record } => Ok(PushResult::Duplicate { seq: *seq, record: record.clone() }),
+                PushResult::Applied { seq, record } => {
+                    Ok(PushResult::Duplicate { seq: *seq, record: record.clone() })
+                }
                 outcome => Ok(outcome.clone()),
             };
         }
@@ -203,7 +216,11 @@ impl Scope {
         }
         let refusal = self.refusal(entry, current.as_ref());
         if let Some((code, message)) = refusal {
-            return PushResult::Rejected { code, message: message.to_owned(), current: Some(Current { record: current }) };
+            return PushResult::Rejected {
+                code,
+                message: message.to_owned(),
+                current: Some(Current { record: current }),
+            };
         }
         let life = lives.last().copied().unwrap_or(0);
         if self.epochs.last().is_none_or(|(known, _)| *known != life) {
@@ -226,7 +243,9 @@ impl Scope {
         }
         let edit = entry.edit();
         match (&edit, edit.fields()) {
-            (Edit::Patch(_), _) if current.is_none() => Some((RejectCode::NotFound, "the record does not exist")),
+            (Edit::Patch(_), _) if current.is_none() => {
+                Some((RejectCode::NotFound, "the record does not exist"))
+            }
             (_, Some(fields)) if spec.check(fields).is_err() => {
                 Some((RejectCode::UnknownColumn, "the table has no such column"))
             }
@@ -249,8 +268,9 @@ impl Scope {
             })
             .collect();
         changes.sort_by_key(|change| change.seq);
-        let has_more = changes.len() > request.limit;
-        changes.truncate(request.limit);
+        let limit = request.limit.max(1);
+        let has_more = changes.len() > limit;
+        changes.truncate(limit);
         let next = match changes.last() {
             Some(last) if has_more => self.cursor(last.seq),
             _ => self.table_head(&request.table),
@@ -277,7 +297,10 @@ impl Remote for MemoryRemote {
         let mut data = self.server.lock();
         let scope = data.scope(&self.user);
         for spec in tables {
-            let refused = |error: crate::Invalid| RemoteError::Refused { code: "invalid".into(), message: error.to_string() };
+            let refused = |error: crate::Invalid| RemoteError::Refused {
+                code: "invalid".into(),
+                message: error.to_string(),
+            };
             let joined = match scope.specs.get(&spec.name) {
                 Some(known) => known.joined(spec).map_err(refused)?,
                 None => spec.clone(),
@@ -297,7 +320,8 @@ impl Remote for MemoryRemote {
         let scope = data.scope(&self.user);
         let counters = scope.outcomes.keys().filter(|(replica, _)| *replica == request.replica);
         let last_counter = counters.map(|(_, counter)| *counter).max().unwrap_or(0);
-        let heads = request.tables.into_iter().map(|table| (table.clone(), scope.table_head(&table))).collect();
+        let heads =
+            request.tables.into_iter().map(|table| (table.clone(), scope.table_head(&table))).collect();
         Ok(Heads { server, last_counter, heads })
     }
 
@@ -310,7 +334,8 @@ impl Remote for MemoryRemote {
         let results: Result<Vec<PushResult>, RemoteError> =
             request.entries.iter().map(|entry| trial.push(&lives, request.replica, entry)).collect();
         let results = results?;
-        let moved = |table: &TableName| HeadMove { before: scope.table_head(table), after: trial.table_head(table) };
+        let moved =
+            |table: &TableName| HeadMove { before: scope.table_head(table), after: trial.table_head(table) };
         let heads = tables.iter().map(|table| (table.clone(), moved(table))).collect();
         *scope = trial;
         Ok(PushAnswer { results, heads })

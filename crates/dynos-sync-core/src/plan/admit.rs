@@ -36,7 +36,9 @@ pub enum Admission {
 /// `base` is the seq of the entry's base cursor, 0 where it has none.
 pub fn admit(last: Option<LastChange>, replica: ReplicaId, counter: Counter, base: Seq) -> Admission {
     match last {
-        Some(last) if last.writer == replica && counter <= last.counter => Admission::Duplicate { seq: last.seq },
+        Some(last) if last.writer == replica && counter <= last.counter => {
+            Admission::Duplicate { seq: last.seq }
+        }
         Some(last) if last.writer != replica && last.seq > base => Admission::Conflict { seq: last.seq },
         _ => Admission::Apply,
     }

@@ -120,7 +120,8 @@ pub fn read(
     let settled: BTreeSet<Counter> = page.settled.iter().copied().collect();
     let done = unsettled.iter().filter(|entry| settled.contains(&entry.counter));
     reading.ops.extend(done.map(|e| Op::Settle { key: e.key.clone(), counter: e.counter, record: None }));
-    let mut reader = Reader { table, redactor: Redactor::new(&table.policy.sensitive_fields), settled, reading };
+    let mut reader =
+        Reader { table, redactor: Redactor::new(&table.policy.sensitive_fields), settled, reading };
     for change in page.changes {
         let seen = local.get(&change.id);
         reader.read_change(key(&change.id), change, seen);
@@ -144,7 +145,8 @@ impl Reader<'_> {
         let (base, pending) = self.unsettled(seen);
         let row = seen.and_then(|seen| seen.row.clone());
         if let Some(local_at) = pending {
-            let passed_over = change.own || matches!(self.table.phase, Phase::Restore { common } if change.seq <= common);
+            let passed_over =
+                change.own || matches!(self.table.phase, Phase::Restore { common } if change.seq <= common);
             if !passed_over {
                 let conflict = Conflict { key, base, local: row, remote, local_at, remote_at: change.at };
                 self.reading.conflicts.push(conflict);
@@ -192,7 +194,14 @@ impl Reader<'_> {
 }
 
 /// Puts a page and its decided conflicts together: one batch, rows and cursor.
-pub fn finish(table: &TableState, reading: Reading, resolved: Vec<Op>, next: Cursor, has_more: bool, now: Millis) -> Batch {
+pub fn finish(
+    table: &TableState,
+    reading: Reading,
+    resolved: Vec<Op>,
+    next: Cursor,
+    has_more: bool,
+    now: Millis,
+) -> Batch {
     let Reading { expected, mut ops, seen, .. } = reading;
     let name = &table.spec.name;
     ops.extend(resolved);
@@ -246,6 +255,455 @@ fn difference(shape: &Shape, remote: Option<&Fields>, outcome: Option<&Fields>) 
             let changed = outcome.iter().filter(|(name, value)| remote.get(*name) != Some(value));
             let changed: Fields = changed.map(|(name, value)| (name.clone(), value.clone())).collect();
             (!changed.is_empty()).then_some(Edit::Patch(changed))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        entry::Sent,
+        ids::{ReplicaId, TableName},
+        replica::TablePolicy,
+        table::{Column, TableSpec},
+    };
+
+    const RESTORE: Phase = Phase::Restore { common: 10 };
+
+    fn some(value: &Value) -> Option<Fields> {
+        Some(value.as_object().unwrap().clone())
+    }
+
+    fn key(id: &str) -> RecordKey {
+        RecordKey::new("t", id).unwrap()
+    }
+
+    fn table(phase: Phase) -> TableState {
+        TableState {
+            spec: TableSpec::document("t".parse().unwrap()),
+            policy: TablePolicy::default(),
+            cursor: Some(Cursor::new("c")),
+            phase,
+            declared: true,
+            synced_at: None,
+        }
+    }
+
+    fn with_columns(names: &[&str]) -> TableState {
+        let column = |name: &&str| Column {
+            name: (*name).to_owned(),
+            declared: String::new(),
+            not_null: false,
+            default: None,
+            collation: None,
+        };
+        let shape = Shape::Columns {
+            columns: names.iter().map(column).collect(),
+            key: vec!["id".into()],
+            indexes: vec![],
+            foreign_keys: vec![],
+            without_rowid: false,
+            strict: false,
+            autoincrement: false,
+        };
+        let table = table(Phase::Following);
+        TableState { spec: TableSpec { shape, ..table.spec }, ..table }
+    }
+
+    fn change(id: &str, seq: Seq, record: Option<Fields>) -> Change {
+        Change { id: id.parse().unwrap(), seq, at: 50, own: false, record }
+    }
+
+    fn page(changes: Vec<Change>) -> Page {
+        Page { changes, settled: vec![], next: Cursor::new("next"), has_more: false }
+    }
+
+    fn request() -> PullRequest {
+        PullRequest {
+            replica: ReplicaId::from_random([1; 16]),
+            table: "t".parse().unwrap(),
+            cursor: Some(Cursor::new("c")),
+            limit: 2,
+            unsettled: vec![1, 2],
+            all: false,
+        }
+    }
+
+    fn deep(levels: usize) -> Option<Fields> {
+        some(&json!({"a": (1..levels).fold(json!(1), |inner, _| json!([inner]))}))
+    }
+
+    #[test]
+    fn a_page_that_breaks_the_protocol_is_refused() {
+        let empty = some(&json!({}));
+        let two = |a: &str, b: &str, seqs: [Seq; 2]| {
+            page(vec![change(a, seqs[0], empty.clone()), change(b, seqs[1], None)])
+        };
+        let timed = |at| page(vec![Change { at, ..change("a", 5, None) }]);
+        let next = |length: usize| Page { next: Cursor::new("x".repeat(length)), ..page(vec![]) };
+        let more = |changes, next: &str| Page { has_more: true, next: Cursor::new(next), ..page(changes) };
+        let settled = |settled: &[Counter]| Page { settled: settled.to_vec(), ..page(vec![]) };
+        for (what, page, fits) in [
+            ("an empty page", page(vec![]), true),
+            ("rising seqs", two("a", "b", [5, 9]), true),
+            ("equal seqs", two("a", "b", [5, 5]), false),
+            ("falling seqs", two("a", "b", [6, 5]), false),
+            ("a seq of the page before", page(vec![change("a", 4, None)]), false),
+            ("a seq from before the page before", page(vec![change("a", 3, None)]), false),
+            ("a record twice", two("a", "a", [5, 6]), false),
+            (
+                "more than was asked for",
+                page((5..8).map(|n| change(&n.to_string(), n, None)).collect()),
+                false,
+            ),
+            ("the earliest time", timed(0), true),
+            ("the latest time", timed(Limits::LATEST), true),
+            ("a time before all times", timed(-1), false),
+            ("a time after all times", timed(Limits::LATEST + 1), false),
+            ("deep nesting", page(vec![change("a", 5, deep(Limits::DEPTH))]), true),
+            ("too deep nesting", page(vec![change("a", 5, deep(Limits::DEPTH + 1))]), false),
+            ("a long cursor", next(Cursor::MAX_BYTES), true),
+            ("too long a cursor", next(Cursor::MAX_BYTES + 1), false),
+            ("more to come", more(vec![change("a", 5, None)], "next"), true),
+            ("more to come, but nothing now", more(vec![], "next"), false),
+            ("more to come, but the same cursor", more(vec![change("a", 5, None)], "c"), false),
+            ("the end, and the same cursor", Page { next: Cursor::new("c"), ..page(vec![]) }, true),
+            ("settled", settled(&[2, 1]), true),
+            ("settled, but not asked about", settled(&[1, 3]), false),
+        ] {
+            let checked = check(&request(), &page, 4);
+            assert_eq!(checked.is_ok(), fits, "{what}: {checked:?}");
+        }
+    }
+
+    fn entry(counter: Counter, edit: Edit) -> Entry {
+        let sent = (counter == 1).then_some(Sent { base: None });
+        Entry { counter, key: key("x"), edit, at: 10 * counter as Millis, sent, attempts: 0, retry_at: None }
+    }
+
+    /// What is known of a record before its change is read.
+    #[derive(Clone, Copy, Debug)]
+    enum Local {
+        Clean,
+        Pending,
+        /// One entry, of which the page says that it was applied.
+        Settled,
+        /// The same, and a newer one.
+        SettledAndPending,
+    }
+
+    const LOCAL: [Local; 4] = [Local::Clean, Local::Pending, Local::Settled, Local::SettledAndPending];
+
+    impl Local {
+        fn seen(self) -> Option<Seen> {
+            let first = entry(1, Edit::Patch(some(&json!({"a": 1})).unwrap()));
+            let second = entry(2, Edit::Patch(some(&json!({"b": 2})).unwrap()));
+            let (entries, row) = match self {
+                Self::Clean => return None,
+                Self::Settled => (vec![first], json!({"a": 1})),
+                Self::Pending | Self::SettledAndPending => (vec![first, second], json!({"a": 1, "b": 2})),
+            };
+            Some(Seen { id: "x".parse().unwrap(), row: some(&row), base: some(&json!({"a": 0})), entries })
+        }
+
+        fn is_settled(self) -> bool {
+            matches!(self, Self::Settled | Self::SettledAndPending)
+        }
+
+        fn is_pending(self) -> bool {
+            matches!(self, Self::Pending | Self::SettledAndPending)
+        }
+    }
+
+    fn read_one(phase: Phase, local: Local, change: Change) -> Reading {
+        let settled = if local.is_settled() { vec![1] } else { vec![] };
+        let unsettled: Vec<Entry> = local.seen().into_iter().flat_map(|seen| seen.entries).take(1).collect();
+        let page = Page { settled, ..page(vec![change]) };
+        read(&state(), &table(phase), &request(), &unsettled, page, local.seen().into_iter().collect())
+    }
+
+    fn state() -> State {
+        State {
+            replica: ReplicaId::from_random([1; 16]),
+            generation: 3,
+            server: None,
+            clock: 0,
+            last_counter: 2,
+            tables: vec![],
+            pending: 0,
+            dead_letters: 0,
+            conflicts: 0,
+            quarantined: 0,
+        }
+    }
+
+    /// Whatever is read begins by observing the time and settling what the server has applied.
+    fn steps_after_settling(reading: &Reading, local: Local) -> &[Op] {
+        assert_eq!(reading.ops[0], Op::Observe { at: 50 });
+        let settle = Op::Settle { key: key("x"), counter: 1, record: None };
+        let settled = usize::from(local.is_settled());
+        assert_eq!(reading.ops[1..=settled], [settle][..settled]);
+        &reading.ops[1 + settled..]
+    }
+
+    #[test]
+    fn a_change_is_stored_decided_or_passed_over() {
+        for phase in [Phase::First, Phase::Following, Phase::Resync, RESTORE] {
+            for local in LOCAL {
+                for record in [some(&json!({"a": 7})), None] {
+                    for own in [false, true] {
+                        let seen = Change { own, ..change("x", 20, record.clone()) };
+                        let reading = read_one(phase, local, seen);
+                        let case = format!("{phase:?} {local:?} {record:?} own {own}");
+                        let steps = steps_after_settling(&reading, local);
+                        let stores = if local.is_pending() {
+                            vec![]
+                        } else {
+                            vec![Op::Store { key: key("x"), record: record.clone() }]
+                        };
+                        assert_eq!(steps, stores, "{case}");
+                        assert_eq!(reading.stored, stores.len(), "{case}");
+                        assert_eq!(
+                            reading.conflicts.len(),
+                            usize::from(local.is_pending() && !own),
+                            "{case}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_conflict_holds_what_each_side_has() {
+        for (local, base) in [
+            (Local::Pending, json!({"a": 0})),
+            // What the server has applied is no part of the conflict any more.
+            (Local::SettledAndPending, json!({"a": 1})),
+        ] {
+            for record in [some(&json!({"a": 7})), None] {
+                let reading = read_one(Phase::Following, local, change("x", 20, record.clone()));
+                let expected = Conflict {
+                    key: key("x"),
+                    base: some(&base),
+                    local: some(&json!({"a": 1, "b": 2})),
+                    remote: record,
+                    local_at: 20,
+                    remote_at: 50,
+                };
+                assert_eq!(reading.conflicts, [expected]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_restore_offers_what_the_server_lost() {
+        let [mine, theirs] = [json!({"a": 1}), json!({"a": 0})].map(|value| some(&value));
+        let offer = |base, edit| Op::Offer { key: key("x"), base, edit, at: 51 };
+        let store = |record| Op::Store { key: key("x"), record };
+        let whole = || Edit::Replace(mine.clone().unwrap());
+        for (what, seq, row, remote, expected) in [
+            ("the same", 10, mine.clone(), mine.clone(), store(mine.clone())),
+            ("gone on both sides", 10, None, None, store(None)),
+            ("differs, not changed since", 10, mine.clone(), theirs.clone(), offer(theirs.clone(), whole())),
+            (
+                "deleted here, not changed since",
+                10,
+                None,
+                theirs.clone(),
+                offer(theirs.clone(), Edit::Delete),
+            ),
+            ("made here, deleted there before", 10, mine.clone(), None, offer(None, whole())),
+            ("changed there since", 11, mine.clone(), theirs.clone(), store(theirs.clone())),
+            ("deleted there since", 11, mine.clone(), None, store(None)),
+            ("deleted here, changed there since", 11, None, theirs.clone(), store(theirs.clone())),
+        ] {
+            let seen = Seen { id: "x".parse().unwrap(), row, base: None, entries: vec![] };
+            let page = page(vec![change("x", seq, remote)]);
+            let reading = read(&state(), &table(RESTORE), &request(), &[], page, vec![seen]);
+            assert_eq!(reading.ops[1..], [expected], "{what}");
+        }
+    }
+
+    #[test]
+    fn in_a_restore_an_old_version_is_no_conflict() {
+        for (seq, conflicts) in [(10, 0), (11, 1)] {
+            let reading = read_one(RESTORE, Local::Pending, change("x", seq, some(&json!({"a": 7}))));
+            assert_eq!((reading.conflicts.len(), reading.stored), (conflicts, 0), "seq {seq}");
+        }
+        assert!(needs_rows(&table(RESTORE)));
+        assert!(
+            ![Phase::First, Phase::Following, Phase::Resync]
+                .into_iter()
+                .any(|phase| needs_rows(&table(phase)))
+        );
+    }
+
+    #[test]
+    fn what_was_read_is_expected_to_be_still_so() {
+        let changes = vec![change("x", 20, None), change("clean", 21, None)];
+        let seen = Local::Pending.seen().into_iter().collect();
+        let reading = read(&state(), &table(Phase::Following), &request(), &[], page(changes), seen);
+        let cursor = Some(("t".parse::<TableName>().unwrap(), Some(Cursor::new("c"))));
+        let newest = vec![(key("x"), Some(2)), (key("clean"), None)];
+        assert_eq!(reading.expected, Expected { generation: Some(3), newest, cursor });
+    }
+
+    #[test]
+    fn settled_entries_of_records_that_the_page_does_not_list_are_settled_too() {
+        let unsettled = [entry(1, Edit::Delete), entry(2, Edit::Delete)];
+        let page = Page { settled: vec![2], ..page(vec![]) };
+        let reading = read(&state(), &table(Phase::Following), &request(), &unsettled, page, vec![]);
+        assert_eq!(reading.ops, [Op::Settle { key: key("x"), counter: 2, record: None }]);
+    }
+
+    #[test]
+    fn a_row_of_somebody_else_is_left_out_but_was_seen() {
+        let mut table = table(Phase::Resync);
+        table.policy.user = Some("ada".into());
+        let changes = vec![
+            change("mine", 20, some(&json!({"owner_id": "ada"}))),
+            change("foreign", 21, some(&json!({"owner_id": "bob"}))),
+            change("deleted", 22, None),
+        ];
+        let reading = read(&state(), &table, &request(), &[], page(changes), vec![]);
+        let violation = Violation { column: "owner_id".into(), row_owner: "bob".into() };
+        assert_eq!(reading.foreign, [(key("foreign"), violation)]);
+        assert_eq!(reading.stored, 2);
+        assert_eq!(
+            reading.seen.iter().map(RecordId::as_str).collect::<Vec<_>>(),
+            ["mine", "foreign", "deleted"]
+        );
+    }
+
+    #[test]
+    fn unknown_columns_are_left_out_and_named() {
+        let changes = vec![
+            change("x", 20, some(&json!({"a": 1, "new": 1, "newer": 1, "id": 1}))),
+            change("y", 21, some(&json!({"new": 2}))),
+        ];
+        let reading = read(&state(), &with_columns(&["id", "a"]), &request(), &[], page(changes), vec![]);
+        let names: Vec<&str> = reading.unknown_columns.iter().map(String::as_str).collect();
+        assert_eq!(names, ["id", "new", "newer"], "the key's columns are in the id");
+        let stored = |id: &str, record| Op::Store { key: key(id), record: some(&record) };
+        assert_eq!(reading.ops[1..], [stored("x", json!({"a": 1})), stored("y", json!({}))]);
+    }
+
+    #[test]
+    fn sensitive_fields_are_masked_before_they_are_stored() {
+        let mut table = table(Phase::Following);
+        table.policy.sensitive_fields = vec!["ssn".into()];
+        let changes = vec![change("x", 20, some(&json!({"deep": {"SSN": 1}})))];
+        let reading = read(&state(), &table, &request(), &[], page(changes), vec![]);
+        let record = some(&json!({"deep": {"SSN": "[REDACTED]"}}));
+        assert_eq!(reading.ops[1..], [Op::Store { key: key("x"), record }]);
+    }
+
+    #[test]
+    fn a_finished_page_ends_with_its_cursor_and_the_last_one_completes() {
+        let name: TableName = "t".parse().unwrap();
+        for has_more in [true, false] {
+            let reading = read_one(Phase::Following, Local::Clean, change("x", 20, None));
+            let (expected, ids) = (reading.expected.clone(), reading.seen.clone());
+            let resolved = vec![Op::Forget { conflict: 1 }];
+            let batch =
+                finish(&table(Phase::Following), reading, resolved, Cursor::new("next"), has_more, 99);
+            let mut ops = vec![
+                Op::Observe { at: 50 },
+                Op::Store { key: key("x"), record: None },
+                Op::Forget { conflict: 1 },
+                Op::Advance { table: name.clone(), cursor: Cursor::new("next"), seen: ids },
+            ];
+            if !has_more {
+                ops.push(Op::Complete { table: name.clone(), at: 99 });
+            }
+            assert_eq!(batch, Batch { expected, ops });
+        }
+    }
+
+    #[test]
+    fn a_decision_is_stored_journaled_and_sent_where_it_differs_from_the_servers() {
+        let [base, mine, theirs, both] =
+            [json!({"a": 0}), json!({"a": 1}), json!({"a": 0, "b": 2}), json!({"a": 1, "b": 2})]
+                .map(|v| some(&v));
+        let merged = both.clone().unwrap();
+        for (resolution, outcome, at, edit) in [
+            (Resolution::KeepRemote, theirs.clone(), 50, None),
+            (Resolution::KeepLocal, mine.clone(), 20, Some(Edit::Replace(mine.clone().unwrap()))),
+            (Resolution::Merged(merged), both, 50, Some(Edit::Patch(some(&json!({"a": 1})).unwrap()))),
+            (Resolution::Merged(theirs.clone().unwrap()), theirs.clone(), 50, None),
+            (Resolution::Delete, None, 50, Some(Edit::Delete)),
+        ] {
+            let conflict = Conflict {
+                key: key("x"),
+                base: base.clone(),
+                local: mine.clone(),
+                remote: theirs.clone(),
+                local_at: 20,
+                remote_at: 50,
+            };
+            let op = resolve(&table(Phase::Following), conflict, &resolution, StrategyName::Merge, 99);
+            let resolved = Resolved {
+                key: key("x"),
+                base: base.clone(),
+                mine: mine.clone(),
+                theirs: theirs.clone(),
+                outcome,
+                strategy: StrategyName::Merge,
+                at,
+                decided_at: 99,
+            };
+            assert_eq!(op, Op::Resolve { conflict: Box::new(resolved), edit }, "{resolution:?}");
+        }
+    }
+
+    #[test]
+    fn a_sensitive_field_does_not_differ_for_being_masked() {
+        let mut table = table(Phase::Following);
+        table.policy.sensitive_fields = vec!["ssn".into()];
+        let conflict = Conflict {
+            key: key("x"),
+            base: None,
+            local: some(&json!({"ssn": "123", "a": 1})),
+            remote: some(&json!({"ssn": "[REDACTED]", "a": 1})),
+            local_at: 20,
+            remote_at: 10,
+        };
+        let op = resolve(&table, conflict, &Resolution::KeepLocal, StrategyName::ClientWins, 99);
+        assert!(matches!(op, Op::Resolve { edit: None, .. }), "{op:?}");
+    }
+
+    #[test]
+    fn the_difference_leads_from_the_servers_version_to_the_outcome() {
+        let document = Shape::Document;
+        let columns = with_columns(&["id", "a", "b"]).spec.shape;
+        let [ab, a2, a2b] =
+            [json!({"a": 1, "b": 1}), json!({"a": 2}), json!({"a": 2, "b": 1})].map(|v| some(&v));
+        let replace = |record: &Option<Fields>| record.clone().map(Edit::Replace);
+        let patch = |value: Value| some(&value).map(Edit::Patch);
+        for (shape, remote, outcome, expected) in [
+            (&document, &None, &None, None),
+            (&document, &ab, &ab, None),
+            (&document, &ab, &None, Some(Edit::Delete)),
+            (&document, &None, &ab, replace(&ab)),
+            (&columns, &None, &ab, replace(&ab)),
+            (&document, &ab, &a2b, patch(json!({"a": 2}))),
+            (&document, &a2, &ab, patch(json!({"a": 1, "b": 1}))),
+            (&document, &ab, &a2, replace(&a2)),
+            (&columns, &ab, &a2, patch(json!({"a": 2}))),
+            (&columns, &a2b, &a2, None),
+            (&columns, &ab, &None, Some(Edit::Delete)),
+        ] {
+            let edit = difference(shape, remote.as_ref(), outcome.as_ref());
+            assert_eq!(edit, expected, "from {remote:?} to {outcome:?}");
+            if *shape == document
+                && let Some(edit) = edit
+            {
+                assert_eq!(edit.apply(remote.clone()), *outcome);
+            }
         }
     }
 }

@@ -26,7 +26,8 @@ pub struct Prepared {
 
 /// Makes one entry of each group of pending entries, and a request of them all.
 pub fn prepare(state: &State, groups: Vec<Vec<Entry>>) -> Prepared {
-    let coalesced: Vec<(Entry, bool)> = groups.into_iter().filter_map(|group| coalesce(state, group)).collect();
+    let coalesced: Vec<(Entry, bool)> =
+        groups.into_iter().filter_map(|group| coalesce(state, group)).collect();
     let fresh = coalesced.iter().filter(|(_, fresh)| *fresh);
     let ops = fresh.map(|(entry, _)| Op::Freeze(entry.clone())).collect();
     let entries: Vec<Entry> = coalesced.into_iter().map(|(entry, _)| entry).collect();
@@ -147,7 +148,11 @@ pub fn answer(
     if answer.results.len() != sent.len() {
         return Err(format!("{} results for {} entries", answer.results.len(), sent.len()));
     }
-    if answer.heads.values().any(|head| head.before.as_str().len().max(head.after.as_str().len()) > Cursor::MAX_BYTES) {
+    if answer
+        .heads
+        .values()
+        .any(|head| head.before.as_str().len().max(head.after.as_str().len()) > Cursor::MAX_BYTES)
+    {
         return Err(format!("a cursor is longer than {} bytes", Cursor::MAX_BYTES));
     }
     let mut answered = Answered::default();
@@ -177,7 +182,9 @@ fn read_result(
 ) -> EntryOutcome {
     let key = entry.key.clone();
     match result {
-        PushResult::Applied { seq, .. } | PushResult::Duplicate { seq, .. } => EntryOutcome::Pushed { key, seq: *seq },
+        PushResult::Applied { seq, .. } | PushResult::Duplicate { seq, .. } => {
+            EntryOutcome::Pushed { key, seq: *seq }
+        }
         PushResult::Conflict { .. } => EntryOutcome::Conflict { key },
         PushResult::Rejected { code, message, .. } => {
             let attempts = entry.attempts.saturating_add(1);
@@ -209,6 +216,323 @@ fn op_for(entry: &Entry, result: &PushResult, outcome: &EntryOutcome, rules: &Re
                 _ => Revert::ToBase,
             };
             Op::Bury { key, counter, code: code.clone(), message: message.clone(), at: rules.now, revert }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        entry::{Edit, Operation},
+        ids::{Counter, ReplicaId},
+        record::{Fields, fields},
+        replica::{Phase, TablePolicy, TableState},
+        table::TableSpec,
+        wire::{Current, HeadMove, RejectCode},
+    };
+
+    fn cursor(token: &str) -> Option<Cursor> {
+        Some(Cursor::new(token))
+    }
+
+    fn name(table: &str) -> TableName {
+        table.parse().unwrap()
+    }
+
+    fn state(at: Option<Cursor>) -> State {
+        let table = TableState {
+            spec: TableSpec::document(name("t")),
+            policy: TablePolicy { sensitive_fields: vec!["ssn".into()], ..TablePolicy::default() },
+            cursor: at,
+            phase: Phase::Following,
+            declared: true,
+            synced_at: None,
+        };
+        State {
+            replica: ReplicaId::from_random([1; 16]),
+            generation: 3,
+            server: None,
+            clock: 0,
+            last_counter: 99,
+            tables: vec![table],
+            pending: 0,
+            dead_letters: 0,
+            conflicts: 0,
+            quarantined: 0,
+        }
+    }
+
+    fn object(value: &Value) -> Fields {
+        value.as_object().unwrap().clone()
+    }
+
+    fn upsert(value: &Value) -> Edit {
+        Edit::Upsert(object(value))
+    }
+
+    fn patch(value: &Value) -> Edit {
+        Edit::Patch(object(value))
+    }
+
+    fn entry(counter: Counter, id: &str, edit: Edit) -> Entry {
+        let key = RecordKey::new("t", id).unwrap();
+        Entry { counter, key, edit, at: 10 * counter as Millis, sent: None, attempts: 0, retry_at: None }
+    }
+
+    fn sent(entry: Entry) -> Entry {
+        Entry { sent: Some(Sent { base: cursor("then") }), ..entry }
+    }
+
+    #[test]
+    fn a_group_is_sent_as_one_entry_under_the_number_of_its_last() {
+        let (a, b) = (json!({"a": 1, "b": 1}), json!({"b": 2}));
+        let both = json!({"a": 1, "b": 2});
+        for (edits, expected) in [
+            (vec![upsert(&a)], upsert(&a)),
+            (vec![upsert(&a), patch(&b)], upsert(&both)),
+            (vec![patch(&a), patch(&b)], patch(&both)),
+            (vec![patch(&a), upsert(&b)], upsert(&both)),
+            (vec![upsert(&a), patch(&b), Edit::Delete], Edit::Delete),
+            (vec![Edit::Delete, upsert(&a), patch(&b)], Edit::Replace(object(&both))),
+            (vec![upsert(&a), Edit::Replace(object(&b))], Edit::Replace(object(&b))),
+        ] {
+            let group: Vec<Entry> =
+                (1..).zip(&edits).map(|(counter, edit)| entry(counter, "x", edit.clone())).collect();
+            let last = group.len() as Counter;
+            let prepared = prepare(&state(cursor("now")), vec![group]);
+            let [one] = &prepared.entries[..] else { panic!("{prepared:?}") };
+            assert_eq!((&one.edit, one.counter, one.at), (&expected, last, 10 * last as Millis), "{edits:?}");
+            assert_eq!(prepared.batch.ops, [Op::Freeze(one.clone())]);
+            assert_eq!(prepared.request.entries[0].edit(), expected);
+            assert_eq!(prepared.request.entries[0].counter, last);
+        }
+    }
+
+    #[test]
+    fn the_newest_time_of_a_group_is_sent_whatever_its_order() {
+        let late = Entry { at: 500, ..entry(1, "x", upsert(&json!({}))) };
+        let prepared = prepare(&state(None), vec![vec![late, entry(2, "x", patch(&json!({})))]]);
+        assert_eq!((prepared.entries[0].at, prepared.request.entries[0].at), (500, 500));
+    }
+
+    #[test]
+    fn an_entry_is_frozen_with_the_tables_cursor_once() {
+        for at in [None, cursor("now")] {
+            let group = vec![entry(1, "x", upsert(&json!({})))];
+            let prepared = prepare(&state(at.clone()), vec![group]);
+            assert_eq!(prepared.entries[0].sent, Some(Sent { base: at.clone() }));
+            assert_eq!(prepared.request.entries[0].base, at);
+        }
+        let before = sent(entry(1, "x", upsert(&json!({}))));
+        let prepared = prepare(&state(cursor("now")), vec![vec![before.clone()]]);
+        assert_eq!(
+            (&prepared.batch.ops[..], &prepared.entries[..]),
+            (&[][..], &[before][..]),
+            "it is marked already"
+        );
+        assert_eq!(prepared.request.entries[0].base, cursor("then"));
+    }
+
+    #[test]
+    fn the_attempts_of_the_refused_entry_go_on_counting() {
+        let refused = Entry { attempts: 2, retry_at: Some(7), ..entry(1, "x", upsert(&json!({}))) };
+        let prepared = prepare(&state(None), vec![vec![refused, entry(2, "x", patch(&json!({})))]]);
+        assert_eq!(prepared.entries[0].attempts, 2);
+    }
+
+    #[test]
+    fn a_request_keeps_the_order_of_the_groups_and_passes_over_empty_ones() {
+        let groups = vec![
+            vec![entry(2, "b", Edit::Delete)],
+            vec![],
+            vec![entry(1, "a", upsert(&json!({}))), entry(9, "a", Edit::Delete)],
+        ];
+        let prepared = prepare(&state(None), groups);
+        let order: Vec<_> =
+            prepared.request.entries.iter().map(|entry| (entry.id.as_str(), entry.counter)).collect();
+        assert_eq!(order, [("b", 2), ("a", 9)]);
+        assert_eq!(prepared.request.replica, state(None).replica);
+        assert_eq!(prepared.batch.expected, Expected { generation: Some(3), ..Expected::default() });
+        assert_eq!(
+            (prepared.request.entries[0].op, &prepared.request.entries[0].data),
+            (Operation::Delete, &None)
+        );
+    }
+
+    #[test]
+    fn sensitive_fields_are_masked_on_the_wire_only() {
+        let secret = upsert(&json!({"ssn": "123", "deep": [{"SSN": 1}], "city": "Ulm"}));
+        let masked = object(&json!({"ssn": "[REDACTED]", "deep": [{"SSN": "[REDACTED]"}], "city": "Ulm"}));
+        for group in [entry(1, "x", secret.clone()), sent(entry(1, "x", secret.clone()))] {
+            let prepared = prepare(&state(None), vec![vec![group]]);
+            assert_eq!(prepared.request.entries[0].data, Some(masked.clone()));
+            assert_eq!(prepared.entries[0].edit, secret, "the queue keeps what the row has");
+        }
+    }
+
+    fn rules(keep_refused: bool) -> RetryRules {
+        let backoff = Backoff { exponential: true, cap: Duration::from_secs(60) };
+        RetryRules { max_retries: 3, backoff, keep_refused, now: 1000 }
+    }
+
+    fn answer_to(entries: &[Entry], results: Vec<PushResult>, keep_refused: bool) -> Answered {
+        let answered = PushAnswer { results, heads: [].into() };
+        answer(&state(None), entries, &answered, &rules(keep_refused), || u64::MAX).unwrap()
+    }
+
+    fn rejected(current: Option<Current>) -> PushResult {
+        PushResult::Rejected { code: RejectCode::Constraint, message: "no".into(), current }
+    }
+
+    #[test]
+    fn an_applied_entry_is_settled_with_the_servers_form() {
+        let one = sent(entry(5, "x", upsert(&json!({}))));
+        for record in [None, Some(fields([("a", 1.into())]))] {
+            let (applied, repeated) = (record.clone(), record.clone());
+            for result in [
+                PushResult::Applied { seq: 8, record: applied },
+                PushResult::Duplicate { seq: 8, record: repeated },
+            ] {
+                let answered = answer_to(std::slice::from_ref(&one), vec![result], false);
+                let key = one.key.clone();
+                assert_eq!(
+                    answered.batch.ops,
+                    [Op::Settle { key: key.clone(), counter: 5, record: record.clone() }]
+                );
+                assert_eq!(answered.outcomes, [EntryOutcome::Pushed { key, seq: 8 }]);
+                assert_eq!(answered.batch.expected, Expected { generation: Some(3), ..Expected::default() });
+                assert!(answered.pull.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn a_conflict_thaws_the_entry_and_asks_for_a_pull() {
+        let one = sent(Entry { attempts: 2, ..entry(5, "x", upsert(&json!({}))) });
+        let answered = answer_to(std::slice::from_ref(&one), vec![PushResult::Conflict { seq: 8 }], false);
+        assert_eq!(answered.batch.ops, [Op::Thaw { key: one.key.clone(), counter: 5 }]);
+        assert_eq!(answered.outcomes, [EntryOutcome::Conflict { key: one.key }]);
+        assert_eq!(answered.pull, [name("t")].into());
+    }
+
+    #[test]
+    fn a_refused_entry_waits_longer_each_time_and_then_dies() {
+        for (attempts, pause) in [(0, Some(2000)), (1, Some(4000)), (2, None), (3, None), (u32::MAX, None)] {
+            let one = sent(Entry { attempts, ..entry(5, "x", upsert(&json!({}))) });
+            let answered = answer_to(std::slice::from_ref(&one), vec![rejected(None)], false);
+            let (key, code, message) = (one.key.clone(), "constraint".to_owned(), "no".to_owned());
+            let (op, outcome) = match pause {
+                Some(pause) => {
+                    let retry_at = 1000 + pause;
+                    (
+                        Op::Postpone { key, counter: 5, retry_at },
+                        EntryOutcome::Retry { entry: one, retry_at, code, message },
+                    )
+                }
+                None => {
+                    let (revert, at) = (Revert::ToBase, 1000);
+                    let (why, words) = (code.clone(), message.clone());
+                    (
+                        Op::Bury { key, counter: 5, code: why, message: words, at, revert },
+                        EntryOutcome::Dead { entry: one, code, message },
+                    )
+                }
+            };
+            assert_eq!(
+                (answered.batch.ops, answered.outcomes),
+                (vec![op], vec![outcome]),
+                "{attempts} attempts"
+            );
+            assert!(answered.pull.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_row_of_a_dead_entry_follows_what_the_server_said() {
+        let theirs = Some(fields([("a", 7.into())]));
+        for (current, keep, expected) in [
+            (None, false, Revert::ToBase),
+            (Some(Current { record: None }), false, Revert::To(None)),
+            (Some(Current { record: theirs.clone() }), false, Revert::To(theirs.clone())),
+            (None, true, Revert::Keep),
+            (Some(Current { record: theirs }), true, Revert::Keep),
+        ] {
+            let one = sent(Entry { attempts: 2, ..entry(5, "x", upsert(&json!({}))) });
+            let answered = answer_to(&[one], vec![rejected(current)], keep);
+            assert!(
+                matches!(&answered.batch.ops[..], [Op::Bury { revert, .. }] if *revert == expected),
+                "{expected:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn results_belong_to_entries_in_their_order() {
+        let entries: Vec<Entry> =
+            [("a", 1), ("b", 2), ("c", 3)].map(|(id, counter)| sent(entry(counter, id, Edit::Delete))).into();
+        let results = vec![
+            rejected(None),
+            PushResult::Conflict { seq: 4 },
+            PushResult::Applied { seq: 5, record: None },
+        ];
+        let answered = answer_to(&entries, results, false);
+        let ops = &answered.batch.ops[..];
+        let [Op::Postpone { key: a, .. }, Op::Thaw { key: b, .. }, Op::Settle { key: c, .. }] = ops else {
+            panic!("{ops:?}")
+        };
+        assert_eq!([a, b, c].map(|key| key.id.as_str()), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn an_answer_that_does_not_fit_is_refused() {
+        let entries = [sent(entry(1, "x", Edit::Delete))];
+        let applied = || PushResult::Applied { seq: 1, record: None };
+        let long = "x".repeat(Cursor::MAX_BYTES + 1);
+        let moved = |before: &str, after: &str| {
+            [(name("t"), HeadMove { before: Cursor::new(before), after: Cursor::new(after) })].into()
+        };
+        for (results, heads, fits) in [
+            (vec![], [].into(), false),
+            (vec![applied(), applied()], [].into(), false),
+            (vec![applied()], moved(&long, "a"), false),
+            (vec![applied()], moved("a", &long), false),
+            (vec![applied()], moved("a", &long[1..]), true),
+        ] {
+            let answered = PushAnswer { results, heads };
+            let read = answer(&state(None), &entries, &answered, &rules(false), || 0);
+            assert_eq!(read.is_ok(), fits, "{read:?}");
+        }
+        assert!(
+            answer(&state(None), &[], &PushAnswer { results: vec![], heads: [].into() }, &rules(false), || 0)
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn heads_are_skipped_but_for_tables_with_a_conflict() {
+        let elsewhere = Entry { key: RecordKey::new("u", "x").unwrap(), ..entry(2, "x", Edit::Delete) };
+        let entries = [sent(entry(1, "x", Edit::Delete)), sent(elsewhere)];
+        let moved = |after: &str| HeadMove { before: Cursor::new("0"), after: Cursor::new(after) };
+        let heads = [(name("t"), moved("1")), (name("u"), moved("2"))];
+        let skip = |table: &str, to: &str| Op::Skip {
+            table: name(table),
+            from: Cursor::new("0"),
+            to: Cursor::new(to),
+        };
+        let applied = PushResult::Applied { seq: 1, record: None };
+        for (results, expected) in [
+            (vec![applied.clone(), applied.clone()], vec![skip("t", "1"), skip("u", "2")]),
+            (vec![applied.clone(), rejected(None)], vec![skip("t", "1"), skip("u", "2")]),
+            (vec![PushResult::Conflict { seq: 1 }, applied], vec![skip("u", "2")]),
+        ] {
+            let answered = PushAnswer { results, heads: heads.clone().into() };
+            let ops = answer(&state(None), &entries, &answered, &rules(false), || 0).unwrap().batch.ops;
+            assert_eq!(ops[2..], expected, "after the entries' own steps");
         }
     }
 }

@@ -187,7 +187,10 @@ mod tests {
             ("INTEGER", json!(1_767_225_600_123_i64)),
         ] {
             let table = table(&[("id", "TEXT"), ("updated_at", declared)]);
-            assert_eq!(pass(&table, Edit::Patch(Fields::new())), Ok(Edit::Patch(fields([("updated_at", expected)]))));
+            assert_eq!(
+                pass(&table, Edit::Patch(Fields::new())),
+                Ok(Edit::Patch(fields([("updated_at", expected)])))
+            );
             let given = Edit::Patch(fields([("updated_at", "mine".into())]));
             assert_eq!(pass(&table, given.clone()), Ok(given));
         }

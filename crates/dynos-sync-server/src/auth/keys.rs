@@ -32,9 +32,9 @@ pub enum KeyError {
     /// Keys from there could be anybody's.
     #[error("the key set's address must be https, or http on this machine: {0}")]
     Address(String),
-    /// No connection can be made at all.
-    #[error("the client that fetches the key set cannot be set up")]
-    Client(#[from] reqwest::Error),
+    /// It could not be fetched.
+    #[error("the key set cannot be fetched")]
+    Fetch(#[from] reqwest::Error),
     /// The token cannot be signed.
     #[error("the token cannot be signed")]
     Sign(#[from] jsonwebtoken::errors::Error),

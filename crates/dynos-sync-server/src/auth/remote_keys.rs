@@ -86,7 +86,7 @@ impl RemoteKeys {
                 known.keys = Some(Arc::new(keys));
                 known.fetched = now;
             }
-            Err(error) => tracing::warn!(%error, "the key set cannot be fetched"),
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "no fresh keys"),
         }
     }
 

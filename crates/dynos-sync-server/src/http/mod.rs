@@ -4,6 +4,7 @@ mod body;
 mod error;
 mod events;
 mod observe;
+mod push;
 mod routes;
 
 use std::{sync::Arc, time::Duration};
@@ -47,7 +48,7 @@ pub(crate) fn router(state: State) -> Router {
     let protocol = Router::new()
         .route("/v1/tables", get(routes::tables).post(routes::declare))
         .route("/v1/heads", post(routes::heads))
-        .route("/v1/push", post(routes::push))
+        .route("/v1/push", post(routes::offer))
         .route("/v1/pull", post(routes::pull))
         .route("/v1/events", get(events::events))
         .layer(middleware::from_fn(move |request, next| crowd(working.clone(), request, next)));

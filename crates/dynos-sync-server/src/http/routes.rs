@@ -6,9 +6,13 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use dynos_sync_core::wire::{Heads, HeadsRequest, PullRequest, PushAnswer, PushRequest, Tables};
+use dynos_sync_core::wire::{Heads, HeadsRequest, PullRequest, PushAnswer, Tables};
 
-use super::{ApiError, Known, State, body::JsonBody};
+use super::{
+    ApiError, Known, State,
+    body::JsonBody,
+    push::{self, LoosePush},
+};
 use crate::store::Page;
 
 /// The description of this interface.
@@ -38,12 +42,13 @@ pub(super) async fn heads(
     Ok(Json(state.store.heads(&known.caller, request).await?))
 }
 
-pub(super) async fn push(
+pub(super) async fn offer(
     Extract(state): Extract<State>,
     known: Known,
-    JsonBody(request): JsonBody<PushRequest>,
+    JsonBody(request): JsonBody<LoosePush>,
 ) -> Answer<PushAnswer> {
-    let answer = state.store.push(&known.caller, request).await?;
+    let (request, sound) = request.sort();
+    let answer = push::fill(state.store.push(&known.caller, request).await?, &sound);
     state.metrics.pushed(&answer.results);
     Ok(Json(answer))
 }

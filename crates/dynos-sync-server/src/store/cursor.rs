@@ -34,7 +34,12 @@ impl Incarnation {
 
     /// When it began.
     pub(crate) fn started(&self) -> Millis {
-        i64::from_str_radix(&self.0[..Self::TIME_DIGITS], 16).unwrap_or(0)
+        i64::from_str_radix(self.time(), 16).unwrap_or(0)
+    }
+
+    /// As [`started`](Self::started), as text: names that sort before it began earlier.
+    pub(crate) fn time(&self) -> &str {
+        &self.0[..Self::TIME_DIGITS]
     }
 
     pub(crate) fn as_str(&self) -> &str {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::Fixture;
 use crate::{
     cursor::Cursor,
-    entry::Edit,
+    entry::{Edit, Operation},
     ids::{Counter, RecordId, ReplicaId, Seq, TableName},
     record::{Change, Fields},
     remote::{Remote, RemoteError},
@@ -24,15 +24,9 @@ pub(super) fn name(table: &str) -> TableName {
 
 /// An entry of a replica that has pulled nothing yet.
 pub(super) fn entry(counter: Counter, id: &str, edit: Edit) -> PushEntry {
-    PushEntry {
-        counter,
-        table: name(TABLE),
-        id: id.parse().unwrap(),
-        op: edit.operation(),
-        base: None,
-        at: 1000,
-        data: edit.fields().cloned(),
-    }
+    let op = edit.operation();
+    let data = (op != Operation::Delete).then(|| edit.into_fields());
+    PushEntry { counter, table: name(TABLE), id: id.parse().unwrap(), op, base: None, at: 1000, data }
 }
 
 /// An entry of a replica that has seen all up to `base`.
@@ -121,7 +115,12 @@ impl Client {
         loop {
             let page = self.remote.pull(request.clone()).await.unwrap();
             let (next, has_more) = (page.next.clone(), page.has_more);
-            assert!(page.changes.len() <= request.limit, "{} changes, {} were asked for", page.changes.len(), request.limit);
+            assert!(
+                page.changes.len() <= request.limit,
+                "{} changes, {} were asked for",
+                page.changes.len(),
+                request.limit
+            );
             assert!(!has_more || !page.changes.is_empty(), "a page that is not the last one holds something");
             pages.push(page);
             request.cursor = Some(next);

@@ -97,7 +97,10 @@ pub async fn an_entry_with_a_purged_base_is_a_conflict(fixture: &dyn Fixture) {
     let [before, _] = deleted(&one).await;
     let Some(()) = fixture.purge().await else { return };
     let result = two.push_one(entry_on(&before, 1, "gone", upsert(json!({"a": 2})))).await;
-    assert!(matches!(result, PushResult::Conflict { .. }), "its author may not know that it was deleted: {result:?}");
+    assert!(
+        matches!(result, PushResult::Conflict { .. }),
+        "its author may not know that it was deleted: {result:?}"
+    );
     assert_eq!(two.record("gone").await, None);
 }
 
@@ -206,5 +209,8 @@ pub async fn a_second_restore_is_noticed_too(fixture: &dyn Fixture) {
     assert_eq!(rolled_back_to(&client.pull_error(&first).await), common);
     // The copy does not know of the life between the restores: nothing is promised about what they share.
     assert!(rolled_back_to(&client.pull_error(&second).await) <= common);
-    assert_eq!(client.remote.pull(PullRequest { all: true, ..client.request(Some(&within)) }).await.unwrap().next, third);
+    assert_eq!(
+        client.remote.pull(PullRequest { all: true, ..client.request(Some(&within)) }).await.unwrap().next,
+        third
+    );
 }

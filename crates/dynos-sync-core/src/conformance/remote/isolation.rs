@@ -43,7 +43,8 @@ pub async fn users_do_not_move_each_others_heads(fixture: &dyn Fixture) {
     let [ada, bob] = ada_and_bob(fixture).await;
     bob.apply(entry(1, "x", upsert(json!({})))).await;
     let head = bob.head().await;
-    let moved = ada.push(vec![entry(1, "x", upsert(json!({}))), entry(2, "y", upsert(json!({})))]).await.heads;
+    let moved =
+        ada.push(vec![entry(1, "x", upsert(json!({}))), entry(2, "y", upsert(json!({})))]).await.heads;
     assert_eq!(bob.head().await, head);
     assert_eq!(moved[&name(TABLE)].after, ada.head().await);
 }

@@ -98,7 +98,8 @@ pub async fn at_the_head_there_is_nothing_to_pull(fixture: &dyn Fixture) {
     let [one, two] = taken_turns(fixture).await;
     for client in [&one, &two] {
         let head = client.head().await;
-        let page = client.remote.pull(PullRequest { all: true, ..client.request(Some(&head)) }).await.unwrap();
+        let page =
+            client.remote.pull(PullRequest { all: true, ..client.request(Some(&head)) }).await.unwrap();
         assert_eq!((page.changes, page.has_more, page.next), (vec![], false, head));
     }
 }
@@ -158,7 +159,11 @@ pub async fn settled_names_the_applied_of_those_asked_about(fixture: &dyn Fixtur
     let asked = |unsettled: &[u64]| PullRequest { unsettled: unsettled.to_vec(), ..one.request(None) };
     let mut settled = one.remote.pull(asked(&[1, 2, 3, 4, 6])).await.unwrap().settled;
     settled.sort_unstable();
-    assert_eq!(settled, [1, 3], "not the rejected, the conflicting, the one that never came or was not asked about");
+    assert_eq!(
+        settled,
+        [1, 3],
+        "not the rejected, the conflicting, the one that never came or was not asked about"
+    );
     assert_eq!(one.remote.pull(asked(&[])).await.unwrap().settled, [0; 0]);
     let head = one.head().await;
     let request = PullRequest { unsettled: vec![5], ..one.request(Some(&head)) };
@@ -177,7 +182,9 @@ pub async fn settled_and_a_change_on_top_come_together(fixture: &dyn Fixture) {
 pub async fn a_cursor_that_was_never_given_is_refused(fixture: &dyn Fixture) {
     let [one, _] = taken_turns(fixture).await;
     let given = one.head().await;
-    for token in ["", " ", "nonsense", "'; --", "\u{0}", "😀", "{}", "-1", &format!("{given}x"), &"9".repeat(5000)] {
+    for token in
+        ["", " ", "nonsense", "'; --", "\u{0}", "😀", "{}", "-1", &format!("{given}x"), &"9".repeat(5000)]
+    {
         let error = one.pull_error(&Cursor::new(token)).await;
         assert!(matches!(error, RemoteError::Refused { .. }), "{token:.20}: {error:?}");
         let forged = PushEntry { base: Some(Cursor::new(token)), ..entry(100, "forged", upsert(json!({}))) };

@@ -24,7 +24,14 @@ pub async fn applied_changes_are_numbered_upwards(fixture: &dyn Fixture) {
     let [one, two] = Client::two(fixture).await;
     let mut last = 0;
     for (client, entries) in [
-        (&one, vec![entry(1, "x", upsert(json!({}))), entry(2, "y", upsert(json!({}))), entry(3, "x", Edit::Delete)]),
+        (
+            &one,
+            vec![
+                entry(1, "x", upsert(json!({}))),
+                entry(2, "y", upsert(json!({}))),
+                entry(3, "x", Edit::Delete),
+            ],
+        ),
         (&two, vec![entry(1, "z", upsert(json!({})))]),
         (&one, vec![PushEntry { table: name(OTHER), ..entry(4, "x", upsert(json!({}))) }]),
     ] {
@@ -40,7 +47,11 @@ pub async fn an_upsert_merges_its_fields(fixture: &dyn Fixture) {
     let client = Client::new(fixture, "ada", 1).await;
     client.apply(entry(1, "x", upsert(json!({"a": 1, "b": {"c": 1, "d": 1}})))).await;
     client.apply(entry(2, "x", upsert(json!({"b": {"c": 2}, "e": null})))).await;
-    assert_eq!(client.record("x").await, some(json!({"a": 1, "b": {"c": 2}, "e": null})), "field by field, not deeper");
+    assert_eq!(
+        client.record("x").await,
+        some(json!({"a": 1, "b": {"c": 2}, "e": null})),
+        "field by field, not deeper"
+    );
 }
 
 pub async fn a_replace_resets_what_it_does_not_name(fixture: &dyn Fixture) {
@@ -91,7 +102,9 @@ pub async fn a_patch_of_a_missing_record_is_rejected(fixture: &dyn Fixture) {
     client.push(vec![entry(1, "deleted", upsert(json!({}))), entry(2, "deleted", Edit::Delete)]).await;
     for (counter, id) in [(3, "never"), (4, "deleted")] {
         let result = client.push_one(entry(counter, id, patch(json!({"a": 1})))).await;
-        let PushResult::Rejected { code: RejectCode::NotFound, current, .. } = result else { panic!("{id}: {result:?}") };
+        let PushResult::Rejected { code: RejectCode::NotFound, current, .. } = result else {
+            panic!("{id}: {result:?}")
+        };
         assert_eq!(current, Some(Current { record: None }), "the device learns that there is none");
         assert_eq!(client.record(id).await, None);
     }
@@ -152,7 +165,7 @@ pub async fn entries_of_a_record_take_effect_in_their_order(fixture: &dyn Fixtur
         entry(3, "x", patch(json!({"a": 2}))),
         entry(4, "x", patch(json!({"a": 3, "c": 3}))),
     ];
-    client.push(entries).await.results.iter().for_each(|result| drop(applied(result)));
+    assert!(client.push(entries).await.results.iter().map(applied).is_sorted());
     assert_eq!(client.record("x").await, some(json!({"a": 3, "b": 1, "c": 3})));
 }
 
@@ -160,8 +173,11 @@ pub async fn a_batch_may_delete_create_and_delete(fixture: &dyn Fixture) {
     let [one, two] = Client::two(fixture).await;
     one.apply(entry(1, "x", upsert(json!({"a": 1})))).await;
     let seen = two.pull(None).await.next;
-    let entries =
-        vec![entry(2, "x", Edit::Delete), entry(3, "x", upsert(json!({"b": 1}))), entry(4, "x", Edit::Delete)];
+    let entries = vec![
+        entry(2, "x", Edit::Delete),
+        entry(3, "x", upsert(json!({"b": 1}))),
+        entry(4, "x", Edit::Delete),
+    ];
     let results = one.push(entries).await.results;
     let seqs: Vec<u64> = results.iter().map(applied).collect();
     assert!(seqs.is_sorted_by(|one, next| one < next), "{seqs:?}");
@@ -173,14 +189,19 @@ pub async fn a_batch_may_delete_create_and_delete(fixture: &dyn Fixture) {
 pub async fn a_push_tells_how_the_head_moved(fixture: &dyn Fixture) {
     let [one, two] = Client::two(fixture).await;
     let empty = one.head().await;
-    let first = one.push(vec![entry(1, "x", upsert(json!({}))), entry(2, "y", upsert(json!({})))]).await.heads;
+    let first =
+        one.push(vec![entry(1, "x", upsert(json!({}))), entry(2, "y", upsert(json!({})))]).await.heads;
     let moved = &first[&name(TABLE)];
     assert_eq!((&moved.before, &moved.after), (&empty, &one.head().await));
     two.apply(entry(1, "z", upsert(json!({})))).await;
     let between = one.head().await;
     let second = one.push(vec![entry(3, "x", Edit::Delete)]).await.heads;
     let moved = &second[&name(TABLE)];
-    assert_eq!((&moved.before, &moved.after), (&between, &two.head().await), "the other's change lies before it");
+    assert_eq!(
+        (&moved.before, &moved.after),
+        (&between, &two.head().await),
+        "the other's change lies before it"
+    );
     assert_eq!(one.pull(Some(&moved.after)).await.changes, []);
 }
 

@@ -7,7 +7,10 @@ use super::{
     Client, Fixture,
     client::{OTHER, TABLE, entry, name},
 };
-use crate::{table::TableSpec, wire::{PullRequest, PushEntry}};
+use crate::{
+    table::TableSpec,
+    wire::{PullRequest, PushEntry},
+};
 
 async fn listed(client: &Client) -> Vec<String> {
     let mut names: Vec<String> =
@@ -86,7 +89,8 @@ pub async fn the_highest_counter_of_a_replica_is_known(fixture: &dyn Fixture) {
 
 pub async fn table_names_are_any_unicode(fixture: &dyn Fixture) {
     let client = Client::new(fixture, "ada", 1).await;
-    let names = ["übersicht", "表 😀", "quo\"te's", "select", "a;drop table x", "a.b", "a/b?c=d&e", "100%", " "];
+    let names =
+        ["übersicht", "表 😀", "quo\"te's", "select", "a;drop table x", "a.b", "a/b?c=d&e", "100%", " "];
     let specs = names.map(|table| TableSpec::document(name(table)));
     client.remote.declare(&specs).await.unwrap();
     for (counter, table) in (1..).zip(names) {

@@ -11,14 +11,17 @@ use super::{
     client::{TABLE, entry},
 };
 use crate::{
+    entry::Edit,
     ids::RecordId,
     record::{Fields, fields},
-    entry::Edit,
     wire::PushResult,
 };
 
 fn records(with_nul: bool) -> Vec<Fields> {
-    hostile::records().into_iter().filter(|record| has_nul(&Value::Object(record.clone())) == with_nul).collect()
+    hostile::records()
+        .into_iter()
+        .filter(|record| has_nul(&Value::Object(record.clone())) == with_nul)
+        .collect()
 }
 
 pub async fn every_value_and_field_name_travels_as_it_is(fixture: &dyn Fixture) {
@@ -41,7 +44,10 @@ pub async fn every_id_is_a_record_of_its_own(fixture: &dyn Fixture) {
         one.apply(entry(counter, id.as_str(), upsert(json!({"is": id.as_str()})))).await;
     }
     let page = two.pull(None).await;
-    assert_eq!(page.changes.iter().map(|change| &change.id).collect::<Vec<_>>(), ids.iter().collect::<Vec<_>>());
+    assert_eq!(
+        page.changes.iter().map(|change| &change.id).collect::<Vec<_>>(),
+        ids.iter().collect::<Vec<_>>()
+    );
     for change in page.changes {
         assert_eq!(change.record, Some(fields([("is", change.id.as_str().into())])));
     }
@@ -52,7 +58,8 @@ pub async fn a_nul_travels_or_is_rejected(fixture: &dyn Fixture) {
     let client = Client::new(fixture, "ada", 1).await;
     let with_nul = hostile::ids().into_iter().filter(|id| id.as_str().contains('\0'));
     let by_id = with_nul.map(|id| (id.to_string(), fields([("a", 1.into())])));
-    let by_value = records(true).into_iter().enumerate().map(|(number, record)| (format!("value {number}"), record));
+    let by_value =
+        records(true).into_iter().enumerate().map(|(number, record)| (format!("value {number}"), record));
     let all: Vec<(String, Fields)> = by_id.chain(by_value).collect();
     assert!(all.len() > 3);
     let mut expected = Vec::new();

@@ -79,14 +79,18 @@ pub async fn a_resolution_can_bring_the_record_back(fixture: &dyn Fixture) {
     let outcome = json!({"a": 1, "b": 1});
     resolve(&device, &resolved("1", None, some(outcome.clone())), Some(replace(outcome.clone()))).await;
     let seen = device.seen("1").await;
-    assert_eq!((seen.row, seen.base, edits(&seen.entries)), (some(outcome.clone()), None, vec![replace(outcome)]));
+    assert_eq!(
+        (seen.row, seen.base, edits(&seen.entries)),
+        (some(outcome.clone()), None, vec![replace(outcome)])
+    );
 }
 
 pub async fn a_resolution_takes_sent_entries_too(fixture: &dyn Fixture) {
     let device = pending(fixture).await;
     let sent = device.send_one().await;
     let theirs = some(json!({"a": 2}));
-    resolve(&device, &resolved("1", theirs.clone(), some(json!({"a": 9}))), Some(patch(json!({"a": 9})))).await;
+    resolve(&device, &resolved("1", theirs.clone(), some(json!({"a": 9}))), Some(patch(json!({"a": 9}))))
+        .await;
     assert_eq!(device.unsettled().await, []);
     device.commit(vec![settle(&sent, None)]).await;
     assert_eq!(device.base("1").await, theirs, "a late answer to the old entry is passed over");
@@ -96,7 +100,8 @@ pub async fn a_resolution_takes_sent_entries_too(fixture: &dyn Fixture) {
 pub async fn the_journal_keeps_all_that_was_decided(fixture: &dyn Fixture) {
     let device = pending(fixture).await;
     let with_all = resolved("1", some(json!({"a": 2})), some(json!({"a": 1})));
-    let with_none = Resolved { base: None, mine: None, strategy: StrategyName::Custom, ..resolved("1", None, None) };
+    let with_none =
+        Resolved { base: None, mine: None, strategy: StrategyName::Custom, ..resolved("1", None, None) };
     resolve(&device, &with_all, Some(upsert(json!({"a": 1})))).await;
     resolve(&device, &with_none, None).await;
     let journal = journal(&device).await;
@@ -128,7 +133,12 @@ pub async fn the_journal_forgets_single_entries(fixture: &dyn Fixture) {
 
 pub async fn the_journal_survives_reopen(fixture: &dyn Fixture) {
     let device = pending(fixture).await;
-    resolve(&device, &resolved("1", some(json!({"a": 2})), some(json!({"a": 1}))), Some(patch(json!({"a": 1})))).await;
+    resolve(
+        &device,
+        &resolved("1", some(json!({"a": 2})), some(json!({"a": 1}))),
+        Some(patch(json!({"a": 1}))),
+    )
+    .await;
     let (all, seen) = (journal(&device).await, device.seen("1").await);
     let Some(device) = device.reopened(fixture).await else { return };
     assert_eq!((journal(&device).await, device.seen("1").await), (all, seen));

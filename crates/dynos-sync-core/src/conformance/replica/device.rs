@@ -11,8 +11,8 @@ use crate::{
     plan::push,
     record::Fields,
     replica::{
-        Batch, Due, DueLimits, Expected, Op, Outcome, Phase, Receipt, Replica, ReplicaError, Revert, Seen, State,
-        TableOptions, TableState,
+        Batch, Due, DueLimits, Expected, Op, Outcome, Phase, Receipt, Replica, ReplicaError, Revert, Seen,
+        State, TableOptions, TableState,
     },
 };
 
@@ -65,7 +65,11 @@ pub(super) fn bury(entry: &Entry, revert: Revert) -> Op {
 }
 
 pub(super) fn advance(token: &str, seen: &[&str]) -> Op {
-    Op::Advance { table: name(TABLE), cursor: cursor(token), seen: seen.iter().map(|text| id(text)).collect() }
+    Op::Advance {
+        table: name(TABLE),
+        cursor: cursor(token),
+        seen: seen.iter().map(|text| id(text)).collect(),
+    }
 }
 
 pub(super) fn complete() -> Op {

@@ -132,7 +132,7 @@ macro_rules! replica_conformance {
                 a_revived_patch_of_a_record_that_has_gone_creates_it
                 a_revived_delete_is_queued_though_the_row_has_gone
                 a_discarded_letter_is_gone
-                unknown_letters_are_passed_over
+                an_unknown_letter_changes_nothing
                 dead_letters_are_read_in_pages_oldest_first
                 dead_letters_survive_reopen
             }
@@ -211,6 +211,7 @@ macro_rules! replica_conformance {
                 every_value_survives_a_letter_and_the_journal
                 every_id_is_a_record_of_its_own
                 every_id_can_be_sent_seen_and_settled
+                an_id_that_cannot_be_a_record_of_its_own_is_refused
                 values_and_ids_survive_reopen
             }
         }

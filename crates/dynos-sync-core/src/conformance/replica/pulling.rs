@@ -6,7 +6,8 @@ use super::{
     super::{patch, some, upsert},
     Device, Fixture,
     device::{
-        LATE, OTHER, TABLE, advance, complete, counters, cursor, edits, ids, key, key_in, name, restart, settle, store, write,
+        LATE, OTHER, TABLE, advance, complete, counters, cursor, edits, ids, key, key_in, name, restart,
+        settle, store, write,
     },
 };
 use crate::{
@@ -42,13 +43,17 @@ pub async fn a_first_pull_lasts_until_it_is_complete(fixture: &dyn Fixture) {
     assert_eq!((table.cursor, table.phase, table.synced_at), (Some(cursor("one")), Phase::First, None));
     device.commit(vec![store("2", some(json!({}))), advance("two", &["2"]), complete()]).await;
     let table = device.table().await;
-    assert_eq!((table.cursor, table.phase, table.synced_at), (Some(cursor("two")), Phase::Following, Some(50)));
+    assert_eq!(
+        (table.cursor, table.phase, table.synced_at),
+        (Some(cursor("two")), Phase::Following, Some(50))
+    );
     assert_eq!(rows(&device).await, ["1", "2"]);
 }
 
 pub async fn a_row_and_its_cursor_move_together(fixture: &dyn Fixture) {
     let device = Device::new(fixture).await;
-    let ops = vec![store("1", some(json!({}))), advance("one", &["1"]), complete(), write("2", patch(json!({})))];
+    let ops =
+        vec![store("1", some(json!({}))), advance("one", &["1"]), complete(), write("2", patch(json!({})))];
     assert!(matches!(device.attempt(ops).await, Err(ReplicaError::NotFound(_))));
     let table = device.table().await;
     assert_eq!((table.cursor, table.phase, device.row("1").await), (None, Phase::First, None));
@@ -92,7 +97,10 @@ pub async fn restart_thaws_sent_entries_under_fresh_numbers(fixture: &dyn Fixtur
         device.commit(vec![restart(phase)]).await;
         let entries = device.entries("1").await;
         assert_eq!(edits(&entries), [sent.edit.clone(), patch(json!({"c": 3}))]);
-        assert!(entries[0].counter > last && entries[1].counter > entries[0].counter, "{entries:?} after {last}");
+        assert!(
+            entries[0].counter > last && entries[1].counter > entries[0].counter,
+            "{entries:?} after {last}"
+        );
         assert!(entries.iter().all(|entry| entry.sent.is_none()));
         assert_eq!((device.unsettled().await, device.base("1").await), (vec![], base));
         device.commit(vec![settle(&sent, None)]).await;
@@ -177,7 +185,10 @@ pub async fn what_a_resync_saw_survives_reopen(fixture: &dyn Fixture) {
     let device = following(fixture).await;
     device.commit(vec![restart(Phase::Resync), advance("one", &["1"])]).await;
     let Some(device) = device.reopened(fixture).await else { return };
-    assert_eq!((device.table().await.phase, device.table().await.cursor), (Phase::Resync, Some(cursor("one"))));
+    assert_eq!(
+        (device.table().await.phase, device.table().await.cursor),
+        (Phase::Resync, Some(cursor("one")))
+    );
     device.commit(vec![advance("two", &["3"]), complete()]).await;
     assert_eq!(rows(&device).await, ["1", "3"]);
 }

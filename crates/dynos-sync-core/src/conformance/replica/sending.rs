@@ -5,7 +5,9 @@ use serde_json::json;
 use super::{
     super::{patch, some, upsert},
     Device, Fixture,
-    device::{LATE, OTHER, advance, counters, cursor, edits, ids, key, key_in, name, postpone, settle, store, write},
+    device::{
+        LATE, OTHER, advance, counters, cursor, edits, ids, key, key_in, name, postpone, settle, store, write,
+    },
 };
 use crate::{
     entry::{Edit, Entry, Sent},
@@ -36,7 +38,11 @@ pub async fn due_is_bounded_by_records(fixture: &dyn Fixture) {
     let device = Device::new(fixture).await;
     write_all(&device, &["a", "b", "a", "c"]).await;
     let due = device.due_within(0, 2, usize::MAX).await;
-    assert_eq!(due.groups.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1], "records are counted, not entries");
+    assert_eq!(
+        due.groups.iter().map(Vec::len).collect::<Vec<_>>(),
+        [2, 1],
+        "records are counted, not entries"
+    );
     assert_eq!(records(&device.due_within(0, 1, usize::MAX).await), ["a"]);
 }
 
@@ -61,11 +67,11 @@ async fn one_waits(fixture: &dyn Fixture) -> Device {
 
 pub async fn a_record_is_left_out_until_its_retry(fixture: &dyn Fixture) {
     let device = one_waits(fixture).await;
+    assert_eq!(device.due_within(499, 1, usize::MAX).await.next_retry, Some(500), "whatever fits the batch");
     let due = device.due_at(499).await;
     assert_eq!((records(&due), due.next_retry), (vec!["b".to_owned()], Some(500)));
     let due = device.due_at(500).await;
     assert_eq!((records(&due), due.next_retry), (vec!["b".to_owned(), "a".to_owned()], None));
-    assert_eq!(device.due_within(499, 1, usize::MAX).await.next_retry, Some(500), "whatever fits the batch");
 }
 
 pub async fn newer_entries_of_a_waiting_record_wait_too(fixture: &dyn Fixture) {
@@ -172,8 +178,7 @@ pub async fn thawing_an_unknown_counter_does_nothing(fixture: &dyn Fixture) {
     let device = Device::new(fixture).await;
     write_all(&device, &["a"]).await;
     let sent = device.send_one().await;
-    let thaw = |record: &str, counter| Op::Thaw { key: key(record), counter };
-    device.commit(vec![thaw("a", sent.counter + 1000), thaw("b", sent.counter)]).await;
+    device.commit(vec![Op::Thaw { key: key("a"), counter: sent.counter + 1000 }]).await;
     assert_eq!(device.unsettled().await, [sent]);
 }
 

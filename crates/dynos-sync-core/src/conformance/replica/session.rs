@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     conflict::StrategyName,
-    replica::{Batch, DueLimits, Existing, Expected, Logout, Op, Outcome, Phase, ReplicaError, Resolved, Revert, TableOptions},
+    replica::{
+        Batch, DueLimits, Existing, Expected, Logout, Op, Outcome, Phase, ReplicaError, Resolved, Revert,
+        TableOptions,
+    },
 };
 
 fn journaled() -> Op {
@@ -148,7 +151,10 @@ pub async fn a_renamed_replica_sends_its_entries_again(fixture: &dyn Fixture) {
     device.commit(vec![Op::Rename]).await;
     let state = device.state().await;
     assert_ne!(state.replica, before.replica);
-    assert_eq!((state.generation, &state.server, state.pending), (before.generation, &before.server, before.pending));
+    assert_eq!(
+        (state.generation, &state.server, state.pending),
+        (before.generation, &before.server, before.pending)
+    );
     assert_eq!(device.unsettled().await, []);
     let edits = super::device::edits;
     assert_eq!(edits(&device.queue().await), edits(&queue));

@@ -80,7 +80,10 @@ pub async fn a_write_to_another_record_makes_nothing_stale(fixture: &dyn Fixture
 
 pub async fn a_page_for_another_cursor_is_stale(fixture: &dyn Fixture) {
     let device = Device::new(fixture).await;
-    let at = |token: Option<&str>| Expected { cursor: Some((name("tasks"), token.map(cursor))), ..Expected::default() };
+    let at = |token: Option<&str>| Expected {
+        cursor: Some((name("tasks"), token.map(cursor))),
+        ..Expected::default()
+    };
     assert!(is_stale(&device, at(Some("one"))).await);
     device.commit(vec![advance("one", &[])]).await;
     assert!(is_stale(&device, at(None)).await);
@@ -90,7 +93,9 @@ pub async fn a_page_for_another_cursor_is_stale(fixture: &dyn Fixture) {
 
 pub async fn a_page_for_a_table_that_is_not_synced_is_stale(fixture: &dyn Fixture) {
     let device = Device::new(fixture).await;
-    assert!(is_stale(&device, Expected { cursor: Some((name("unsynced"), None)), ..Expected::default() }).await);
+    assert!(
+        is_stale(&device, Expected { cursor: Some((name("unsynced"), None)), ..Expected::default() }).await
+    );
 }
 
 pub async fn a_stale_batch_does_nothing(fixture: &dyn Fixture) {

@@ -25,7 +25,10 @@ pub async fn a_table_begins_with_its_first_pull(fixture: &dyn Fixture) {
     let table = device.table().await;
     assert_eq!(table.spec, TableSpec::document(name(TABLE)));
     assert_eq!(table.policy, TablePolicy::default());
-    assert_eq!((table.cursor, table.phase, table.declared, table.synced_at), (None, Phase::First, false, None));
+    assert_eq!(
+        (table.cursor, table.phase, table.declared, table.synced_at),
+        (None, Phase::First, false, None)
+    );
 }
 
 pub async fn tables_are_listed_in_the_order_in_which_they_were_added(fixture: &dyn Fixture) {
@@ -33,7 +36,8 @@ pub async fn tables_are_listed_in_the_order_in_which_they_were_added(fixture: &d
     for table in ["zebras", "apples", "表 😀"] {
         device.add(table).await;
     }
-    let listed: Vec<String> = device.state().await.tables.iter().map(|table| table.spec.name.to_string()).collect();
+    let listed: Vec<String> =
+        device.state().await.tables.iter().map(|table| table.spec.name.to_string()).collect();
     assert_eq!(listed, [TABLE, "zebras", "apples", "表 😀"]);
 }
 
@@ -107,7 +111,10 @@ pub async fn a_removed_table_starts_anew_when_it_is_added_again(fixture: &dyn Fi
     device.replica.remove_table(&name(TABLE)).await.unwrap();
     device.add(TABLE).await;
     let table = device.table().await;
-    assert_eq!((table.cursor, table.phase, table.declared, table.synced_at), (None, Phase::First, false, None));
+    assert_eq!(
+        (table.cursor, table.phase, table.declared, table.synced_at),
+        (None, Phase::First, false, None)
+    );
     assert!(device.queue().await.iter().all(|entry| entry.counter > used), "numbers are never used again");
 }
 
@@ -128,7 +135,11 @@ pub async fn removing_a_table_leaves_the_others_alone(fixture: &dyn Fixture) {
 
 pub async fn tables_survive_reopen(fixture: &dyn Fixture) {
     let device = Device::new(fixture).await;
-    let policy = TablePolicy { user: Some("ada".into()), sensitive_fields: vec!["a.b".into()], ..TablePolicy::default() };
+    let policy = TablePolicy {
+        user: Some("ada".into()),
+        sensitive_fields: vec!["a.b".into()],
+        ..TablePolicy::default()
+    };
     device.replica.add_table(TableOptions { policy, ..TableOptions::new(name(OTHER)) }).await.unwrap();
     device.add("third").await;
     device.replica.remove_table(&name(TABLE)).await.unwrap();

@@ -43,7 +43,8 @@ pub async fn each_kind_of_edit_changes_the_row_in_its_way(fixture: &dyn Fixture)
 pub async fn a_batch_with_a_patch_of_a_missing_record_does_nothing(fixture: &dyn Fixture) {
     let device = Device::new(fixture).await;
     let before = device.state().await;
-    let refused = device.attempt(vec![write("1", upsert(json!({}))), write("2", patch(json!({"a": 1})))]).await;
+    let refused =
+        device.attempt(vec![write("1", upsert(json!({}))), write("2", patch(json!({"a": 1})))]).await;
     assert!(matches!(&refused, Err(ReplicaError::NotFound(missing)) if *missing == key("2")), "{refused:?}");
     assert_eq!(device.row("1").await, None);
     assert_eq!(device.state().await, before);
@@ -55,7 +56,8 @@ pub async fn a_batch_whose_last_step_fails_does_nothing(fixture: &dyn Fixture) {
     let device = Device::new(fixture).await;
     device.commit(vec![store("1", some(json!({"a": 0})))]).await;
     device.write("1", patch(json!({"a": 1}))).await;
-    let (state, seen, entry) = (device.state().await, device.seen("1").await, device.entries("1").await.remove(0));
+    let (state, seen, entry) =
+        (device.state().await, device.seen("1").await, device.entries("1").await.remove(0));
     let ops = vec![
         write("1", Edit::Delete),
         write("2", upsert(json!({}))),
@@ -164,7 +166,8 @@ pub async fn store_changes_only_the_row(fixture: &dyn Fixture) {
 pub async fn a_table_that_is_not_synced_is_named(fixture: &dyn Fixture) {
     let device = Device::new(fixture).await;
     let unknown = key_in("unsynced", "1");
-    let named = |error: &ReplicaError| matches!(error, ReplicaError::UnknownTable(table) if *table == unknown.table);
+    let named =
+        |error: &ReplicaError| matches!(error, ReplicaError::UnknownTable(table) if *table == unknown.table);
     assert!(named(&device.replica.get(&unknown).await.unwrap_err()));
     for edit in [upsert(json!({})), replace(json!({})), patch(json!({})), Edit::Delete] {
         let write = Op::Write { key: unknown.clone(), edit: edit.clone(), at: 0 };
@@ -187,7 +190,8 @@ pub async fn records_answers_those_with_entries_or_all(fixture: &dyn Fixture) {
     assert_eq!(pending[0].entries.len(), 1);
     let mut all = device.replica.records(&name("tasks"), &asked, true).await.unwrap();
     all.sort_by(|one, other| one.id.cmp(&other.id));
-    let all: Vec<_> = all.iter().map(|seen| (seen.id.as_str(), seen.row.is_some(), seen.entries.len())).collect();
+    let all: Vec<_> =
+        all.iter().map(|seen| (seen.id.as_str(), seen.row.is_some(), seen.entries.len())).collect();
     assert_eq!(all, [("clean", true, 0), ("missing", false, 0), ("pending", true, 1)]);
 }
 

@@ -14,7 +14,7 @@ pub(super) fn begin(conn: &Connection, now: Millis) -> Result<i64, StoreError> {
     let last: Option<String> = conn
         .query_row("SELECT id FROM incarnations ORDER BY n DESC LIMIT 1", [], |row| row.get(0))
         .optional()?;
-    // Later than every earlier one, also where the clock was set back: see `shared_end`.
+    // Later than every earlier one, also where the clock was set back: see `rolled_back`.
     let earliest = last.as_deref().and_then(Incarnation::parse).map_or(0, |last| last.started() + 1);
     let random = getrandom::u64().map_err(|_| StoreError::Unavailable)?;
     let incarnation = Incarnation::new(now.max(earliest), random);
@@ -84,11 +84,12 @@ fn rolled_back(conn: &Connection, scope: ScopeId, position: &Position) -> Result
         let end = end(conn, scope, n)?;
         return Ok((position.seq > end).then_some(end));
     }
-    // It began after the copy was made that this history goes on from. What began before it is in both; ids
-    // sort by time. The cursor's own change is in the lost part.
+    // It began after the copy was made that this history goes on from. What began before it is in both. (What
+    // began in the same millisecond is its like in this history, made where the clock stands still.) The cursor's
+    // own change is in the lost part.
     let before: Option<i64> = conn
         .prepare_cached("SELECT max(n) FROM incarnations WHERE id < ?1")?
-        .query_row([id], |row| row.get(0))?;
+        .query_row([position.incarnation.time()], |row| row.get(0))?;
     let common = before.map(|n| end(conn, scope, n)).transpose()?.unwrap_or(0);
     Ok(Some(common.min(position.seq.saturating_sub(1))))
 }

@@ -48,7 +48,7 @@ pub struct SqliteStore {
     thread: Mutex<Option<JoinHandle<()>>>,
     moves: broadcast::Sender<Moved>,
     /// Held as long as the store is open: a second process would commit under the first one's incarnation.
-    _lock: File,
+    lock: File,
 }
 
 /// What of the configuration concerns the store.
@@ -110,7 +110,7 @@ impl SqliteStore {
             writer: RwLock::new(Some(writer)),
             thread: Mutex::new(Some(thread)),
             moves: broadcast::Sender::new(MOVES),
-            _lock: lock,
+            lock,
         })
     }
 
@@ -198,7 +198,10 @@ impl Store for SqliteStore {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(thread) = thread else { return Ok(()) };
         let joined = tokio::task::spawn_blocking(|| thread.join()).await;
-        joined.map_err(|_| StoreError::Unavailable)?.map_err(|_| StoreError::Unavailable)
+        // Clones of the server may live on. They hold nothing that the next one needs.
+        let unlocked = self.lock.unlock();
+        joined.map_err(|_| StoreError::Unavailable)?.map_err(|_| StoreError::Unavailable)?;
+        unlocked.map_err(|_| StoreError::Unavailable)
     }
 }
 

@@ -117,3 +117,56 @@ fn commit(conn: &mut Connection, group: &mut [Box<dyn Job>]) -> rusqlite::Result
     }
     tx.commit()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(conn: &Connection) -> Result<i64, StoreError> {
+        Ok(conn.query_row("SELECT count(*) FROM t", [], |row| row.get(0))?)
+    }
+
+    #[tokio::test]
+    async fn those_who_share_a_commit_share_no_failure() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE t (x)").unwrap();
+        let (writer, thread) = Writer::start(conn).unwrap();
+        let (blocked, go) = std::sync::mpsc::channel::<()>();
+        let insert = |conn: &Connection, fails: bool| {
+            conn.execute("INSERT INTO t VALUES (1)", [])?;
+            if fails { Err(StoreError::Forked(1)) } else { Ok(()) }
+        };
+        // The first one holds the thread up until the others wait, so that they form one group.
+        let first = writer.call(move |_| Ok(go.recv().is_ok()), |_| ());
+        let others = async {
+            let all = [false, true, false].map(|fails| writer.call(move |conn| insert(conn, fails), |()| ()));
+            let release = async { blocked.send(()).unwrap() };
+            tokio::join!(futures_util::future::join_all(all), release).0
+        };
+        let (_, others) = tokio::join!(first, others);
+        assert!(matches!(others[..], [Ok(()), Err(StoreError::Forked(1)), Ok(())]));
+        assert_eq!(writer.call(count, |_| ()).await.unwrap(), 2);
+        drop(writer);
+        thread.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_group_that_cannot_be_committed_is_acknowledged_to_nobody() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE t (x)").unwrap();
+        let (writer, thread) = Writer::start(conn).unwrap();
+        let broken = writer.call(
+            |conn| {
+                conn.execute("INSERT INTO t VALUES (1)", [])?;
+                // What SQLite does by itself where the disk is full.
+                conn.execute_batch("ROLLBACK")?;
+                Ok(())
+            },
+            |()| panic!("nothing was committed"),
+        );
+        assert!(matches!(broken.await, Err(StoreError::Unavailable)));
+        assert_eq!(writer.call(count, |_| ()).await.unwrap(), 0);
+        drop(writer);
+        thread.join().unwrap();
+    }
+}
