@@ -1,0 +1,236 @@
+//! What any program writes to a synced table is queued, in that program's own transaction.
+
+use dynos_sync_core::{
+    Edit, Fields, Replica, Value, fields, json,
+    replica::{Existing, State, TableOptions},
+};
+use dynos_sync_sqlite::{SqliteOptions, SqliteReplica};
+use futures_executor::block_on;
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+/// A database that a program uses without knowing of us, and the replica on it.
+struct Shared {
+    program: Connection,
+    replica: SqliteReplica,
+    _dir: TempDir,
+}
+
+impl Shared {
+    fn new(schema: &str, tables: &[&str]) -> Self {
+        Self::with(schema, tables, Existing::Push)
+    }
+
+    fn with(schema: &str, tables: &[&str], existing: Existing) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.sqlite");
+        let program = Connection::open(&path).unwrap();
+        program.pragma_update(None, "foreign_keys", true).unwrap();
+        program.execute_batch(schema).unwrap();
+        let replica = SqliteReplica::open(&path, &SqliteOptions::default()).unwrap();
+        for table in tables {
+            let options = TableOptions { existing, ..TableOptions::new(table.parse().unwrap()) };
+            assert!(block_on(replica.add_table(options)).unwrap());
+        }
+        Self { program, replica, _dir: dir }
+    }
+
+    fn run(&self, sql: &str) {
+        self.program.execute_batch(sql).unwrap();
+    }
+
+    /// The queue: table, id, edit.
+    fn queue(&self) -> Vec<(String, String, Edit)> {
+        let entries = block_on(self.replica.queue(0, 1000)).unwrap();
+        entries.into_iter().map(|e| (e.key.table.to_string(), e.key.id.to_string(), e.edit)).collect()
+    }
+
+    /// What was queued since the last look, by forgetting everything that was.
+    fn changes(&self) -> Vec<(String, String, Edit)> {
+        let changes = self.queue();
+        self.run("DELETE FROM dynos_queue; DELETE FROM dynos_base; UPDATE dynos_state SET pending = 0");
+        changes
+    }
+
+    fn state(&self) -> State {
+        block_on(self.replica.state()).unwrap()
+    }
+}
+
+fn change(table: &str, id: &str, edit: Edit) -> (String, String, Edit) {
+    (table.to_owned(), id.to_owned(), edit)
+}
+
+fn object(value: Value) -> Fields {
+    value.as_object().cloned().unwrap()
+}
+
+const NOTES: &str = "CREATE TABLE notes (id INTEGER PRIMARY KEY, title TEXT NOT NULL, n, code TEXT UNIQUE)";
+
+#[test]
+fn inserts_updates_and_deletes_are_queued_as_what_they_did() {
+    let shared = Shared::new(NOTES, &["notes"]);
+    shared.run("INSERT INTO notes VALUES (1, 'a', 1.5, NULL), (2, 'b', x'00ff', 'k')");
+    let one = object(json!({"title": "a", "n": 1.5, "code": null}));
+    let two = object(json!({"title": "b", "n": {"$blob": "AP8="}, "code": "k"}));
+    assert_eq!(
+        shared.changes(),
+        [change("notes", "1", Edit::Upsert(one)), change("notes", "2", Edit::Upsert(two))]
+    );
+    shared.run("UPDATE notes SET n = n + 1 WHERE id = 1; DELETE FROM notes WHERE id = 2");
+    assert_eq!(
+        shared.changes(),
+        [change("notes", "1", Edit::Patch(fields([("n", json!(2.5))]))), change("notes", "2", Edit::Delete)]
+    );
+    assert_eq!(shared.state().pending, 0);
+}
+
+#[test]
+fn many_changes_of_a_record_are_one_entry_and_none_if_they_cancel() {
+    let shared = Shared::new(NOTES, &["notes"]);
+    shared.run("INSERT INTO notes VALUES (1, 'a', 1, 'x'); UPDATE notes SET n = 2; UPDATE notes SET title = 'b'");
+    let whole = object(json!({"title": "b", "n": 2, "code": "x"}));
+    assert_eq!(shared.changes(), [change("notes", "1", Edit::Upsert(whole.clone()))]);
+    shared.run("UPDATE notes SET n = 5; UPDATE notes SET n = 2");
+    assert_eq!(shared.changes(), []);
+    shared.run("INSERT INTO notes VALUES (7, '', 0, NULL); DELETE FROM notes WHERE id = 7");
+    assert_eq!(shared.changes(), []);
+    shared.run("DELETE FROM notes; INSERT INTO notes VALUES (1, 'b', 2, 'x')");
+    assert_eq!(shared.changes(), [change("notes", "1", Edit::Replace(whole))]);
+}
+
+#[test]
+fn a_rolled_back_transaction_queues_nothing() {
+    let shared = Shared::new(NOTES, &["notes"]);
+    shared.run("BEGIN; INSERT INTO notes VALUES (1, 'a', 1, NULL); ROLLBACK");
+    assert_eq!(shared.changes(), []);
+}
+
+#[test]
+fn rows_that_replace_deletes_silently_are_noticed() {
+    let shared = Shared::new(NOTES, &["notes"]);
+    shared.run("INSERT INTO notes VALUES (1, 'a', 1, 'x'), (2, 'b', 2, 'y'), (3, 'c', 3, 'z')");
+    shared.changes();
+    // Takes the place of 1 by its key and of 2 by its code.
+    shared.run("INSERT OR REPLACE INTO notes VALUES (1, 'new', 9, 'y')");
+    let patch = object(json!({"title": "new", "n": 9, "code": "y"}));
+    let mut changes = shared.changes();
+    changes.sort_by(|a, b| a.1.cmp(&b.1));
+    assert_eq!(changes, [change("notes", "1", Edit::Patch(patch)), change("notes", "2", Edit::Delete)]);
+    shared.run("UPDATE OR REPLACE notes SET code = 'y' WHERE id = 3");
+    let mut changes = shared.changes();
+    changes.sort_by(|a, b| a.1.cmp(&b.1));
+    let patch = Edit::Patch(fields([("code", json!("y"))]));
+    assert_eq!(changes, [change("notes", "1", Edit::Delete), change("notes", "3", patch)]);
+}
+
+#[test]
+fn a_changed_key_is_a_delete_and_an_insert() {
+    let shared = Shared::new(NOTES, &["notes"]);
+    shared.run("INSERT INTO notes VALUES (1, 'a', 1, 'x')");
+    shared.changes();
+    shared.run("UPDATE notes SET id = 5");
+    let whole = object(json!({"title": "a", "n": 1, "code": "x"}));
+    assert_eq!(shared.changes(), [change("notes", "1", Edit::Delete), change("notes", "5", Edit::Upsert(whole))]);
+}
+
+#[test]
+fn cascades_and_the_programs_own_triggers_are_captured() {
+    let shared = Shared::new(
+        "CREATE TABLE parent (id TEXT PRIMARY KEY, children INTEGER DEFAULT 0);
+         CREATE TABLE child (a INTEGER, b TEXT, parent TEXT REFERENCES parent ON DELETE CASCADE ON UPDATE CASCADE,
+                             PRIMARY KEY (a, b)) WITHOUT ROWID;
+         CREATE TRIGGER counts AFTER INSERT ON child
+         BEGIN UPDATE parent SET children = children + 1 WHERE id = NEW.parent; END",
+        &["parent", "child"],
+    );
+    shared.run("INSERT INTO parent (id) VALUES ('p'); INSERT INTO child VALUES (1, 'x', 'p'), (2, 'y', 'p')");
+    let child = |id: &str| change("child", id, Edit::Upsert(fields([("parent", json!("p"))])));
+    let parent = change("parent", "p", Edit::Upsert(fields([("children", json!(2))])));
+    assert_eq!(shared.changes(), [parent, child("[1,\"x\"]"), child("[2,\"y\"]")]);
+    shared.run("DELETE FROM parent");
+    let mut changes = shared.changes();
+    changes.sort_by(|a, b| a.1.cmp(&b.1));
+    assert_eq!(
+        changes,
+        [
+            change("child", "[1,\"x\"]", Edit::Delete),
+            change("child", "[2,\"y\"]", Edit::Delete),
+            change("parent", "p", Edit::Delete)
+        ]
+    );
+}
+
+#[test]
+fn an_engine_write_that_cascades_queues_what_it_caused() {
+    use dynos_sync_core::{RecordKey, replica::{Batch, Op}};
+    let shared = Shared::new(
+        "CREATE TABLE parent (id TEXT PRIMARY KEY, v);
+         CREATE TABLE child (id TEXT PRIMARY KEY, parent TEXT REFERENCES parent ON DELETE CASCADE);
+         INSERT INTO parent VALUES ('p', 1); INSERT INTO child VALUES ('c', 'p')",
+        &["parent", "child"],
+    );
+    shared.changes();
+    let write = |edit| Batch {
+        ops: vec![Op::Write { key: RecordKey::new("parent", "p").unwrap(), edit, at: 5 }],
+        ..Batch::default()
+    };
+    block_on(shared.replica.commit(write(Edit::Upsert(fields([("v", json!(1))]))))).unwrap();
+    let same = Edit::Upsert(fields([("v", json!(1))]));
+    assert_eq!(shared.changes(), [change("parent", "p", same)], "a write is queued even if it changes nothing");
+    block_on(shared.replica.commit(write(Edit::Delete))).unwrap();
+    let mut changes = shared.changes();
+    changes.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(changes.len(), 2);
+    assert!(changes.contains(&change("child", "c", Edit::Delete)));
+    assert!(changes.contains(&change("parent", "p", Edit::Delete)));
+}
+
+#[test]
+fn existing_rows_are_adopted_or_left_alone() {
+    let rows = format!("{NOTES}; INSERT INTO notes VALUES (1, 'a', 1, NULL), (2, 'b', 2, NULL)");
+    assert_eq!(Shared::new(&rows, &["notes"]).queue().len(), 2);
+    let ignored = Shared::with(&rows, &["notes"], Existing::Ignore);
+    assert_eq!(ignored.queue().len(), 0);
+    ignored.run("UPDATE notes SET n = 7 WHERE id = 2");
+    assert_eq!(ignored.queue(), [change("notes", "2", Edit::Patch(fields([("n", json!(7))])))]);
+}
+
+#[test]
+fn a_column_that_is_added_is_captured_from_then_on() {
+    let shared = Shared::new(NOTES, &["notes"]);
+    shared.run("INSERT INTO notes VALUES (1, 'a', 1, NULL)");
+    shared.changes();
+    shared.run("ALTER TABLE notes ADD COLUMN extra TEXT; UPDATE notes SET extra = 'x'");
+    assert_eq!(shared.changes(), [change("notes", "1", Edit::Patch(fields([("extra", json!("x"))])))]);
+    assert!(!shared.state().tables[0].declared);
+    shared.run("UPDATE notes SET extra = 'y'");
+    assert_eq!(shared.changes(), [change("notes", "1", Edit::Patch(fields([("extra", json!("y"))])))]);
+}
+
+#[test]
+fn any_names_can_be_synced() {
+    let shared = Shared::new(
+        "CREATE TABLE \"a\"\"b'c]é😀\" (\"k\"\"1\" TEXT PRIMARY KEY, \"select\" INT, \"new.x'\" BLOB)",
+        &["a\"b'c]é😀"],
+    );
+    shared.run("INSERT INTO \"a\"\"b'c]é😀\" VALUES ('it''s', 1, NULL)");
+    let row = object(json!({"select": 1, "new.x'": null}));
+    assert_eq!(shared.queue(), [change("a\"b'c]é😀", "it's", Edit::Upsert(row))]);
+}
+
+#[test]
+fn unsuitable_tables_are_refused_with_the_reason() {
+    let shared = Shared::new("CREATE TABLE t (a, b); CREATE VIEW v AS SELECT 1 AS x", &[]);
+    for (name, reason) in [("t", "primary key"), ("v", "view")] {
+        let refused = block_on(shared.replica.add_table(TableOptions::new(name.parse().unwrap())));
+        assert!(refused.unwrap_err().to_string().contains(reason), "{name}");
+    }
+}
+
+#[test]
+fn a_row_without_a_key_is_passed_over() {
+    let shared = Shared::new("CREATE TABLE t (id TEXT PRIMARY KEY, v)", &["t"]);
+    shared.run("INSERT INTO t VALUES (NULL, 1), ('a', 2)");
+    assert_eq!(shared.queue(), [change("t", "a", Edit::Upsert(fields([("v", json!(2))])))]);
+}
