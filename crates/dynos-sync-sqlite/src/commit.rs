@@ -98,7 +98,7 @@ fn apply(session: &mut Session<'_>, op: &Op, receipt: &mut Receipt) -> Result<bo
 fn write(session: &mut Session<'_>, key: &RecordKey, edit: &Edit, at: Millis) -> Result<Option<Counter>> {
     let catalog = session.catalog;
     let table = catalog.named(&key.table)?;
-    let row = rows::select(session.db, table, &table.key_shape.decode(&key.id)?)?;
+    let row = rows::select(session.db, table, &table.key_of(&key.id)?)?;
     match edit {
         Edit::Patch(_) if row.is_none() => return Err(ReplicaError::NotFound(key.clone())),
         Edit::Delete if row.is_none() => return Ok(None),
@@ -158,7 +158,7 @@ fn append(
 
 fn enqueue(session: &mut Session<'_>, key: &RecordKey, edit: &Edit, at: Millis) -> Result<Counter> {
     let table = session.catalog.named(&key.table)?;
-    let decoded = table.key_shape.decode(&key.id)?;
+    let decoded = table.key_of(&key.id)?;
     let edit = match edit.fields() {
         Some(fields) if !table.document => {
             Edit::new(edit.operation(), rows::prepare(table, &decoded, fields)?.fields)
@@ -181,6 +181,8 @@ fn settle(session: &mut Session<'_>, key: &RecordKey, counter: Counter, record: 
     let id = key.id.as_str();
     let Some(entry) = queue::entry(session.db, session.catalog, table.n, id, counter)? else { return Ok(()) };
     let others = queue::remove(session.db, &mut session.header, table.n, &key.id, counter)?;
+    // The server has it, whatever the pages that were read before say.
+    note_seen(session.db, table.n, std::slice::from_ref(&key.id))?;
     if others {
         let after = match record {
             Some(record) => Some(record.clone()),
@@ -287,12 +289,18 @@ fn advance(session: &Session<'_>, name: &TableName, cursor: &Cursor, seen: &[Rec
     let mut statement =
         session.db.prepare_cached("UPDATE dynos_table SET cursor = ? WHERE n = ?").map_err(translate)?;
     statement.execute(params![cursor.as_str(), table.n]).map_err(translate)?;
-    if matches!(read_phase(session.db, table.n)?, Phase::Resync | Phase::Restore { .. }) {
-        let sql = "INSERT OR IGNORE INTO dynos_seen (tbl, id) VALUES (?, ?)";
-        let mut statement = session.db.prepare_cached(sql).map_err(translate)?;
-        for id in seen {
-            statement.execute(params![table.n, id.as_str()]).map_err(translate)?;
-        }
+    note_seen(session.db, table.n, seen)
+}
+
+/// Remembers that the server has these records, until the end of a resync or restore.
+fn note_seen(db: &Connection, n: i64, seen: &[RecordId]) -> Result<()> {
+    if !matches!(read_phase(db, n)?, Phase::Resync | Phase::Restore { .. }) {
+        return Ok(());
+    }
+    let mut statement =
+        db.prepare_cached("INSERT OR IGNORE INTO dynos_seen (tbl, id) VALUES (?, ?)").map_err(translate)?;
+    for id in seen {
+        statement.execute(params![n, id.as_str()]).map_err(translate)?;
     }
     Ok(())
 }
@@ -336,12 +344,12 @@ fn complete(session: &mut Session<'_>, name: &TableName, at: Millis) -> Result<(
     session.retry_quarantined(table)
 }
 
-/// Deals with the rows that the server did not mention: deletes them, or offers them again.
+/// Deals with the rows that the server did not mention: deletes them, unless they have pending entries, or offers them
+/// again.
 fn sweep(session: &mut Session<'_>, table: &Table, phase: Phase) -> Result<()> {
     let mut unseen = Vec::new();
     rows::for_each_id(session.db, table, |id, _| {
-        let sql = "SELECT 1 FROM dynos_seen WHERE tbl = ?1 AND id = ?2 \
-                   UNION ALL SELECT 1 FROM dynos_queue WHERE tbl = ?1 AND id = ?2";
+        let sql = "SELECT 1 FROM dynos_seen WHERE tbl = ? AND id = ?";
         let mut statement = session.db.prepare_cached(sql).map_err(translate)?;
         if !statement.exists(params![table.n, id.as_str()]).map_err(translate)? {
             unseen.push(id);
@@ -350,13 +358,24 @@ fn sweep(session: &mut Session<'_>, table: &Table, phase: Phase) -> Result<()> {
     })?;
     for id in unseen {
         let key = table.record(id);
-        if phase == Phase::Resync {
+        if phase != Phase::Resync {
+            offer_whole(session, table, &key)?;
+        } else if queue::newest(session.db, table.n, key.id.as_str())?.is_none() {
             session.store(table, &key, None)?;
-        } else if let Some(row) = rows::get(session.db, table, &key.id)? {
-            offer(session, &key, None, &Edit::Replace(row), 1)?;
         }
     }
     Ok(())
+}
+
+/// Offers a row whole in place of whatever is pending: that may be a patch, and the server has no record that it could
+/// apply to.
+fn offer_whole(session: &mut Session<'_>, table: &Table, key: &RecordKey) -> Result<()> {
+    let pending = queue::take(session.db, &mut session.header, session.catalog, table.n, &key.id)?;
+    let at = pending.iter().map(|entry| entry.at).fold(1, Millis::max);
+    match rows::get(session.db, table, &key.id)? {
+        Some(row) => offer(session, key, None, &Edit::Replace(row), at).map(drop),
+        None => Ok(()),
+    }
 }
 
 fn declared(session: &Session<'_>, name: &TableName) -> Result<()> {

@@ -249,10 +249,12 @@ pub(crate) fn freeze(db: &Connection, header: &mut Header, n: i64, entry: &Entry
     let gone = statement.execute(params![n, id.as_str(), entry.counter as i64]).map_err(translate)?;
     header.pending -= gone as i64;
     let base = entry.sent.as_ref().and_then(|sent| sent.base.as_ref()).map(Cursor::as_str);
-    let sql = "UPDATE dynos_queue SET op = ?, data = ?, at = ?, base = ?, sent = 1 WHERE counter = ?";
+    let sql = "UPDATE dynos_queue SET op = ?, data = ?, at = ?, base = ?, attempts = ?, retry_at = NULL, sent = 1 \
+               WHERE counter = ?";
     let mut statement = db.prepare_cached(sql).map_err(translate)?;
     let op = operation_code(entry.edit.operation());
-    statement.execute(params![op, text(&entry.edit)?, entry.at, base, entry.counter as i64]).map_err(translate)?;
+    let values = params![op, text(&entry.edit)?, entry.at, base, entry.attempts, entry.counter as i64];
+    statement.execute(values).map_err(translate)?;
     if gone > 0 {
         promote(db, n, id)?;
     }

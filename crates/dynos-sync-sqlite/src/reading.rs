@@ -62,7 +62,7 @@ fn tables(db: &Connection, catalog: &Catalog) -> Result<Vec<TableState>> {
 
 pub(crate) fn get(db: &Connection, catalog: &Catalog, key: &RecordKey) -> Result<Option<Fields>> {
     let table = catalog.named(&key.table)?;
-    let row = rows::select(db, table, &table.key_shape.decode(&key.id)?)?;
+    let row = rows::select(db, table, &table.key_of(&key.id)?)?;
     row.map(|row| rows::whole(table, &row)).transpose()
 }
 
@@ -79,7 +79,7 @@ pub(crate) fn records(session: &Session<'_>, table: &TableName, ids: &[RecordId]
             continue;
         }
         // An id that no key of this table has: the row cannot exist, and storing it will say so.
-        let row = match table.key_shape.decode(id) {
+        let row = match table.key_of(id) {
             Ok(key) => rows::select(session.db, table, &key)?,
             Err(_) => None,
         };

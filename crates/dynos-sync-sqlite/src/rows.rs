@@ -53,7 +53,7 @@ fn document(cell: &Cell) -> Result<Fields> {
 
 /// The record by its id.
 pub(crate) fn get(db: &Connection, table: &Table, id: &RecordId) -> Result<Option<Fields>> {
-    let row = select(db, table, &table.key_shape.decode(id)?)?;
+    let row = select(db, table, &table.key_of(id)?)?;
     row.map(|row| record(table, &row)).transpose()
 }
 
@@ -159,7 +159,7 @@ pub(crate) fn put_document(db: &Connection, table: &Table, id: &RecordKey, field
     );
     let text = serde_json::to_string(fields).map_err(|error| damaged("document", error))?;
     let mut statement = db.prepare_cached(&sql).map_err(translate)?;
-    let key = table.key_shape.decode(&id.id)?;
+    let key = table.key_of(&id.id)?;
     statement.execute(params_from_iter(key.into_iter().chain([Cell::text(&text)]))).map(drop).map_err(of_record(id))
 }
 
@@ -172,7 +172,7 @@ pub(crate) fn delete(db: &Connection, table: &Table, id: &RecordKey, key: &[Cell
 
 /// Applies an edit to a row, and answers the edit as it now stands: in the form in which other devices shall see it.
 pub(crate) fn apply(db: &Connection, table: &Table, id: &RecordKey, before: Option<&[Cell]>, edit: &Edit) -> Result<Edit> {
-    let key = table.key_shape.decode(&id.id)?;
+    let key = table.key_of(&id.id)?;
     let Some(fields) = edit.fields() else {
         delete(db, table, id, &key)?;
         return Ok(Edit::Delete);
@@ -197,7 +197,7 @@ pub(crate) fn apply(db: &Connection, table: &Table, id: &RecordKey, before: Opti
 
 /// Puts the server's version into a row. In a table with columns only those given are touched.
 pub(crate) fn store(db: &Connection, table: &Table, id: &RecordKey, version: Option<&Fields>) -> Result<()> {
-    let key = table.key_shape.decode(&id.id)?;
+    let key = table.key_of(&id.id)?;
     match version {
         None => delete(db, table, id, &key),
         Some(fields) if table.document => put_document(db, table, id, fields),

@@ -13,7 +13,7 @@ use crate::{
     error::{Result, damaged, translate},
     id::KeyShape,
     sql::{all, ident, idents},
-    value::{Affinity, Reading},
+    value::{Affinity, Cell, Reading},
 };
 
 /// A synced table.
@@ -99,6 +99,21 @@ impl Table {
 
     pub(crate) fn record(&self, id: RecordId) -> RecordKey {
         RecordKey { table: self.spec.name.clone(), id }
+    }
+
+    /// The values of an id's key.
+    ///
+    /// # Errors
+    /// [`Invalid`] for an id that no key of this table has: another shape, or a value that SQLite would store as
+    /// another one, which has an id of its own.
+    pub(crate) fn key_of(&self, id: &RecordId) -> Result<Vec<Cell>, Invalid> {
+        let key = self.key_shape.decode(id)?;
+        let kept = |(place, cell): (&usize, &Cell)| self.columns[*place].affinity.keeps(cell);
+        if self.key.iter().zip(&key).all(kept) && self.key_shape.encode(&key).is_ok_and(|own| own == *id) {
+            return Ok(key);
+        }
+        Err(Invalid::new("id", format!("no key of table {} is written like this", self.spec.name))
+            .remedy("write the key as the table stores it"))
     }
 
     pub(crate) fn column(&self, name: &str) -> Result<&Field, Invalid> {

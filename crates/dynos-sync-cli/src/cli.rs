@@ -1,0 +1,315 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use dynos_sync::Strategy;
+
+use crate::time::duration;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed
+  2  the command line is at fault
+  3  not everything is synced: the server cannot be reached, or changes were refused
+  4  sign-in required: there is no valid token
+  5  refused, so that nothing is lost or mixed up: the file exists, the server is another one, changes are unsynced
+
+With --json, results are one JSON document on stdout, and failures are {\"error\": {code, message, hint}} on stderr.
+Times are RFC 3339 in UTC.";
+
+/// Offline-first sync of SQLite databases.
+#[derive(Debug, Parser)]
+#[command(name = "dynos", version, about, after_help = EXIT_CODES, propagate_version = true)]
+pub(crate) struct Cli {
+    /// Print results and failures as JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Log more to stderr; twice for details. RUST_LOG overrides it.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a server.
+    Serve(ServeArgs),
+    /// Make a token for a user, on the server's machine.
+    Token(TokenArgs),
+    /// Begin to sync tables of a database.
+    Track(TrackArgs),
+    /// Stop syncing tables. Their rows stay.
+    Untrack(UntrackArgs),
+    /// Make a new database with everything that a server has for you.
+    Clone(CloneArgs),
+    /// Push and pull.
+    Sync(SyncArgs),
+    /// Show how things stand.
+    Status(DatabaseArgs),
+    /// List changes that are not yet pushed, oldest first.
+    Queue(QueueArgs),
+    /// List changes that the server refused for good; retry or discard them.
+    DeadLetters(DeadLettersArgs),
+    /// List decided conflicts; bring back the version that lost.
+    Conflicts(ConflictsArgs),
+    /// See it work: a server and three devices, offline edits, conflicts and a crash, in a few seconds.
+    Demo,
+    /// Sync, and stop in the middle until killed.
+    #[command(name = "demo-crash", hide = true)]
+    DemoCrash(DemoCrashArgs),
+}
+
+/// Where the server is, and who signs in. Flags count before the environment, and that before what is remembered.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct RemoteArgs {
+    /// The server's address [env: DYNOS_REMOTE].
+    #[arg(long, value_name = "URL")]
+    pub(crate) remote: Option<String>,
+    /// The token [env: DYNOS_TOKEN]. Other users of this machine may see it in the list of processes.
+    #[arg(long, value_name = "T", conflicts_with = "token_file")]
+    pub(crate) token: Option<String>,
+    /// A file that holds the token.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Let the token travel unencrypted to another machine.
+    #[arg(long)]
+    pub(crate) allow_plain_http: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Where the server keeps its database and its secret. Made where it is missing.
+    #[arg(long, value_name = "DIR", default_value = "dynos-data")]
+    pub(crate) data: PathBuf,
+    /// Where to listen. Port 0 picks a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7171")]
+    pub(crate) listen: SocketAddr,
+    /// The secret that signs tokens; made on first start. Default: DIR/secret.
+    #[arg(long, value_name = "FILE", conflicts_with = "jwks")]
+    pub(crate) secret_file: Option<PathBuf>,
+    /// Tables that all users share. Others exist once per user.
+    #[arg(long, value_name = "TABLE", num_args = 1..)]
+    pub(crate) shared: Vec<String>,
+    /// Check tokens with these keys (a JSON Web Key Set) in place of the secret.
+    #[arg(long, value_name = "FILE|URL")]
+    pub(crate) jwks: Option<String>,
+    /// What the tokens' `aud` has to contain.
+    #[arg(long, value_name = "A", requires = "jwks")]
+    pub(crate) audience: Option<String>,
+    /// Log requests to stderr.
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log: Option<LogFormat>,
+    /// For how many days deletions are remembered. Devices that stay away for longer compare everything.
+    #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=36500))]
+    pub(crate) tombstone_days: u32,
+    /// Do not wait for the disk: a power failure may take the last commits away.
+    #[arg(long)]
+    pub(crate) allow_lazy_commits: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenArgs {
+    /// The user.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: String,
+    /// The server's data directory.
+    #[arg(long, value_name = "DIR", default_value = "dynos-data")]
+    pub(crate) data: PathBuf,
+    /// The server's secret. Default: DIR/secret.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secret_file: Option<PathBuf>,
+    /// For how long it is valid: 45m, 12h, 30d.
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = duration)]
+    pub(crate) ttl: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TrackArgs {
+    /// The database.
+    #[arg(value_name = "DB")]
+    pub(crate) database: PathBuf,
+    /// The tables.
+    #[arg(value_name = "TABLE", required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) tables: Vec<String>,
+    /// All tables that can be synced.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Make tables that do not exist: an id, and a JSON document.
+    #[arg(long)]
+    pub(crate) create: bool,
+    /// What becomes of the rows that are there: offered to the server, or left alone until they change.
+    #[arg(long, value_name = "push|ignore", default_value = "push")]
+    pub(crate) existing: ExistingArg,
+    /// A column that names a row's owner. May be repeated. Default: user_id, owner_id.
+    #[arg(long, value_name = "C")]
+    pub(crate) owner_column: Vec<String>,
+    /// This device's user: rows that name another owner are neither pushed nor taken.
+    #[arg(long, value_name = "U")]
+    pub(crate) user: Option<String>,
+    /// Fields that are masked before they leave the device: names, or dotted paths.
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) sensitive: Vec<String>,
+    /// Write the server and the token to DB.dynos, readable for you only.
+    #[arg(long)]
+    pub(crate) remember: bool,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ExistingArg {
+    Push,
+    Ignore,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UntrackArgs {
+    /// The database.
+    #[arg(value_name = "DB")]
+    pub(crate) database: PathBuf,
+    /// The tables.
+    #[arg(value_name = "TABLE", required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) tables: Vec<String>,
+    /// All of them; the remembered server and token too.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Give up changes that are not synced.
+    #[arg(long)]
+    pub(crate) discard: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CloneArgs {
+    /// The database to make. It must not exist.
+    #[arg(value_name = "NEW.sqlite")]
+    pub(crate) database: PathBuf,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+    /// How often a failure that may pass is met with another try.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) retries: u32,
+    /// Write the server and the token to NEW.sqlite.dynos, readable for you only.
+    #[arg(long)]
+    pub(crate) remember: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SyncArgs {
+    /// The database.
+    #[arg(value_name = "DB")]
+    pub(crate) database: PathBuf,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+    /// Go on syncing until interrupted.
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// How conflicts are decided. The same on every device.
+    #[arg(long, value_name = "S", default_value = "last-write-wins")]
+    pub(crate) strategy: StrategyArg,
+    /// How often a failure that may pass is met with another try. With --watch there is no limit.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) retries: u32,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum StrategyArg {
+    LastWriteWins,
+    ServerWins,
+    ClientWins,
+    Merge,
+}
+
+impl StrategyArg {
+    pub(crate) fn strategy(self) -> Strategy {
+        match self {
+            Self::LastWriteWins => Strategy::LastWriteWins,
+            Self::ServerWins => Strategy::ServerWins,
+            Self::ClientWins => Strategy::ClientWins,
+            Self::Merge => Strategy::Merge,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DatabaseArgs {
+    /// The database.
+    #[arg(value_name = "DB")]
+    pub(crate) database: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QueueArgs {
+    /// The database.
+    #[arg(value_name = "DB")]
+    pub(crate) database: PathBuf,
+    /// The most changes to list.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeadLettersArgs {
+    /// The database.
+    #[arg(value_name = "DB")]
+    pub(crate) database: PathBuf,
+    #[command(subcommand)]
+    pub(crate) action: DeadLetterAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadLetterAction {
+    /// List them, oldest first.
+    List,
+    /// Write and queue the edits again.
+    Retry {
+        /// The letter's number.
+        id: i64,
+    },
+    /// Give the edits up.
+    Discard {
+        /// The letter's number.
+        id: i64,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConflictsArgs {
+    /// The database.
+    #[arg(value_name = "DB")]
+    pub(crate) database: PathBuf,
+    #[command(subcommand)]
+    pub(crate) action: ConflictAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConflictAction {
+    /// List them, newest first.
+    List,
+    /// Show all versions.
+    Show {
+        /// The conflict's number.
+        id: i64,
+    },
+    /// Bring back the version that lost, as a new edit.
+    Undo {
+        /// The conflict's number.
+        id: i64,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoCrashArgs {
+    #[arg(value_name = "DB")]
+    pub(crate) database: PathBuf,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}

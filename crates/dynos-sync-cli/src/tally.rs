@@ -1,0 +1,95 @@
+//! A remote that counts what passes, by table.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use dynos_sync::core::{
+    Remote, RemoteError, TableName, TableSpec,
+    wire::{Heads, HeadsRequest, Hint, Page, PullRequest, PushAnswer, PushRequest, PushResult},
+};
+use futures_util::stream::BoxStream;
+
+use crate::progress::Progress;
+
+/// What passed of one table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Passed {
+    /// Changes that the server took.
+    pub(crate) pushed: usize,
+    /// Changes that came from the server.
+    pub(crate) pulled: usize,
+    /// Changes that the server refused.
+    pub(crate) rejected: usize,
+}
+
+/// Counts on the way to another remote.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    remote: Arc<dyn Remote>,
+    passed: Mutex<BTreeMap<TableName, Passed>>,
+    progress: Progress,
+}
+
+impl Tally {
+    pub(crate) fn new(remote: Arc<dyn Remote>, progress: Progress) -> Self {
+        Self { remote, passed: Mutex::default(), progress }
+    }
+
+    /// What has passed so far.
+    pub(crate) fn passed(&self) -> BTreeMap<TableName, Passed> {
+        self.passed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, table: &TableName, note: impl FnOnce(&mut Passed)) {
+        let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        note(passed.entry(table.clone()).or_default());
+    }
+
+    fn note_push(&self, request: &PushRequest, answer: &PushAnswer) {
+        for (entry, result) in request.entries.iter().zip(&answer.results) {
+            self.note(&entry.table, |passed| match result {
+                PushResult::Applied { .. } | PushResult::Duplicate { .. } => passed.pushed += 1,
+                PushResult::Rejected { .. } => passed.rejected += 1,
+                // Counted where it is decided: in the journal.
+                PushResult::Conflict { .. } => {}
+            });
+        }
+        self.progress.pushed(request.entries.len());
+    }
+}
+
+#[async_trait]
+impl Remote for Tally {
+    async fn declare(&self, tables: &[TableSpec]) -> Result<(), RemoteError> {
+        self.remote.declare(tables).await
+    }
+
+    async fn tables(&self) -> Result<Vec<TableSpec>, RemoteError> {
+        self.remote.tables().await
+    }
+
+    async fn heads(&self, request: HeadsRequest) -> Result<Heads, RemoteError> {
+        self.remote.heads(request).await
+    }
+
+    async fn push(&self, request: &PushRequest) -> Result<PushAnswer, RemoteError> {
+        let answer = self.remote.push(request).await?;
+        self.note_push(request, &answer);
+        Ok(answer)
+    }
+
+    async fn pull(&self, request: PullRequest) -> Result<Page, RemoteError> {
+        let table = request.table.clone();
+        let page = self.remote.pull(request).await?;
+        self.note(&table, |passed| passed.pulled += page.changes.len());
+        self.progress.pulled(self.passed().values().map(|passed| passed.pulled).sum());
+        Ok(page)
+    }
+
+    fn hints(&self) -> BoxStream<'static, Hint> {
+        self.remote.hints()
+    }
+}
