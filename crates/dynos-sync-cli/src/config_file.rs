@@ -33,7 +33,8 @@ impl Remembered {
     pub(crate) fn load(database: &Path) -> Result<Option<Self>, Failure> {
         let path = path(database);
         let mut text = String::new();
-        let read = fs::File::open(&path).and_then(|file| file.take(Self::MAX_BYTES).read_to_string(&mut text));
+        let read =
+            fs::File::open(&path).and_then(|file| file.take(Self::MAX_BYTES).read_to_string(&mut text));
         match read {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             read => read.map_err(|error| Failure::file(&path, &error))?,

@@ -37,7 +37,9 @@ impl Connection {
 
     /// The client. Nothing is sent yet.
     pub(crate) fn open(&self, allow_plain_http: bool) -> Result<HttpRemote, Failure> {
-        let Some(token) = &self.token else { return Err(Failure::signed_out("there is no token for this server")) };
+        let Some(token) = &self.token else {
+            return Err(Failure::signed_out("there is no token for this server"));
+        };
         Ok(HttpRemote::builder(&self.url).token(token.as_str()).allow_plain_http(allow_plain_http).build()?)
     }
 

@@ -16,7 +16,8 @@ pub(crate) async fn with<T>(
     work: impl AsyncFnOnce(&SqliteReplica) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     must_exist(path)?;
-    let replica = SqliteReplica::open(path, &SqliteOptions::default()).map_err(|error| named(path, error.into()))?;
+    let replica =
+        SqliteReplica::open(path, &SqliteOptions::default()).map_err(|error| named(path, error.into()))?;
     let done = work(&replica).await;
     replica.close().await;
     done
@@ -57,11 +58,10 @@ fn must_exist(path: &Path) -> Result<(), Failure> {
 fn has_engine(path: &Path) -> Result<bool, Failure> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'dynos_state')";
-    let found = Connection::open_with_flags(path, flags)
-        .and_then(|db| {
-            db.busy_timeout(SqliteOptions::default().busy_timeout)?;
-            db.query_row(sql, [], |row| row.get(0))
-        });
+    let found = Connection::open_with_flags(path, flags).and_then(|db| {
+        db.busy_timeout(SqliteOptions::default().busy_timeout)?;
+        db.query_row(sql, [], |row| row.get(0))
+    });
     match found {
         Ok(found) => Ok(found),
         Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => {

@@ -152,13 +152,19 @@ impl From<SyncError> for Failure {
     fn from(error: SyncError) -> Self {
         match error {
             SyncError::Invalid(invalid) => Self::with_invalid(invalid),
-            SyncError::AuthExpired { message } => Self::signed_out(format!("the token is not accepted: {message}")),
+            SyncError::AuthExpired { message } => {
+                Self::signed_out(format!("the token is not accepted: {message}"))
+            }
             SyncError::Remote(error) => error.into(),
             SyncError::Replica(error) => error.into(),
             SyncError::WrongServer { bound, found } => wrong_server(&bound, &found),
-            SyncError::Unsynced { changes } => Self::new(Code::Unsynced, format!("{changes} changes are not synced"))
-                .hint("run dynos sync first"),
-            SyncError::Contention(_) => Self::new(Code::Unreachable, error.to_string()).hint("run dynos sync again"),
+            SyncError::Unsynced { changes } => {
+                Self::new(Code::Unsynced, format!("{changes} changes are not synced"))
+                    .hint("run dynos sync first")
+            }
+            SyncError::Contention(_) => {
+                Self::new(Code::Unreachable, error.to_string()).hint("run dynos sync again")
+            }
             other => Self::new(Code::Failed, other.to_string()),
         }
     }
@@ -175,10 +181,11 @@ impl From<RemoteError> for Failure {
         match &error {
             RemoteError::Transient { .. } => Self::new(Code::Unreachable, error.to_string())
                 .hint("nothing is lost: changes wait in the database; check --remote, and sync again later"),
-            RemoteError::AuthExpired { message } => Self::signed_out(format!("the token is not accepted: {message}")),
-            RemoteError::Protocol(_) => {
-                Self::new(Code::Server, error.to_string()).hint("check that --remote is a dynos server of this version")
+            RemoteError::AuthExpired { message } => {
+                Self::signed_out(format!("the token is not accepted: {message}"))
             }
+            RemoteError::Protocol(_) => Self::new(Code::Server, error.to_string())
+                .hint("check that --remote is a dynos server of this version"),
             _ => Self::new(Code::Server, error.to_string()),
         }
     }
@@ -191,10 +198,16 @@ impl From<ReplicaError> for Failure {
             ReplicaError::Invalid(invalid) => Self::with_invalid(invalid),
             ReplicaError::Busy => Self::new(Code::Busy, "the database is in use by another program")
                 .hint("end its open transaction, or try again"),
-            ReplicaError::Corrupt(_) => Self::new(Code::Damaged, message).hint("check that the file is an SQLite database"),
-            ReplicaError::ReadOnly(_) => Self::new(Code::Failed, message).hint("check the rights of the file and of its directory"),
+            ReplicaError::Corrupt(_) => {
+                Self::new(Code::Damaged, message).hint("check that the file is an SQLite database")
+            }
+            ReplicaError::ReadOnly(_) => {
+                Self::new(Code::Failed, message).hint("check the rights of the file and of its directory")
+            }
             ReplicaError::NotFound(_) => Self::new(Code::NotFound, message),
-            ReplicaError::Storage { source: Some(source), .. } => Self::new(Code::Failed, format!("{message}: {source}")),
+            ReplicaError::Storage { source: Some(source), .. } => {
+                Self::new(Code::Failed, format!("{message}: {source}"))
+            }
             _ => Self::new(Code::Failed, message),
         }
     }
@@ -213,7 +226,8 @@ impl From<BuildError> for Failure {
                 Self::new(Code::PlainHttp, format!("the token would travel to {host} unencrypted"))
                     .hint("use an https URL, or --allow-plain-http where the network in between is trusted")
             }
-            BuildError::Url { .. } => Self::new(Code::Usage, error.to_string()).hint("for example --remote https://sync.example.com"),
+            BuildError::Url { .. } => Self::new(Code::Usage, error.to_string())
+                .hint("for example --remote https://sync.example.com"),
             _ => Self::new(Code::Failed, error.to_string()),
         }
     }

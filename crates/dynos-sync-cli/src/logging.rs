@@ -15,8 +15,12 @@ pub(crate) fn start(cli: &Cli) {
     let verbosity = cli.verbose.max(u8::from(format.is_some()));
     let default = match verbosity {
         0 => "warn",
-        1 => "warn,dynos=info,dynos_sync=info,dynos_sync_core=info,dynos_sync_sqlite=info,dynos_sync_remote=info,dynos_sync_server=info",
-        _ => "info,dynos=debug,dynos_sync=debug,dynos_sync_core=debug,dynos_sync_sqlite=debug,dynos_sync_remote=debug,dynos_sync_server=debug",
+        1 => {
+            "warn,dynos=info,dynos_sync=info,dynos_sync_core=info,dynos_sync_sqlite=info,dynos_sync_remote=info,dynos_sync_server=info"
+        }
+        _ => {
+            "info,dynos=debug,dynos_sync=debug,dynos_sync_core=debug,dynos_sync_sqlite=debug,dynos_sync_remote=debug,dynos_sync_server=debug"
+        }
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt()

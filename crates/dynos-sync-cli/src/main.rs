@@ -7,6 +7,7 @@ mod connection;
 mod database;
 mod error;
 mod logging;
+mod offline;
 mod output;
 mod progress;
 mod secret;
@@ -27,7 +28,11 @@ use crate::{
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let json = arguments.iter().skip(1).take_while(|argument| *argument != "--").any(|argument| argument == "--json");
+    let json = arguments
+        .iter()
+        .skip(1)
+        .take_while(|argument| *argument != "--")
+        .any(|argument| argument == "--json");
     let output = Output::new(json);
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,

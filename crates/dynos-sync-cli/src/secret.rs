@@ -20,7 +20,9 @@ pub(crate) fn read(path: &Path) -> Result<Secret, Failure> {
     let text = fs::read_to_string(path).map_err(|error| {
         let failure = Failure::file(path, &error);
         match error.kind() {
-            io::ErrorKind::NotFound => failure.hint("start `dynos serve` first: it makes its secret; or name it with --secret-file"),
+            io::ErrorKind::NotFound => {
+                failure.hint("start `dynos serve` first: it makes its secret; or name it with --secret-file")
+            }
             _ => failure,
         }
     })?;

@@ -4,8 +4,12 @@
 pub(crate) fn closest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = name.to_lowercase();
     let allowed = (name.chars().count() / 3).max(1) + 1;
-    let distances = names.into_iter().map(|candidate| (distance(&wanted, &candidate.to_lowercase()), candidate));
-    distances.filter(|(distance, _)| *distance <= allowed).min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
+    let distances =
+        names.into_iter().map(|candidate| (distance(&wanted, &candidate.to_lowercase()), candidate));
+    distances
+        .filter(|(distance, _)| *distance <= allowed)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
 }
 
 /// The Levenshtein distance: how many characters have to be put in, taken out or replaced.

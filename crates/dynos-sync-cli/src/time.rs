@@ -43,7 +43,8 @@ mod tests {
     fn durations_have_a_unit() {
         assert_eq!(duration("30d"), Ok(Duration::from_secs(30 * 86_400)));
         assert_eq!(duration("2s"), Ok(Duration::from_secs(2)));
-        for wrong in ["", "d", "3", "-1d", "1.5h", "0s", "3ö", "99999999999999999d", "18446744073709551615s"] {
+        for wrong in ["", "d", "3", "-1d", "1.5h", "0s", "3ö", "99999999999999999d", "18446744073709551615s"]
+        {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
     }

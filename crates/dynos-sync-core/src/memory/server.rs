@@ -36,16 +36,14 @@ pub struct MemoryServer(Arc<Mutex<Data>>);
 #[derive(Clone, Debug)]
 struct Data {
     id: u64,
-    /// The identities of the server's lives, oldest first.
-    incarnations: Vec<u64>,
     users: BTreeMap<String, Scope>,
     /// Never restored, so that a new life is never taken for an old one.
-    lives: u64,
+    life: u64,
 }
 
 impl Default for Data {
     fn default() -> Self {
-        Self { id: 1, incarnations: vec![1], users: BTreeMap::new(), lives: 1 }
+        Self { id: 1, users: BTreeMap::new(), life: 1 }
     }
 }
 
@@ -88,9 +86,7 @@ impl MemoryServer {
     pub fn restore(&self, backup: &Self) {
         let old = backup.lock().clone();
         let mut data = self.lock();
-        let lives = data.lives + 1;
-        *data = Data { lives, ..old };
-        data.incarnations.push(lives);
+        *data = Data { life: data.life + 1, ..old };
     }
 
     /// Purges all tombstones.
@@ -141,7 +137,7 @@ impl Scope {
     }
 
     /// The seq of a cursor, if this history goes through it.
-    fn locate(&self, lives: &[u64], table: &TableName, cursor: Option<&Cursor>) -> Result<Seq, RemoteError> {
+    fn locate(&self, table: &TableName, cursor: Option<&Cursor>) -> Result<Seq, RemoteError> {
         let Some(cursor) = cursor else { return Ok(0) };
         let malformed = || RemoteError::Refused { code: "invalid".into(), message: "not a cursor".into() };
         let (life, seq) = cursor.as_str().split_once('.').ok_or_else(malformed)?;
@@ -155,7 +151,7 @@ impl Scope {
         }
         let rolled_back = |common| Err(RemoteError::CursorExpired(Expired::RolledBack { common }));
         let Some(place) = self.epochs.iter().position(|(known, _)| *known == life) else {
-            return rolled_back(self.end_before(lives, life));
+            return rolled_back(self.end_before(life));
         };
         let end = self.epochs.get(place + 1).map_or(self.head, |(_, start)| *start);
         if seq > end {
@@ -164,24 +160,15 @@ impl Scope {
         unless_purged
     }
 
-    /// How much is in common with a history whose incarnation has no commit here: all that there was before the
-    /// next incarnation began, if it is one of ours at all.
-    fn end_before(&self, lives: &[u64], life: u64) -> Seq {
-        match lives.iter().position(|known| *known == life) {
-            None => 0,
-            Some(place) => {
-                let later = &lives[place + 1..];
-                self.epochs
-                    .iter()
-                    .find(|(known, _)| later.contains(known))
-                    .map_or(self.head, |(_, start)| *start)
-            }
-        }
+    /// How much is in common with a history whose incarnation has no commit here: all that there was before the next
+    /// one began. Incarnations are numbered in the order in which they began.
+    fn end_before(&self, life: u64) -> Seq {
+        self.epochs.iter().find(|(known, _)| *known > life).map_or(self.head, |(_, start)| *start)
     }
 
     fn push(
         &mut self,
-        lives: &[u64],
+        life: u64,
         replica: ReplicaId,
         entry: &PushEntry,
     ) -> Result<PushResult, RemoteError> {
@@ -195,8 +182,8 @@ impl Scope {
                 outcome => Ok(outcome.clone()),
             };
         }
-        let result = match self.locate(lives, &entry.table, entry.base.as_ref()) {
-            Ok(base) => self.decide(lives, replica, entry, base),
+        let result = match self.locate(&entry.table, entry.base.as_ref()) {
+            Ok(base) => self.decide(life, replica, entry, base),
             Err(RemoteError::CursorExpired(_)) => PushResult::Conflict { seq: self.head },
             Err(error) => return Err(error),
         };
@@ -206,7 +193,7 @@ impl Scope {
         Ok(result)
     }
 
-    fn decide(&mut self, lives: &[u64], replica: ReplicaId, entry: &PushEntry, base: Seq) -> PushResult {
+    fn decide(&mut self, life: u64, replica: ReplicaId, entry: &PushEntry, base: Seq) -> PushResult {
         let stored = self.tables.get(&entry.table).and_then(|records| records.get(&entry.id));
         let current = stored.and_then(|stored| stored.record.clone());
         match admit(stored.map(|stored| stored.last), replica, entry.counter, base) {
@@ -222,7 +209,6 @@ impl Scope {
                 current: Some(Current { record: current }),
             };
         }
-        let life = lives.last().copied().unwrap_or(0);
         if self.epochs.last().is_none_or(|(known, _)| *known != life) {
             self.epochs.push((life, self.head));
         }
@@ -253,8 +239,8 @@ impl Scope {
         }
     }
 
-    fn pull(&self, lives: &[u64], request: &PullRequest) -> Result<Page, RemoteError> {
-        let after = self.locate(lives, &request.table, request.cursor.as_ref())?;
+    fn pull(&self, request: &PullRequest) -> Result<Page, RemoteError> {
+        let after = self.locate(&request.table, request.cursor.as_ref())?;
         let records = self.tables.get(&request.table).into_iter().flatten();
         let mut changes: Vec<Change> = records
             .filter(|(_, stored)| stored.last.seq > after)
@@ -327,12 +313,12 @@ impl Remote for MemoryRemote {
 
     async fn push(&self, request: &PushRequest) -> Result<PushAnswer, RemoteError> {
         let mut data = self.server.lock();
-        let lives = data.incarnations.clone();
+        let life = data.life;
         let scope = data.scope(&self.user);
         let mut trial = scope.clone();
         let tables: BTreeSet<TableName> = request.entries.iter().map(|entry| entry.table.clone()).collect();
         let results: Result<Vec<PushResult>, RemoteError> =
-            request.entries.iter().map(|entry| trial.push(&lives, request.replica, entry)).collect();
+            request.entries.iter().map(|entry| trial.push(life, request.replica, entry)).collect();
         let results = results?;
         let moved =
             |table: &TableName| HeadMove { before: scope.table_head(table), after: trial.table_head(table) };
@@ -343,7 +329,6 @@ impl Remote for MemoryRemote {
 
     async fn pull(&self, request: PullRequest) -> Result<Page, RemoteError> {
         let mut data = self.server.lock();
-        let lives = data.incarnations.clone();
-        data.scope(&self.user).pull(&lives, &request)
+        data.scope(&self.user).pull(&request)
     }
 }

@@ -111,6 +111,7 @@ async fn restored(fixture: &dyn Fixture) -> Option<(Seq, Cursor, Cursor)> {
     let common = client.apply(entry(1, "kept", upsert(json!({"a": 1})))).await;
     let within = client.head().await;
     fixture.backup().await?;
+    let client = Client::connect(fixture, "ada", 1).await;
     client.apply(entry(2, "lost", upsert(json!({"a": 2})))).await;
     let beyond = client.head().await;
     fixture.restore().await;
@@ -147,6 +148,7 @@ pub async fn a_restore_to_nothing_has_nothing_in_common(fixture: &dyn Fixture) {
     let client = Client::new(fixture, "ada", 1).await;
     let empty = client.head().await;
     let Some(()) = fixture.backup().await else { return };
+    let client = Client::connect(fixture, "ada", 1).await;
     client.apply(entry(1, "x", upsert(json!({})))).await;
     let beyond = client.head().await;
     fixture.restore().await;

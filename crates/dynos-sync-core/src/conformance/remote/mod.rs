@@ -45,7 +45,7 @@ use client::Client;
 #[async_trait]
 pub trait Fixture: Send + Sync {
     /// A connection to the fixture's backend, for one user. The cases know the users `ada` and `bob`, and ask for
-    /// new connections after [`restore`](Self::restore).
+    /// new connections after [`backup`](Self::backup) and [`restore`](Self::restore), which may restart it.
     async fn remote(&self, user: &str) -> Arc<dyn Remote>;
 
     /// Keeps a copy of the whole backend, as an operator's backup does. `None` where that cannot be done here:

@@ -1,0 +1,147 @@
+//! `dynos clone`: a new device.
+
+use std::{fs::OpenOptions, io, path::Path, sync::Arc};
+
+use dynos_sync::{
+    SyncError,
+    core::{
+        Remote, Replica, Shape, TableSpec,
+        replica::{Existing, TableOptions},
+    },
+    remote::HttpRemote,
+    sqlite::{SqliteOptions, SqliteReplica},
+};
+
+use crate::{
+    cli::{CloneArgs, StrategyArg},
+    commands::sync,
+    connection::Connection,
+    error::{Code, Failure},
+    output::{Output, count},
+    secret::directory,
+};
+
+pub(crate) async fn run(args: &CloneArgs, output: &Output) -> Result<(), Failure> {
+    let connection = Connection::resolve(&args.remote, &args.database)?;
+    let remote = connection.open(args.remote.allow_plain_http)?;
+    must_be_new(&args.database)?;
+    // Asked before the file is made: a wrong token leaves nothing behind.
+    let tables =
+        sync::patiently(args.retries, async || remote.tables().await.map_err(SyncError::from)).await?;
+    let replica = create(&args.database, parents_first(tables)).await?;
+    let pulled = pull(&replica, remote, args, output).await;
+    replica.close().await;
+    if args.remember {
+        connection.remember(&args.database)?;
+    }
+    let report = pulled?;
+    output.result(&report.document(&args.database), report.text())?;
+    output.say(format_args!(
+        "{} has {}",
+        args.database.display(),
+        count(report.state.tables.len() as u64, "table")
+    ))?;
+    report.verdict(&args.database)
+}
+
+async fn pull(
+    replica: &SqliteReplica,
+    remote: HttpRemote,
+    args: &CloneArgs,
+    output: &Output,
+) -> Result<sync::Report, Failure> {
+    let done = sync::once(replica, Arc::new(remote), StrategyArg::LastWriteWins, args.retries, output).await;
+    done.map_err(|failure| {
+        Failure::new(failure.code(), failure.message())
+            .hint(format!("what was pulled is kept: go on with dynos sync {}", args.database.display()))
+    })
+}
+
+fn exists(path: &Path) -> Failure {
+    Failure::new(Code::Exists, format!("{}: the file exists", path.display()))
+        .hint("name a new file; an existing database is synced with dynos track and dynos sync")
+}
+
+fn must_be_new(path: &Path) -> Result<(), Failure> {
+    if path.symlink_metadata().is_ok() {
+        return Err(exists(path));
+    }
+    match directory(path).metadata() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::file(directory(path), &error)),
+    }
+}
+
+/// Makes the file with its tables, or nothing.
+async fn create(path: &Path, tables: Vec<TableSpec>) -> Result<SqliteReplica, Failure> {
+    // Whoever makes it first has it: two commands never share a new file.
+    let made = OpenOptions::new().write(true).create_new(true).open(path);
+    made.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => exists(path),
+        _ => Failure::file(path, &error),
+    })?;
+    match SqliteReplica::open(path, &SqliteOptions::default()) {
+        Ok(replica) => match add(&replica, tables).await {
+            Ok(()) => Ok(replica),
+            Err(failure) => {
+                replica.close().await;
+                remove(path);
+                Err(failure)
+            }
+        },
+        Err(error) => {
+            remove(path);
+            Err(error.into())
+        }
+    }
+}
+
+async fn add(replica: &SqliteReplica, tables: Vec<TableSpec>) -> Result<(), Failure> {
+    for spec in tables {
+        let name = spec.name.clone();
+        let options = TableOptions {
+            create: Some(spec),
+            existing: Existing::Ignore,
+            ..TableOptions::new(name.clone())
+        };
+        replica.add_table(options).await.map_err(|error| {
+            let failure = Failure::from(error);
+            Failure::new(failure.code(), format!("table {name} cannot be made: {}", failure.message()))
+                .hint("make the tables by hand in a new file, then use dynos track and dynos sync")
+        })?;
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        // What is not there need not go.
+        let _ = std::fs::remove_file(name);
+    }
+}
+
+/// Tables after those that they refer to, as far as there are no circles.
+fn parents_first(mut waiting: Vec<TableSpec>) -> Vec<TableSpec> {
+    let mut ordered = Vec::new();
+    while !waiting.is_empty() {
+        let free = |spec: &TableSpec| {
+            parents(spec).all(|parent| {
+                let same = |other: &TableSpec| other.name.as_str().eq_ignore_ascii_case(parent);
+                same(spec) || !waiting.iter().any(same)
+            })
+        };
+        let next = waiting.iter().position(free).unwrap_or(0);
+        ordered.push(waiting.remove(next));
+    }
+    ordered
+}
+
+fn parents(spec: &TableSpec) -> impl Iterator<Item = &str> {
+    let foreign_keys = match &spec.shape {
+        Shape::Document => &[][..],
+        Shape::Columns { foreign_keys, .. } => foreign_keys,
+    };
+    foreign_keys.iter().map(|foreign| foreign.parent.as_str())
+}

@@ -1,0 +1,86 @@
+//! `dynos serve`.
+
+use std::{
+    collections::BTreeSet,
+    error::Error,
+    fs::{self, DirBuilder},
+    path::Path,
+    time::Duration,
+};
+
+use dynos_sync::core::TableName;
+use dynos_sync_server::{
+    Config, Server,
+    config::{Auth, Durability},
+};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::{
+    cli::ServeArgs,
+    error::{Code, Failure},
+    output::Output,
+    secret, signals,
+};
+
+pub(crate) async fn run(args: &ServeArgs, output: &Output) -> Result<(), Failure> {
+    let shutdown = signals::shutdown()?;
+    make_directory(&args.data).map_err(|error| Failure::file(&args.data, &error))?;
+    let server = Server::open(config(args)?).map_err(|error| chain(&error))?;
+    let listener = TcpListener::bind(args.listen).await.map_err(|error| {
+        Failure::new(Code::Failed, format!("{}: {error}", args.listen))
+            .hint("choose another address with --listen")
+    })?;
+    let url = format!("http://{}", listener.local_addr()?);
+    if !args.listen.ip().is_loopback() {
+        output.note("this is plain HTTP, reachable from other machines: put TLS in front of it");
+    }
+    output.result(&json!({"listening": url}), format_args!("listening on {url}\n"))?;
+    server.serve(listener, shutdown).await.map_err(|error| chain(&error))
+}
+
+/// The directory holds everybody's records: it is for its owner only.
+fn make_directory(path: &Path) -> std::io::Result<()> {
+    if fs::metadata(path).is_ok_and(|found| found.is_dir()) {
+        return Ok(());
+    }
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+fn config(args: &ServeArgs) -> Result<Config, Failure> {
+    let mut config = Config::new(args.data.join("sync.db"), auth(args)?);
+    config.audience.clone_from(&args.audience);
+    config.shared_tables =
+        args.shared.iter().map(|table| table.parse()).collect::<Result<BTreeSet<TableName>, _>>()?;
+    config.retention.tombstones = Duration::from_secs(u64::from(args.tombstone_days) * 24 * 60 * 60);
+    if args.allow_lazy_commits {
+        config.durability = Durability::Normal;
+    }
+    Ok(config)
+}
+
+fn auth(args: &ServeArgs) -> Result<Auth, Failure> {
+    match &args.jwks {
+        None => secret::read_or_make(&secret::path(&args.data, args.secret_file.as_ref())).map(Auth::Secret),
+        Some(url) if url.starts_with("https://") || url.starts_with("http://") => {
+            Ok(Auth::JwksUrl { url: url.clone(), refresh: Duration::from_secs(60 * 60) })
+        }
+        Some(file) => Ok(Auth::JwksFile(file.into())),
+    }
+}
+
+/// The error with its causes.
+fn chain(error: &dyn Error) -> Failure {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        message.push_str(": ");
+        message.push_str(&error.to_string());
+        cause = error.source();
+    }
+    Failure::new(Code::Failed, message)
+}

@@ -1,0 +1,98 @@
+//! `dynos status`.
+
+use std::fmt::Write;
+
+use dynos_sync::core::{
+    Shape,
+    replica::{Phase, State, TableState},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    cli::DatabaseArgs,
+    config_file::Remembered,
+    database,
+    error::Failure,
+    output::{Columns, Output},
+    time,
+};
+
+pub(crate) async fn run(args: &DatabaseArgs, output: &Output) -> Result<(), Failure> {
+    let state = database::with_tracked(&args.database, async |_, state| Ok(state)).await?;
+    let remembered = Remembered::load(&args.database)?;
+    let name = args.database.display().to_string();
+    output.result(&document(&name, &state, remembered.as_ref()), text(&state, remembered.as_ref()))
+}
+
+fn document(name: &str, state: &State, remembered: Option<&Remembered>) -> Value {
+    json!({
+        "database": name,
+        "replica": state.replica.to_string(),
+        "server": state.server,
+        "remote": remembered.map(|known| &known.remote),
+        "token_remembered": remembered.is_some_and(|known| known.token.is_some()),
+        "pending": state.pending,
+        "dead_letters": state.dead_letters,
+        "conflicts": state.conflicts,
+        "quarantined": state.quarantined,
+        "tables": state.tables.iter().map(table).collect::<Vec<_>>(),
+    })
+}
+
+fn table(table: &TableState) -> Value {
+    json!({
+        "table": table.spec.name.as_str(),
+        "kind": kind(table),
+        "phase": phase(table),
+        "pull": table.policy.pull,
+        "declared": table.declared,
+        "cursor": table.cursor.as_ref().map(|cursor| cursor.as_str()),
+        "synced_at": table.synced_at.map(time::rfc3339),
+        "sensitive_fields": table.policy.sensitive_fields,
+        "owner_columns": table.policy.owner_columns,
+        "user": table.policy.user,
+    })
+}
+
+fn kind(table: &TableState) -> &'static str {
+    match table.spec.shape {
+        Shape::Document => "document",
+        Shape::Columns { .. } => "columns",
+    }
+}
+
+fn phase(table: &TableState) -> &'static str {
+    match table.phase {
+        Phase::First => "first",
+        Phase::Following => "following",
+        Phase::Resync => "resync",
+        Phase::Restore { .. } => "restore",
+    }
+}
+
+fn text(state: &State, remembered: Option<&Remembered>) -> String {
+    let remote = remembered.map_or("not remembered", |known| known.remote.as_str());
+    let server = state.server.as_deref().unwrap_or("not met yet");
+    let mut text = String::new();
+    for (name, value) in [
+        ("remote", remote.to_owned()),
+        ("server", server.to_owned()),
+        ("replica", state.replica.to_string()),
+        ("pending", state.pending.to_string()),
+        ("dead letters", state.dead_letters.to_string()),
+        ("conflicts", state.conflicts.to_string()),
+        ("quarantined", state.quarantined.to_string()),
+    ] {
+        // Writing to a text does not fail.
+        let _ = writeln!(text, "{name:<13} {}", crate::output::plain(&value));
+    }
+    let mut columns = Columns::new(["table", "kind", "phase", "synced"]);
+    for table in &state.tables {
+        let synced = table.synced_at.map_or_else(|| "never".to_owned(), time::rfc3339);
+        columns.row([table.spec.name.to_string(), kind(table).to_owned(), phase(table).to_owned(), synced]);
+    }
+    if !columns.is_empty() {
+        let _ = write!(text, "\n{columns}");
+    }
+    text
+}

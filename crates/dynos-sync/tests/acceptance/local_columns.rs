@@ -1,0 +1,66 @@
+//! What the application never mentioned stays as it is.
+
+use dynos_sync::{core::Value, json};
+
+use crate::stack::{COLUMNS, Stack, TABLE, object};
+
+const WIDER: &str = "CREATE TABLE notes (id TEXT PRIMARY KEY, a, b, c TEXT, mine TEXT DEFAULT 'untouched')";
+
+async fn mine(device: &crate::stack::Device, id: &str) -> Value {
+    device.get(id).await.unwrap()["mine"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_that_the_server_does_not_send_is_left_alone() {
+    let stack = Stack::new().await;
+    let phone = stack.device_with("phone", |setup| setup.schema = COLUMNS.to_owned()).await;
+    let desk = stack.device_with("desk", |setup| setup.schema = WIDER.to_owned()).await;
+    phone.write("x", json!({"a": 1, "b": 1})).await;
+    phone.sync().await;
+    desk.sync().await;
+    assert_eq!(mine(&desk, "x").await, json!("untouched"));
+    // Not synced: the column is set before the engine looks at the row again.
+    desk.sql("UPDATE dynos_state SET capture = 0; UPDATE notes SET mine = 'secret'; UPDATE dynos_state SET capture = 1").await;
+    phone.patch("x", json!({"a": 2})).await;
+    phone.sync().await;
+    desk.sync().await;
+    assert_eq!(desk.get("x").await.unwrap(), json!({"id": "x", "a": 2, "b": 1, "c": null, "mine": "secret"}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_written_by_an_older_device_keeps_what_a_newer_one_added() {
+    let stack = Stack::new().await;
+    let old = stack.device_with("old", |setup| setup.schema = COLUMNS.to_owned()).await;
+    let new = stack.device_with("new", |setup| setup.schema = WIDER.to_owned()).await;
+    new.write("x", json!({"a": 1, "b": 1, "mine": "added"})).await;
+    new.sync().await;
+    let mut events = old.engine.events();
+    old.sync().await;
+    let unknown = crate::stack::told(&mut events);
+    assert!(unknown.iter().any(|event| matches!(event, dynos_sync::SyncEvent::UnknownColumns { columns, .. } if columns == &["mine"])));
+    old.patch("x", json!({"a": 2})).await;
+    old.write("x", json!({"b": 2})).await;
+    old.sync().await;
+    new.sync().await;
+    let expected = json!({"a": 2, "b": 2, "c": null, "mine": "added"});
+    assert_eq!(stack.records("ada", TABLE).await["x"], expected);
+    assert_eq!(new.rows(TABLE).await["x"], expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_were_there_before_and_are_never_written_survive_every_sync() {
+    let stack = Stack::new().await;
+    let schema = format!("{WIDER}; INSERT INTO notes (id, a, mine) VALUES ('kept', 7, 'here')");
+    let desk = stack.device_with("desk", |setup| setup.schema = schema).await;
+    let phone = stack.device_with("phone", |setup| setup.schema = COLUMNS.to_owned()).await;
+    desk.sync().await;
+    phone.sync().await;
+    phone.write("other", json!({"a": 1})).await;
+    phone.sync().await;
+    desk.sync().await;
+    assert_eq!(desk.get("kept").await.unwrap(), json!({"id": "kept", "a": 7, "b": null, "c": null, "mine": "here"}));
+    assert_eq!(phone.rows(TABLE).await["kept"], json!({"a": 7, "b": null, "c": null}));
+    // Unknown to the server, unknown to the phone, and refused by name where it is named there.
+    let refused = phone.engine.write(TABLE, "kept", object(json!({"mine": 1}))).await.unwrap_err();
+    assert!(matches!(&refused, dynos_sync::SyncError::Invalid(invalid) if invalid.field == "mine"), "{refused}");
+}

@@ -1,0 +1,10 @@
+//! What the engine promises, on the real parts: a database in a file, the real server, HTTP between them.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../common/proxy.rs"]
+mod proxy;
+#[path = "../common/stack.rs"]
+mod stack;
+
+mod local_columns;
