@@ -19,7 +19,7 @@ use crate::progress::Progress;
 pub(crate) struct Passed {
     /// Changes that the server took.
     pub(crate) pushed: usize,
-    /// Changes that came from the server.
+    /// Changes of other devices that came from the server.
     pub(crate) pulled: usize,
     /// Changes that the server refused.
     pub(crate) rejected: usize,
@@ -84,7 +84,7 @@ impl Remote for Tally {
     async fn pull(&self, request: PullRequest) -> Result<Page, RemoteError> {
         let table = request.table.clone();
         let page = self.remote.pull(request).await?;
-        self.note(&table, |passed| passed.pulled += page.changes.len());
+        self.note(&table, |passed| passed.pulled += others(&page));
         self.progress.pulled(self.passed().values().map(|passed| passed.pulled).sum());
         Ok(page)
     }
@@ -92,4 +92,8 @@ impl Remote for Tally {
     fn hints(&self) -> BoxStream<'static, Hint> {
         self.remote.hints()
     }
+}
+
+fn others(page: &Page) -> usize {
+    page.changes.iter().filter(|change| !change.own).count()
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 /// A time in RFC 3339, in UTC.
 pub(crate) fn rfc3339(at: Millis) -> String {
-    Timestamp::from_millisecond(at).map_or_else(|_| at.to_string(), |time| time.to_string())
+    Timestamp::from_millisecond(at).map_or_else(|_| at.to_string(), |time| format!("{time:.3}"))
 }
 
 /// Now, in milliseconds since 1970.

@@ -8,6 +8,8 @@ mod admin;
 mod capture;
 mod collect;
 mod commit;
+#[cfg(test)]
+mod cost;
 mod create;
 mod describe;
 mod error;

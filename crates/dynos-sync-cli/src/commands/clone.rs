@@ -73,7 +73,7 @@ fn must_be_new(path: &Path) -> Result<(), Failure> {
 }
 
 /// Makes the file with its tables, or nothing.
-async fn create(path: &Path, tables: Vec<TableSpec>) -> Result<SqliteReplica, Failure> {
+pub(super) async fn create(path: &Path, tables: Vec<TableSpec>) -> Result<SqliteReplica, Failure> {
     // Whoever makes it first has it: two commands never share a new file.
     let made = OpenOptions::new().write(true).create_new(true).open(path);
     made.map_err(|error| match error.kind() {
@@ -123,7 +123,7 @@ fn remove(path: &Path) {
 }
 
 /// Tables after those that they refer to, as far as there are no circles.
-fn parents_first(mut waiting: Vec<TableSpec>) -> Vec<TableSpec> {
+pub(super) fn parents_first(mut waiting: Vec<TableSpec>) -> Vec<TableSpec> {
     let mut ordered = Vec::new();
     while !waiting.is_empty() {
         let free = |spec: &TableSpec| {

@@ -26,7 +26,7 @@ use crate::{
 pub(crate) fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
     match &cli.command {
         Command::Serve(args) => runtime(Builder::new_multi_thread())?.block_on(serve::run(args, output)),
-        Command::Demo => demo::run(output),
+        Command::Demo => runtime(Builder::new_multi_thread())?.block_on(demo::run(output)),
         Command::Token(args) => token::run(args, output),
         other => runtime(Builder::new_current_thread())?.block_on(on_a_device(other, output)),
     }

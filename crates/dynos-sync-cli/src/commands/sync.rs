@@ -201,6 +201,12 @@ impl Report {
         pending + dead_letters + quarantined == 0
     }
 
+    /// How much was pushed, pulled and decided.
+    pub(crate) fn moved(&self) -> (usize, usize, usize) {
+        let Counts { passed, conflicts, .. } = self.total();
+        (passed.pushed, passed.pulled, conflicts)
+    }
+
     pub(crate) fn document(&self, database: &Path) -> Value {
         let counts = |counts: &Counts| {
             json!({

@@ -166,12 +166,7 @@ impl Scope {
         self.epochs.iter().find(|(known, _)| *known > life).map_or(self.head, |(_, start)| *start)
     }
 
-    fn push(
-        &mut self,
-        life: u64,
-        replica: ReplicaId,
-        entry: &PushEntry,
-    ) -> Result<PushResult, RemoteError> {
+    fn push(&mut self, life: u64, replica: ReplicaId, entry: &PushEntry) -> Result<PushResult, RemoteError> {
         if let Some((earlier, outcome)) = self.outcomes.get(&(replica, entry.counter)) {
             let same = |e: &PushEntry| (e.table.clone(), e.id.clone(), e.op, e.at, e.data.clone());
             return match outcome {
