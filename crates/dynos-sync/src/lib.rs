@@ -1,4 +1,60 @@
 //! Offline-first sync: write to a local database, never wait for the network, converge everywhere.
+//!
+//! An application holds a [`SyncEngine`]. Every write goes to the local database, together with its place in the queue, in
+//! one transaction. A thread of the engine's own pushes what is queued and pulls what others changed. Conflicts are
+//! decided by one [`Strategy`], with the same outcome on every device.
+//!
+//! ```
+//! # use futures_executor::block_on;
+//! use dynos_sync::{SyncEngine, fields, sqlite::{SqliteOptions, SqliteReplica}};
+//! # use dynos_sync::core::memory::MemoryServer;
+//! # let server = MemoryServer::new();
+//! # let dir = tempfile::tempdir()?;
+//! # let (phone, laptop) = (dir.path().join("phone.sqlite"), dir.path().join("laptop.sqlite"));
+//! # block_on(async {
+//!
+//! // Any backend will do: `HttpRemote` (feature `http`), or a server in memory, as here.
+//! let phone = SqliteReplica::open(phone, &SqliteOptions::default())?;
+//! let phone = SyncEngine::builder(phone, server.remote("ada")).table("tasks").start().await?;
+//! let laptop = SqliteReplica::open(laptop, &SqliteOptions::default())?;
+//! let laptop = SyncEngine::builder(laptop, server.remote("ada")).table("tasks").start().await?;
+//!
+//! phone.write("tasks", "t1", fields([("title", "milk".into()), ("done", false.into())])).await?;
+//! phone.sync_all().await?; // or leave it to the engine
+//!
+//! laptop.sync_all().await?;
+//! laptop.patch("tasks", "t1", fields([("done", true.into())])).await?;
+//! laptop.sync_all().await?;
+//!
+//! phone.sync_all().await?;
+//! let task = phone.get("tasks", "t1").await?.expect("it was written");
+//! assert_eq!((&task["title"], &task["done"]), (&"milk".into(), &true.into()));
+//!
+//! phone.close().await;
+//! laptop.close().await;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Guarantees
+//!
+//! * An acknowledged write survives a crash of the program, and reaches the server or the dead letters, never nowhere.
+//! * Edits of a record take effect in the order in which they were made, each at most once, whatever is lost, repeated or
+//!   delayed on the wire.
+//! * When writing stops and every device has synced, all are equal.
+//! * Being offline, for however long, loses nothing and counts against nothing.
+//!
+//! The whole contract is in the repository's `docs/protocol.md`.
+//!
+//! # Without async
+//!
+//! The futures need no runtime: what does, runs on the engine's thread. `futures_executor::block_on` or any other executor will do.
+//!
+//! # Features
+//!
+//! * `sqlite` (default): [`sqlite::SqliteReplica`], the application's own tables in an SQLite file.
+//! * `http`: `remote::HttpRemote`, the client of dynos-sync's own server.
 
 mod clock;
 mod config;

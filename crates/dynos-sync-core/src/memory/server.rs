@@ -130,21 +130,30 @@ impl Scope {
         Cursor::new(format!("{life}.{seq}"))
     }
 
+    /// A cursor in the midst of a walk from the beginning. It carries the purge that the walk knows of: tombstones
+    /// that were gone when it began are no loss to it.
+    fn cursor_knowing(&self, seq: Seq, known: Seq) -> Cursor {
+        let plain = self.cursor(seq);
+        if seq < known { Cursor::new(format!("{plain}.{known}")) } else { plain }
+    }
+
+    fn newest_purged(&self, table: &TableName) -> Seq {
+        self.purged.get(table).copied().unwrap_or(0)
+    }
+
     fn table_head(&self, table: &TableName) -> Cursor {
         let records = self.tables.get(table).into_iter().flat_map(BTreeMap::values);
         let newest = records.map(|stored| stored.last.seq).max().unwrap_or(0);
-        self.cursor(newest.max(self.purged.get(table).copied().unwrap_or(0)))
+        self.cursor(newest.max(self.newest_purged(table)))
     }
 
     /// The seq of a cursor, if this history goes through it.
     fn locate(&self, table: &TableName, cursor: Option<&Cursor>) -> Result<Seq, RemoteError> {
         let Some(cursor) = cursor else { return Ok(0) };
-        let malformed = || RemoteError::Refused { code: "invalid".into(), message: "not a cursor".into() };
-        let (life, seq) = cursor.as_str().split_once('.').ok_or_else(malformed)?;
-        let life: u64 = life.parse().map_err(|_| malformed())?;
-        let seq: Seq = seq.parse().map_err(|_| malformed())?;
+        let (life, seq, known) = parse(cursor)?;
         // Every history goes through the beginning, but not past tombstones that are gone.
-        let purged = seq < self.purged.get(table).copied().unwrap_or(0);
+        let newest = self.newest_purged(table);
+        let purged = seq < newest && known < newest;
         let unless_purged = if purged { Err(RemoteError::CursorExpired(Expired::Purged)) } else { Ok(seq) };
         if seq == 0 {
             return unless_purged;
@@ -236,6 +245,10 @@ impl Scope {
 
     fn pull(&self, request: &PullRequest) -> Result<Page, RemoteError> {
         let after = self.locate(&request.table, request.cursor.as_ref())?;
+        let known = match &request.cursor {
+            None => self.newest_purged(&request.table),
+            Some(cursor) => parse(cursor)?.2,
+        };
         let records = self.tables.get(&request.table).into_iter().flatten();
         let mut changes: Vec<Change> = records
             .filter(|(_, stored)| stored.last.seq > after)
@@ -253,7 +266,7 @@ impl Scope {
         let has_more = changes.len() > limit;
         changes.truncate(limit);
         let next = match changes.last() {
-            Some(last) if has_more => self.cursor(last.seq),
+            Some(last) if has_more => self.cursor_knowing(last.seq, known),
             _ => self.table_head(&request.table),
         };
         let applied = |counter: &Counter| {
@@ -262,6 +275,16 @@ impl Scope {
         };
         let settled = request.unsettled.iter().copied().filter(applied).collect();
         Ok(Page { changes, settled, next, has_more })
+    }
+}
+
+/// A cursor's incarnation, its seq, and the purge that it knows of.
+fn parse(cursor: &Cursor) -> Result<(u64, Seq, Seq), RemoteError> {
+    let parts: Option<Vec<u64>> = cursor.as_str().split('.').map(|part| part.parse().ok()).collect();
+    match parts.as_deref() {
+        Some([life, seq]) => Ok((*life, *seq, 0)),
+        Some([life, seq, known]) => Ok((*life, *seq, *known)),
+        _ => Err(RemoteError::Refused { code: "invalid".into(), message: "not a cursor".into() }),
     }
 }
 

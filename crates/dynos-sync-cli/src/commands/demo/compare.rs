@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use dynos_sync::core::{
-    Fields, RecordId, RecordKey, Remote, Replica, ReplicaId, TableName, wire::PullRequest,
-};
+use dynos_sync::core::{Fields, RecordId, Remote, Replica, ReplicaId, TableName, wire::PullRequest};
 use rusqlite::{Connection, types::Value};
 
 use super::{device::Device, server::DemoServer};
@@ -39,7 +37,7 @@ impl fmt::Display for Verdict {
             columns.row([(*table).to_owned(), rows.to_string(), format!("{places} databases")]);
         }
         write!(f, "{columns}")?;
-        for difference in &self.differences {
+        for difference in self.differences.iter().take(10) {
             writeln!(f, "   {difference}")?;
         }
         let verdict = if self.equal() { "All devices and the server are equal." } else { "They differ." };
@@ -124,10 +122,13 @@ async fn against_server(
             return Err(Failure::new(Code::NotTracked, format!("{table} is not synced")));
         }
         let mut differences = Vec::new();
+        let ids: Vec<RecordId> = kept.keys().cloned().collect();
+        let seen = replica.records(&table, &ids, true).await?;
+        let rows: BTreeMap<&RecordId, &Fields> =
+            seen.iter().filter_map(|seen| Some((&seen.id, seen.row.as_ref()?))).collect();
         for (id, record) in kept {
-            let key = RecordKey { table: table.clone(), id: id.clone() };
-            if replica.get(&key).await?.as_ref() != Some(record) {
-                differences.push(format!("{} differs from the server in {key}", device.name()));
+            if rows.get(id) != Some(&record) {
+                differences.push(format!("{} differs from the server in {table}/{id}", device.name()));
             }
         }
         Ok(differences)

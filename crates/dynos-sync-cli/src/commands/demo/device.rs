@@ -136,10 +136,10 @@ impl Device {
         let sentence = |conflict: &dynos_sync::core::replica::Journaled| {
             let resolved = &conflict.resolved;
             let outcome = match &resolved.outcome {
-                None => "deleted".to_owned(),
-                Some(fields) => fields.get("title").map_or_else(|| "kept".to_owned(), ToString::to_string),
+                None => "the deletion".to_owned(),
+                Some(fields) => fields.get("title").map_or_else(|| "it".to_owned(), ToString::to_string),
             };
-            format!("{} {}: {} decides for {outcome}", self.name, resolved.key, resolved.strategy.as_str())
+            format!("{} {}: {} keeps {outcome}", self.name, resolved.key, resolved.strategy.as_str())
         };
         Ok(journal.iter().rev().map(sentence).collect())
     }

@@ -92,6 +92,38 @@ pub async fn after_a_purge_a_pull_from_the_start_lists_what_lives(fixture: &dyn 
     }
 }
 
+/// Three records, and a fourth that was deleted.
+async fn three_living(client: &Client) {
+    for (counter, id) in [(1, "a"), (2, "b"), (3, "c"), (4, "gone")] {
+        client.apply(entry(counter, id, upsert(json!({})))).await;
+    }
+    client.apply(entry(5, "gone", Edit::Delete)).await;
+}
+
+pub async fn a_walk_that_began_after_a_purge_reaches_its_end(fixture: &dyn Fixture) {
+    let [one, two] = Client::two(fixture).await;
+    three_living(&one).await;
+    let head = one.head().await;
+    let Some(()) = fixture.purge().await else { return };
+    for limit in [1, 2] {
+        let pages = two.pages(PullRequest { limit, ..two.request(None) }).await;
+        assert_eq!(pages.last().map(|page| &page.next), Some(&head));
+        let listed: Vec<_> = pages.into_iter().flat_map(|page| page.changes).collect();
+        assert_eq!(ids(&listed), ["a", "b", "c"], "its cursors pass numbers below the tombstone's");
+    }
+}
+
+pub async fn a_walk_that_a_purge_overtakes_has_expired(fixture: &dyn Fixture) {
+    let [one, two] = Client::two(fixture).await;
+    three_living(&one).await;
+    let Some(()) = fixture.purge().await else { return };
+    let page = two.remote.pull(PullRequest { limit: 1, ..two.request(None) }).await.unwrap();
+    assert_eq!((ids(&page.changes), page.has_more), (vec!["a"], true));
+    one.apply(entry(6, "a", Edit::Delete)).await;
+    let Some(()) = fixture.purge().await else { return };
+    assert!(is_purged(&two.pull_error(&page.next).await), "it would never learn that a is gone");
+}
+
 pub async fn an_entry_with_a_purged_base_is_a_conflict(fixture: &dyn Fixture) {
     let [one, two] = Client::two(fixture).await;
     let [before, _] = deleted(&one).await;

@@ -158,6 +158,8 @@ macro_rules! remote_conformance {
                 a_purge_moves_no_head
                 a_purge_expires_no_cursor_of_another_table
                 after_a_purge_a_pull_from_the_start_lists_what_lives
+                a_walk_that_began_after_a_purge_reaches_its_end
+                a_walk_that_a_purge_overtakes_has_expired
                 an_entry_with_a_purged_base_is_a_conflict
                 a_cursor_beyond_a_restored_copy_has_expired
                 a_cursor_has_expired_though_new_changes_have_passed_it
