@@ -131,6 +131,7 @@ pub(crate) fn logout(session: &mut Session<'_>, discard: bool) -> Result<Logout>
     let layout = session.header.layout + 1;
     session.header = Header {
         replica: new_replica_id()?,
+        file: session.header.file.clone(),
         generation: session.header.generation + 1,
         server: None,
         clock: 0,

@@ -262,7 +262,8 @@ fn revive(session: &mut Session<'_>, letter: i64, at: Millis) -> Result<()> {
     Ok(())
 }
 
-fn rename(session: &mut Session<'_>) -> Result<()> {
+/// Takes a new identity. What was sent under the old one may be sent again.
+pub(crate) fn rename(session: &mut Session<'_>) -> Result<()> {
     session.header.replica = new_replica_id()?;
     let sql = "UPDATE dynos_queue SET sent = 0, base = NULL WHERE sent = 1";
     session.db.execute(sql, []).map(drop).map_err(translate)

@@ -12,6 +12,7 @@ const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001.sql")];
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Header {
     pub(crate) replica: ReplicaId,
+    pub(crate) file: Option<String>,
     pub(crate) generation: Generation,
     pub(crate) server: Option<String>,
     pub(crate) clock: Millis,
@@ -23,19 +24,20 @@ pub(crate) struct Header {
 
 impl Header {
     pub(crate) fn read(db: &Connection) -> Result<Self> {
-        let sql = "SELECT replica, generation, server, clock, last_counter, pending, layout, scrub FROM dynos_state";
+        let sql = "SELECT replica, file, generation, server, clock, last_counter, pending, layout, scrub FROM dynos_state";
         let mut statement = db.prepare_cached(sql).map_err(translate)?;
         let (replica, header) = statement
             .query_row([], |row| {
                 let header = Self {
                     replica: ReplicaId::from_random([0; 16]),
-                    generation: row.get::<_, i64>(1)? as u64,
-                    server: row.get(2)?,
-                    clock: row.get(3)?,
-                    last_counter: row.get::<_, i64>(4)? as u64,
-                    pending: row.get(5)?,
-                    layout: row.get(6)?,
-                    scrub: row.get(7)?,
+                    file: row.get(1)?,
+                    generation: row.get::<_, i64>(2)? as u64,
+                    server: row.get(3)?,
+                    clock: row.get(4)?,
+                    last_counter: row.get::<_, i64>(5)? as u64,
+                    pending: row.get(6)?,
+                    layout: row.get(7)?,
+                    scrub: row.get(8)?,
                 };
                 Ok((row.get::<_, String>(0)?, header))
             })
@@ -46,11 +48,12 @@ impl Header {
 
     /// Writes the row. The triggers are awake again from here on.
     pub(crate) fn write(&self, db: &Connection) -> Result<()> {
-        let sql = "UPDATE dynos_state SET replica = ?, generation = ?, server = ?, clock = ?, last_counter = ?, \
+        let sql = "UPDATE dynos_state SET replica = ?, file = ?, generation = ?, server = ?, clock = ?, last_counter = ?, \
                    pending = ?, layout = ?, scrub = ?, capture = 1";
         let mut statement = db.prepare_cached(sql).map_err(translate)?;
         let done = statement.execute(params![
             self.replica.to_string(),
+            self.file,
             self.generation as i64,
             self.server,
             self.clock,

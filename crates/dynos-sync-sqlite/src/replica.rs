@@ -85,6 +85,7 @@ impl SqliteReplica {
         let db = connect(&path, options, OpenFlags::default())?;
         migrate(&db)?;
         let mut writer = Writer::new(db);
+        writer.claim(file_identity(&path))?;
         match writer.scrub() {
             Ok(()) | Err(ReplicaError::Busy) => {}
             Err(error) => return Err(error),
@@ -226,6 +227,17 @@ impl Reader {
         refresh(&self.db, &mut self.catalog, &header)?;
         Ok(header)
     }
+}
+
+/// What tells a file from a copy of it, where the platform says: a file that is moved keeps it.
+fn file_identity(path: &Path) -> Option<String> {
+    let metadata = std::fs::metadata(path).ok()?;
+    let born = metadata.created().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    #[cfg(unix)]
+    let number = std::os::unix::fs::MetadataExt::ino(&metadata);
+    #[cfg(not(unix))]
+    let number = 0;
+    Some(format!("{number}:{}", born.as_nanos()))
 }
 
 fn connect(path: &Path, options: &SqliteOptions, flags: OpenFlags) -> Result<Connection> {

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 
 use crate::{
     admin, collect,
-    commit::{commit, is_local},
+    commit::{commit, is_local, rename},
     error::{Result, translate},
     header::Header,
     session::Session,
@@ -144,6 +144,22 @@ impl Writer {
             self.transaction(|session| collect::collect_some(session).map(drop))?;
         }
         Ok(())
+    }
+
+    /// Recognises a copy of another database by its file: two files with one identity would give the same numbers to
+    /// different entries.
+    pub(crate) fn claim(&mut self, file: Option<String>) -> Result<()> {
+        let known = Header::read(&self.db)?.file;
+        if file.is_none() || known == file {
+            return Ok(());
+        }
+        self.transaction(|session| {
+            if session.header.file.is_some() {
+                rename(session)?;
+            }
+            session.header.file = file;
+            Ok(())
+        })
     }
 
     /// Removes what was deleted from the file itself, if that is still to be done. Another program that is reading may

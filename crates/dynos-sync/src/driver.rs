@@ -3,13 +3,17 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use dynos_sync_core::{
     Clock, HybridClock, Millis, Remote, RemoteError, Replica, TableName,
     replica::{Batch, Op, Outcome, Receipt, State, TableState},
+    wire::{Heads, HeadsRequest},
 };
 
 use crate::{
@@ -31,6 +35,8 @@ pub struct Driver {
     edits: HybridClock,
     random: Box<dyn Fn() -> u64 + Send + Sync>,
     tables: RwLock<BTreeMap<TableName, TableState>>,
+    /// Whether the server has been asked who it is, and whether it knows this replica, since the driver was made.
+    met: AtomicBool,
 }
 
 impl fmt::Debug for Driver {
@@ -61,7 +67,8 @@ impl Driver {
     ) -> Result<Self, SyncError> {
         let edits = HybridClock::new(0);
         let tables = RwLock::default();
-        let driver = Self { replica, remote, clock, config, events: Events::new(), edits, random, tables };
+        let met = AtomicBool::new(false);
+        let driver = Self { replica, remote, clock, config, events: Events::new(), edits, random, tables, met };
         driver.state().await?;
         Ok(driver)
     }
@@ -115,13 +122,34 @@ impl Driver {
         }
     }
 
-    /// Makes sure that the server is the one that the database belongs to.
-    pub(crate) async fn bind(&self, state: &State, server: &str) -> Result<(), SyncError> {
-        match &state.server {
-            Some(bound) if bound == server => Ok(()),
-            Some(bound) => Err(SyncError::WrongServer { bound: bound.clone(), found: server.to_owned() }),
-            None => self.commit_in(state, vec![Op::Bind { server: server.to_owned() }]).await.map(drop),
+    /// Asks the server for heads, and makes sure that it is the one that the database belongs to and that nobody else uses
+    /// this replica's identity.
+    pub(crate) async fn heads(&self, tables: Vec<TableName>) -> Result<Heads, SyncError> {
+        let before = self.state().await?;
+        let heads = self.remote.heads(HeadsRequest { replica: before.replica, tables }).await?;
+        // Read again: another process on this file may have pushed meanwhile.
+        let state = self.state().await?;
+        if state.generation != before.generation {
+            return Err(SyncError::SessionEnded);
         }
+        match &state.server {
+            Some(bound) if *bound == heads.server => {}
+            Some(bound) => {
+                return Err(SyncError::WrongServer { bound: bound.clone(), found: heads.server });
+            }
+            None => drop(self.commit_in(&state, vec![Op::Bind { server: heads.server.clone() }]).await?),
+        }
+        if state.replica == before.replica && heads.last_counter > state.last_counter {
+            // This file was restored from an older copy: its numbers have been used for other entries.
+            self.rename(&state).await?;
+        }
+        self.met.store(true, Ordering::Release);
+        Ok(heads)
+    }
+
+    /// Whether the server has been met. Nothing is sent before: an entry under a used number could be taken for a repeat.
+    pub(crate) fn has_met(&self) -> bool {
+        self.met.load(Ordering::Acquire)
     }
 
     /// Tells the server what the tables look like that it has not been told of.

@@ -3,6 +3,7 @@ CREATE TABLE dynos_state (
     one          INTEGER PRIMARY KEY CHECK (one = 1),
     version      INTEGER NOT NULL,           -- of these tables
     replica      TEXT    NOT NULL,
+    file         TEXT,                       -- which file this is, to recognise a copy
     generation   INTEGER NOT NULL DEFAULT 0,
     server       TEXT,
     clock        INTEGER NOT NULL DEFAULT 0, -- newest edit time given or seen, in ms

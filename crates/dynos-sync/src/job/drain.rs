@@ -66,12 +66,17 @@ impl Driver {
         let start = self.clock.now();
         let mut records = self.config.batch_size.max(1);
         for _ in 0..Self::REPLANS {
-            let state = self.state().await?;
             let limits = DueLimits { now: self.clock.now(), records, bytes: self.config.max_batch_bytes };
             let due = self.replica.due(&limits).await?;
             if due.groups.is_empty() {
                 return Ok(Cycle::Idle);
             }
+            if !self.has_met() {
+                // The server may know better who this is: look again afterwards.
+                self.heads(Vec::new()).await?;
+                continue;
+            }
+            let state = self.state().await?;
             self.declare(&state).await?;
             let prepared = push::prepare(&state, due.groups);
             if !self.mark_sent(&prepared).await? {

@@ -4,7 +4,7 @@ use dynos_sync_core::{
     Cursor, Entry, Redactor, RemoteError, Seq, TableName, measure,
     plan::pull::{self, Reading},
     replica::{Op, Outcome, Phase, State, TableState},
-    wire::{Expired, Heads, HeadsRequest, Page, PullRequest},
+    wire::{Expired, HeadsRequest, Page, PullRequest},
 };
 
 use crate::{
@@ -71,9 +71,8 @@ impl Driver {
         let state = self.state().await?;
         let pulled: Vec<&TableState> = state.tables.iter().filter(|table| table.policy.pull).collect();
         let mut changed = Vec::new();
-        // Also without a table to pull: the server's identity is to be checked before anything is sent.
         for tables in pulled.chunks(HeadsRequest::MAX_TABLES) {
-            let heads = self.heads(&state, tables).await?;
+            let heads = self.heads(tables.iter().map(|table| table.spec.name.clone()).collect()).await?;
             let stands = |table: &TableState| {
                 table.phase == Phase::Following && table.cursor.as_ref() == heads.heads.get(&table.spec.name)
             };
@@ -81,17 +80,6 @@ impl Driver {
         }
         self.declare(&state).await?;
         Ok(changed)
-    }
-
-    async fn heads(&self, state: &State, tables: &[&TableState]) -> Result<Heads, SyncError> {
-        let tables = tables.iter().map(|table| table.spec.name.clone()).collect();
-        let heads = self.remote.heads(HeadsRequest { replica: state.replica, tables }).await?;
-        self.bind(state, &heads.server).await?;
-        if heads.last_counter > state.last_counter {
-            // This file was restored from an older copy: its counters have been used for other things.
-            self.rename(state).await?;
-        }
-        Ok(heads)
     }
 
     /// Pulls one table to the end.
