@@ -8,6 +8,8 @@ use std::{
 
 use futures_util::future::BoxFuture;
 
+use crate::error::Limits;
+
 /// Milliseconds since 1970-01-01 UTC.
 pub type Millis = i64;
 
@@ -21,7 +23,7 @@ pub trait Clock: Debug + Send + Sync + 'static {
 }
 
 /// A clock for the times of edits: it never goes backwards, and never falls behind the newest time it has
-/// observed from others. (A hybrid logical clock, Kulkarni et al. 2014, its counter folded into the
+/// observed from others; nor does it go past [`Limits::LATEST`], the last time that a server takes. (A hybrid logical clock, Kulkarni et al. 2014, its counter folded into the
 /// milliseconds: of two edits in one millisecond the second is stamped one later.)
 ///
 /// ```
@@ -43,7 +45,7 @@ impl HybridClock {
 
     /// The time for a new edit, `now` being the wall clock's.
     pub fn tick(&self, now: Millis) -> Millis {
-        let next = |newest: Millis| newest.saturating_add(1).max(now);
+        let next = |newest: Millis| newest.saturating_add(1).max(now).min(Limits::LATEST);
         let before = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |newest| Some(next(newest)));
         next(before.unwrap_or_else(|newest| newest))
     }

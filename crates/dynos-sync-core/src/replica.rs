@@ -114,6 +114,9 @@ pub struct TableState {
     pub policy: TablePolicy,
     /// Up to where its changes were pulled.
     pub cursor: Option<Cursor>,
+    /// A later place in the history that the server has shown: the end of the replica's own last push, where others had
+    /// changed the table in between. A server that no longer knows it has lost what was pushed.
+    pub ahead: Option<Cursor>,
     /// What pulling it means now.
     pub phase: Phase,
     /// Whether the server has been told what it looks like now.
@@ -280,7 +283,7 @@ pub enum Op {
         /// Its time.
         at: Millis,
     },
-    /// Queues an edit that leads from the server's version of a record to the row as it is.
+    /// Replaces whatever is pending of a record by an edit that leads from the server's version to the row as it is.
     Offer {
         /// The record.
         key: RecordKey,
@@ -374,15 +377,18 @@ pub enum Op {
         /// Ids of the page, kept until the end in a resync or restore.
         seen: Vec<RecordId>,
     },
-    /// The last page was applied. Ends a first pull, a resync (rows not seen are deleted) or a restore (rows not
-    /// seen are queued again).
+    /// The last page was applied. Ends a first pull, a resync or a restore. At the end of a resync rows that were not seen
+    /// are deleted; those with a pending edit are queued again whole, since that edit is later than a deletion so old
+    /// that its tombstone is gone. Rows that never were on the server stay. At the end of a restore all rows that were not
+    /// seen are queued again.
     Complete {
         /// The table.
         table: TableName,
         /// When.
         at: Millis,
     },
-    /// The replica moved past its own push: from one cursor to another, if it still stands there.
+    /// The replica moved past its own push: from one cursor to another, if it still stands there. Where it does not, the
+    /// place is kept as [`TableState::ahead`].
     Skip {
         /// The table.
         table: TableName,
@@ -390,6 +396,11 @@ pub enum Op {
         from: Cursor,
         /// Where it goes.
         to: Cursor,
+    },
+    /// The server still knows the place that is [`ahead`](TableState::ahead), and the table was pulled past it.
+    Confirm {
+        /// The table.
+        table: TableName,
     },
     /// Pull a table from the beginning again.
     Restart {

@@ -11,6 +11,7 @@ use crate::{
     describe::{Description, describe},
     error::{Result, damaged, translate},
     header::{Header, new_replica_id},
+    rows,
     session::Session,
     sql::ident,
     table::Table,
@@ -42,8 +43,9 @@ pub(crate) fn add_table(session: &mut Session<'_>, options: &TableOptions) -> Re
     let values = params![n, options.name.as_str(), spec, policy, captured, json(&Phase::First)?];
     session.db.execute(sql, values).map_err(translate)?;
     capture::install(session.db, &table)?;
-    if options.existing == Existing::Push {
-        capture::note_existing(session.db, &table)?;
+    match options.existing {
+        Existing::Push => capture::note_existing(session.db, &table)?,
+        Existing::Ignore => rows::for_each_id(session.db, &table, |id| session.keep_local(n, &id))?,
     }
     session.header.layout += 1;
     Ok(true)
@@ -93,13 +95,14 @@ pub(crate) fn remove_table(session: &mut Session<'_>, name: &TableName) -> Resul
 }
 
 /// The engine's tables that hold something of a synced table, and the column that says of which.
-const ENGINE_TABLES: [(&str, &str); 8] = [
+const ENGINE_TABLES: [(&str, &str); 9] = [
     ("dynos_queue", "tbl"),
     ("dynos_base", "tbl"),
     ("dynos_dead", "tbl"),
     ("dynos_conflict", "tbl"),
     ("dynos_seen", "tbl"),
     ("dynos_quarantine", "tbl"),
+    ("dynos_local", "tbl"),
     ("dynos_log", "tbl"),
     ("dynos_table", "n"),
 ];
@@ -126,7 +129,7 @@ pub(crate) fn logout(session: &mut Session<'_>, discard: bool) -> Result<Logout>
     for (table, _) in ENGINE_TABLES.iter().filter(|(table, _)| *table != "dynos_table") {
         session.db.execute_batch(&format!("DELETE FROM {table}")).map_err(translate)?;
     }
-    let sql = "UPDATE dynos_table SET cursor = NULL, phase = ?, synced_at = NULL, declared = 0";
+    let sql = "UPDATE dynos_table SET cursor = NULL, ahead = NULL, phase = ?, synced_at = NULL, declared = 0";
     session.db.execute(sql, [json(&Phase::First)?]).map_err(translate)?;
     let layout = session.header.layout + 1;
     session.header = Header {

@@ -88,6 +88,7 @@ fn apply(session: &mut Session<'_>, op: &Op, receipt: &mut Receipt) -> Result<bo
         Op::Rename => rename(session)?,
         Op::Advance { table, cursor, seen } => advance(session, table, cursor, seen)?,
         Op::Skip { table, from, to } => skip(session, table, from, to)?,
+        Op::Confirm { table } => confirm(session, table)?,
         Op::Restart { table, phase } => restart(session, table, *phase)?,
         Op::Complete { table, at } => complete(session, table, *at)?,
         Op::Declared { table } => declared(session, table)?,
@@ -172,8 +173,8 @@ fn enqueue(session: &mut Session<'_>, key: &RecordKey, edit: &Edit, at: Millis) 
 
 fn offer(session: &mut Session<'_>, key: &RecordKey, base: Option<&Fields>, edit: &Edit, at: Millis) -> Result<Counter> {
     let table = session.catalog.named(&key.table)?;
-    let first = queue::newest(session.db, table.n, key.id.as_str())?.is_none();
-    queue::append(session.db, &mut session.header, table, &key.id, edit, at, first.then_some(base))
+    queue::take(session.db, &mut session.header, session.catalog, table.n, &key.id)?;
+    queue::append(session.db, &mut session.header, table, &key.id, edit, at, Some(base))
 }
 
 fn settle(session: &mut Session<'_>, key: &RecordKey, counter: Counter, record: Option<&Fields>) -> Result<()> {
@@ -182,6 +183,7 @@ fn settle(session: &mut Session<'_>, key: &RecordKey, counter: Counter, record: 
     let Some(entry) = queue::entry(session.db, session.catalog, table.n, id, counter)? else { return Ok(()) };
     let others = queue::remove(session.db, &mut session.header, table.n, &key.id, counter)?;
     // The server has it, whatever the pages that were read before say.
+    session.release(table.n, &key.id)?;
     note_seen(session.db, table.n, std::slice::from_ref(&key.id))?;
     if others {
         let after = match record {
@@ -234,7 +236,7 @@ fn bury(
     match revert {
         Revert::To(record) => session.store(table, key, record.as_ref())?,
         Revert::ToBase => session.store(table, key, base.as_ref())?,
-        Revert::Keep => {}
+        Revert::Keep => session.keep_local(table.n, &key.id)?,
     }
     let edits: Vec<(Edit, Millis)> = entries.into_iter().map(|entry| (entry.edit, entry.at)).collect();
     letters::bury(session.db, &Burial { n: table.n, id: &key.id, edits: &edits, code, message, at }).map(Some)
@@ -308,17 +310,26 @@ fn note_seen(db: &Connection, n: i64, seen: &[RecordId]) -> Result<()> {
 
 fn skip(session: &Session<'_>, name: &TableName, from: &Cursor, to: &Cursor) -> Result<()> {
     let Ok(table) = session.catalog.named(name) else { return Ok(()) };
-    let sql = "UPDATE dynos_table SET cursor = ? WHERE n = ? AND cursor = ? AND phase = ?";
-    let mut statement = session.db.prepare_cached(sql).map_err(translate)?;
     let following = phase_text(Phase::Following)?;
-    statement.execute(params![to.as_str(), table.n, from.as_str(), following]).map(drop).map_err(translate)
+    let sql = "UPDATE dynos_table SET \
+                   cursor = iif(cursor = ?1 AND phase = ?2, ?3, cursor), \
+                   ahead  = iif((cursor = ?1 AND phase = ?2) OR cursor IS ?3, NULL, ?3) WHERE n = ?4";
+    let mut statement = session.db.prepare_cached(sql).map_err(translate)?;
+    statement.execute(params![from.as_str(), following, to.as_str(), table.n]).map(drop).map_err(translate)
+}
+
+fn confirm(session: &Session<'_>, name: &TableName) -> Result<()> {
+    let table = session.catalog.named(name)?;
+    session.db.execute("UPDATE dynos_table SET ahead = NULL WHERE n = ?", [table.n]).map(drop).map_err(translate)
 }
 
 fn restart(session: &mut Session<'_>, name: &TableName, phase: Phase) -> Result<()> {
     let catalog = session.catalog;
     let table = catalog.named(name)?;
-    let sql = "UPDATE dynos_table SET cursor = NULL, phase = ? WHERE n = ?";
-    session.db.execute(sql, params![phase_text(phase)?, table.n]).map_err(translate)?;
+    // A restored server may lack the declaration too.
+    let declared = !matches!(phase, Phase::Restore { .. });
+    let sql = "UPDATE dynos_table SET cursor = NULL, ahead = NULL, phase = ?, declared = declared AND ? WHERE n = ?";
+    session.db.execute(sql, params![phase_text(phase)?, declared, table.n]).map_err(translate)?;
     forget_seen(session.db, table.n)?;
     for id in queue::records_with_sent(session.db, table.n)? {
         let id: RecordId = id.try_into().map_err(|error| damaged("dynos_queue.id", error))?;
@@ -339,18 +350,18 @@ fn complete(session: &mut Session<'_>, name: &TableName, at: Millis) -> Result<(
         sweep(session, table, phase)?;
         forget_seen(session.db, table.n)?;
     }
-    let sql = "UPDATE dynos_table SET phase = ?, synced_at = ? WHERE n = ?";
+    let sql = "UPDATE dynos_table SET phase = ?, synced_at = ?, ahead = nullif(ahead, cursor) WHERE n = ?";
     let mut statement = session.db.prepare_cached(sql).map_err(translate)?;
     statement.execute(params![phase_text(Phase::Following)?, at, table.n]).map_err(translate)?;
     session.retry_quarantined(table)
 }
 
-/// Deals with the rows that the server did not mention: deletes them, unless they have pending entries, or offers them
-/// again.
+/// Deals with the rows that the server did not mention: deletes them, or offers them again.
 fn sweep(session: &mut Session<'_>, table: &Table, phase: Phase) -> Result<()> {
     let mut unseen = Vec::new();
-    rows::for_each_id(session.db, table, |id, _| {
-        let sql = "SELECT 1 FROM dynos_seen WHERE tbl = ? AND id = ?";
+    rows::for_each_id(session.db, table, |id| {
+        let sql = "SELECT 1 FROM dynos_seen WHERE tbl = ?1 AND id = ?2 \
+                   UNION ALL SELECT 1 FROM dynos_local WHERE tbl = ?1 AND id = ?2";
         let mut statement = session.db.prepare_cached(sql).map_err(translate)?;
         if !statement.exists(params![table.n, id.as_str()]).map_err(translate)? {
             unseen.push(id);
@@ -359,10 +370,10 @@ fn sweep(session: &mut Session<'_>, table: &Table, phase: Phase) -> Result<()> {
     })?;
     for id in unseen {
         let key = table.record(id);
-        if phase != Phase::Resync {
-            offer_whole(session, table, &key)?;
-        } else if queue::newest(session.db, table.n, key.id.as_str())?.is_none() {
+        if phase == Phase::Resync && queue::newest(session.db, table.n, key.id.as_str())?.is_none() {
             session.store(table, &key, None)?;
+        } else {
+            offer_whole(session, table, &key)?;
         }
     }
     Ok(())
@@ -371,7 +382,7 @@ fn sweep(session: &mut Session<'_>, table: &Table, phase: Phase) -> Result<()> {
 /// Offers a row whole in place of whatever is pending: that may be a patch, and the server has no record that it could
 /// apply to.
 fn offer_whole(session: &mut Session<'_>, table: &Table, key: &RecordKey) -> Result<()> {
-    let pending = queue::take(session.db, &mut session.header, session.catalog, table.n, &key.id)?;
+    let pending = queue::of_record(session.db, session.catalog, table.n, key.id.as_str())?;
     let at = pending.iter().map(|entry| entry.at).fold(1, Millis::max);
     match rows::get(session.db, table, &key.id)? {
         Some(row) => offer(session, key, None, &Edit::Replace(row), at).map(drop),

@@ -51,8 +51,8 @@
 //! | BLOB | `{"$blob": base64}` |
 //!
 //! Every SQLite value arrives in the same column of another device as the same value of the same type. The other way
-//! round, an object or array for any other column is stored as compact JSON text; integers beyond 64 bits and a negative
-//! zero, which SQLite cannot keep, are refused by name.
+//! round, an object or array for any other column is stored as compact JSON text; integers beyond 64 bits, which SQLite
+//! cannot keep, are refused by name, and so is a negative zero where the column's type would lose its sign.
 //!
 //! # Other programs
 //!

@@ -34,15 +34,15 @@ pub(crate) fn state(db: &Connection, catalog: &Catalog, header: &Header) -> Resu
     })
 }
 
-type RawTable = (i64, Option<String>, String, bool, Option<i64>);
+type RawTable = (i64, Option<String>, String, bool, Option<i64>, Option<String>);
 
 fn tables(db: &Connection, catalog: &Catalog) -> Result<Vec<TableState>> {
-    let sql = "SELECT n, cursor, phase, declared, synced_at FROM dynos_table ORDER BY n";
+    let sql = "SELECT n, cursor, phase, declared, synced_at, ahead FROM dynos_table ORDER BY n";
     let mut statement = db.prepare_cached(sql).map_err(translate)?;
-    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?));
+    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?));
     let rows: Vec<RawTable> =
         statement.query_map([], read).and_then(Iterator::collect).map_err(translate)?;
-    let state = |(n, cursor, phase, declared, synced_at): RawTable| {
+    let state = |(n, cursor, phase, declared, synced_at, ahead): RawTable| {
         let table = catalog.numbered(n)?;
         let phase = match serde_json::from_str(&phase) {
             Ok(phase) => phase,
@@ -52,6 +52,7 @@ fn tables(db: &Connection, catalog: &Catalog) -> Result<Vec<TableState>> {
             spec: table.spec.clone(),
             policy: table.policy.clone(),
             cursor: cursor.map(dynos_sync_core::Cursor::new),
+            ahead: ahead.map(dynos_sync_core::Cursor::new),
             phase,
             declared,
             synced_at,

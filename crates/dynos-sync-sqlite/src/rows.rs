@@ -70,6 +70,18 @@ impl Prepared {
         self.cells.iter().all(|(place, cell)| table.columns[*place].affinity.keeps(cell))
     }
 
+    /// A negative zero loses its sign in columns of most types. An edit that SQLite would alter is refused.
+    fn refuse_lost_signs(&self, table: &Table) -> Result<(), Invalid> {
+        let lost = |(place, cell): &&(usize, Cell)| cell.is_negative_zero() && !table.columns[*place].affinity.keeps(cell);
+        match self.cells.iter().find(lost) {
+            None => Ok(()),
+            Some((place, _)) => {
+                let problem = "a negative zero, which SQLite cannot keep in a column of this type";
+                Err(Invalid::new(&table.columns[*place].name, problem).remedy("store 0.0, or text"))
+            }
+        }
+    }
+
     /// The same fields as they read in the row that was stored.
     pub(crate) fn as_stored(&self, table: &Table, row: &[Cell]) -> Fields {
         let stored = |place: usize| to_json(row[place].as_ref(), table.columns[place].reading);
@@ -185,6 +197,7 @@ pub(crate) fn apply(db: &Connection, table: &Table, id: &RecordKey, before: Opti
         return Ok(edit.clone());
     }
     let prepared = prepare(table, &key, fields)?;
+    prepared.refuse_lost_signs(table)?;
     put(db, table, id, &key, &prepared, before.is_some(), matches!(edit, Edit::Replace(_)))?;
     let stored = if prepared.is_exact(table) {
         prepared.fields
@@ -231,7 +244,7 @@ pub(crate) fn changed(table: &Table, before: &[Option<Cell>], after: &[Cell]) ->
 pub(crate) fn for_each_id(
     db: &Connection,
     table: &Table,
-    mut each: impl FnMut(RecordId, Vec<Cell>) -> Result<()>,
+    mut each: impl FnMut(RecordId) -> Result<()>,
 ) -> Result<()> {
     let sql = format!("SELECT {} FROM {}", idents(table.columns.iter().filter(|c| c.in_key).map(|c| &c.name)), table.sql_name());
     let order: Vec<usize> = {
@@ -245,7 +258,7 @@ pub(crate) fn for_each_id(
         let key: Vec<Cell> = order.iter().map(cell).collect::<rusqlite::Result<_>>().map_err(translate)?;
         // A row whose key cannot be an id was never synced.
         if let Ok(id) = table.key_shape.encode(&key) {
-            each(id, key)?;
+            each(id)?;
         }
     }
     Ok(())

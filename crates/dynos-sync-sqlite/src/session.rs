@@ -1,6 +1,6 @@
 //! One transaction: the connection, what is synced, and the replica's header.
 
-use dynos_sync_core::{Fields, Millis, RecordId, RecordKey, ReplicaError};
+use dynos_sync_core::{Fields, Limits, Millis, RecordId, RecordKey, ReplicaError};
 use rusqlite::{Connection, params};
 
 use crate::{
@@ -20,11 +20,13 @@ pub(crate) struct Session<'a> {
     captures: bool,
     /// Server versions that a constraint refused, to be tried again when the rest of the batch is in place.
     refused: Vec<(RecordKey, Option<Fields>)>,
+    /// Whether any record is kept aside: in quarantine, or as one that the server was never offered. Asked once.
+    aside: Option<bool>,
 }
 
 impl<'a> Session<'a> {
     pub(crate) fn new(db: &'a Connection, catalog: &'a Catalog, header: Header) -> Self {
-        Self { db, catalog, header, captures: true, refused: Vec::new() }
+        Self { db, catalog, header, captures: true, refused: Vec::new(), aside: None }
     }
 
     /// Puts the triggers to sleep, or wakes them, for what follows in this transaction.
@@ -52,13 +54,14 @@ impl<'a> Session<'a> {
             self.db.execute_batch("ROLLBACK TO dynos_part; RELEASE dynos_part").map_err(translate)?;
             (self.header, self.captures) = before;
             self.refused.clear();
+            self.aside = None;
         }
         result
     }
 
     /// The time of a new edit: never at or below the newest that was seen.
     pub(crate) fn stamp(&self, at: Millis) -> Millis {
-        at.max(self.header.clock.saturating_add(1))
+        at.max(self.header.clock.saturating_add(1)).min(Limits::LATEST)
     }
 
     /// Puts the server's version into a row. What the table refuses is kept aside: one bad row does not stop its table.
@@ -92,16 +95,35 @@ impl<'a> Session<'a> {
         Ok(quarantined)
     }
 
-    fn quarantine(&self, n: i64, id: &RecordId, version: Option<&Fields>, error: &str) -> Result<()> {
+    fn quarantine(&mut self, n: i64, id: &RecordId, version: Option<&Fields>, error: &str) -> Result<()> {
+        self.aside = Some(true);
         let data = version.map(queue::json).transpose()?.unwrap_or_else(|| "null".to_owned());
         let sql = "INSERT OR REPLACE INTO dynos_quarantine (tbl, id, data, error) VALUES (?, ?, ?, ?)";
         self.db.execute(sql, params![n, id.as_str(), data, error]).map(drop).map_err(translate)
     }
 
-    /// The record is in order again.
-    fn release(&self, n: i64, id: &RecordId) -> Result<()> {
-        let sql = "DELETE FROM dynos_quarantine WHERE tbl = ? AND id = ?";
-        let mut statement = self.db.prepare_cached(sql).map_err(translate)?;
+    /// The server and this device have the record alike: it is not kept aside any longer.
+    pub(crate) fn release(&mut self, n: i64, id: &RecordId) -> Result<()> {
+        const ASIDE: &str = "SELECT EXISTS (SELECT 1 FROM dynos_quarantine) OR EXISTS (SELECT 1 FROM dynos_local)";
+        if self.aside.is_none() {
+            let mut statement = self.db.prepare_cached(ASIDE).map_err(translate)?;
+            self.aside = Some(statement.query_row([], |row| row.get(0)).map_err(translate)?);
+        }
+        if self.aside == Some(true) {
+            for table in ["dynos_quarantine", "dynos_local"] {
+                let sql = format!("DELETE FROM {table} WHERE tbl = ? AND id = ?");
+                let mut statement = self.db.prepare_cached(&sql).map_err(translate)?;
+                statement.execute(params![n, id.as_str()]).map_err(translate)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The server was never offered this row.
+    pub(crate) fn keep_local(&mut self, n: i64, id: &RecordId) -> Result<()> {
+        self.aside = Some(true);
+        let mut statement =
+            self.db.prepare_cached("INSERT OR IGNORE INTO dynos_local (tbl, id) VALUES (?, ?)").map_err(translate)?;
         statement.execute(params![n, id.as_str()]).map(drop).map_err(translate)
     }
 

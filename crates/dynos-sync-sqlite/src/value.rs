@@ -9,7 +9,7 @@
 //! | BLOB | `{"$blob": base64}` |
 //!
 //! The other way round an object or array for any other column is stored as compact JSON text, and integers
-//! beyond 64 bits and a negative zero, which SQLite cannot keep, are refused.
+//! beyond 64 bits, which SQLite cannot keep, are refused; so is a negative zero where the column's type loses its sign.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use dynos_sync_core::{Invalid, Value};
@@ -32,6 +32,10 @@ pub(crate) enum Cell {
 impl Cell {
     pub(crate) fn text(text: &str) -> Self {
         Self::Text(text.as_bytes().to_vec())
+    }
+
+    pub(crate) fn is_negative_zero(&self) -> bool {
+        matches!(self, Self::Real(real) if *real == 0.0 && real.is_sign_negative())
     }
 
     pub(crate) fn as_ref(&self) -> ValueRef<'_> {
@@ -117,7 +121,8 @@ impl Affinity {
             (_, Cell::Null | Cell::Blob(_)) | (Self::Blob, _) => true,
             (Self::Integer | Self::Numeric, Cell::Integer(_)) | (Self::Text, Cell::Text(_)) => true,
             (Self::Integer | Self::Numeric, Cell::Real(real)) => real.fract() != 0.0,
-            (Self::Real, Cell::Real(_)) => true,
+            // Whole reals are stored as integers, and there the sign of a zero is lost.
+            (Self::Real, Cell::Real(real)) => *real != 0.0 || real.is_sign_positive(),
             _ => false,
         }
     }
@@ -174,9 +179,6 @@ pub(crate) fn to_sql(value: &Value, field: &str) -> Result<Cell, Invalid> {
         Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
             (Some(integer), ..) => Ok(Cell::Integer(integer)),
             (_, Some(_), _) => refuse("an integer above 2^63 - 1, which SQLite cannot keep", "store it as text"),
-            (.., Some(real)) if real == 0.0 && real.is_sign_negative() => {
-                refuse("a negative zero, which SQLite cannot keep", "store 0.0, or text")
-            }
             (.., Some(real)) => Ok(Cell::Real(real)),
             _ => refuse("not a number that SQLite can keep", "store it as text"),
         },
@@ -243,20 +245,21 @@ mod tests {
         #[test]
         fn a_kept_value_is_not_converted(value in cell(), declared in 0..DECLARED.len()) {
             let declared = DECLARED[declared];
-            if !Affinity::of(declared).keeps(&value) || value == Cell::Real(-0.0) {
+            if !Affinity::of(declared).keeps(&value) {
                 return Ok(());
             }
             let db = Connection::open_in_memory().unwrap();
             db.execute_batch(&format!("CREATE TABLE a (v {declared})")).unwrap();
             db.execute("INSERT INTO a VALUES (?)", [&value]).unwrap();
             let stored = db.query_row("SELECT v FROM a", [], |row| Ok(Cell::from(row.get_ref(0)?))).unwrap();
-            prop_assert_eq!(stored, value);
+            // By its text: equality does not tell the zeros apart.
+            prop_assert_eq!(format!("{stored:?}"), format!("{value:?}"));
         }
     }
 
     #[test]
     fn what_sqlite_cannot_keep_is_refused_by_name() {
-        for value in [json!(u64::MAX), json!(-0.0), json!({"$blob": "?"}), json!({"$real": "NaN"})] {
+        for value in [json!(u64::MAX), json!({"$blob": "?"}), json!({"$real": "NaN"})] {
             assert_eq!(to_sql(&value, "amount").unwrap_err().field, "amount", "{value}");
         }
     }

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use crate::{
     clock::Millis,
     entry::{Edit, Entry},
+    error::Limits,
     ids::{Counter, Generation, RecordId, RecordKey, ReplicaId, TableName},
     record::Fields,
     replica::{
@@ -60,6 +61,8 @@ struct Store {
     dead: BTreeMap<i64, DeadLetter>,
     journal: BTreeMap<i64, Journaled>,
     seen: BTreeSet<RecordKey>,
+    /// Rows that the server was never offered.
+    local: BTreeSet<RecordKey>,
     last_id: i64,
     closed: bool,
 }
@@ -87,6 +90,7 @@ impl Store {
             dead: BTreeMap::new(),
             journal: BTreeMap::new(),
             seen: BTreeSet::new(),
+            local: BTreeSet::new(),
             last_id: 0,
             closed: false,
         }
@@ -153,13 +157,17 @@ impl Store {
             Op::Enqueue { key, edit, at } => {
                 self.require(&key)?;
                 let base = self.rows.get(&key).cloned();
-                let at = at.max(self.clock.saturating_add(1));
+                let at = self.stamp(at);
                 receipt.written.push(Some(self.append(key, edit, at, base)));
             }
             Op::Offer { key, base, edit, at } => {
+                self.unqueue(&key);
                 self.append(key, edit, at, base);
             }
-            Op::Store { key, record } => self.put(key, record),
+            Op::Store { key, record } => {
+                self.local.remove(&key);
+                self.put(key, record);
+            }
             Op::Freeze(entry) => return Ok(self.freeze(entry)),
             Op::Thaw { key, counter } => {
                 if let Some(entry) = self.entry_mut(&key, counter) {
@@ -214,7 +222,7 @@ impl Store {
             Edit::Delete if before.is_none() => return Ok(None),
             _ => {}
         }
-        let at = at.max(self.clock.saturating_add(1));
+        let at = self.stamp(at);
         self.put(key.clone(), edit.apply(before.clone()));
         Ok(Some(self.append(key, edit, at, before)))
     }
@@ -226,9 +234,14 @@ impl Store {
             Edit::Patch(fields) if before.is_none() => Edit::Upsert(fields),
             edit => edit,
         };
-        let at = at.max(self.clock.saturating_add(1));
+        let at = self.stamp(at);
         self.put(key.clone(), edit.apply(before.clone()));
         self.append(key.clone(), edit, at, before);
+    }
+
+    /// The time of a new edit: never at or below the newest that was seen.
+    fn stamp(&self, at: Millis) -> Millis {
+        at.max(self.clock.saturating_add(1)).min(Limits::LATEST)
     }
 
     fn put(&mut self, key: RecordKey, record: Option<Fields>) {
@@ -306,6 +319,7 @@ impl Store {
             self.put(key.clone(), record);
         }
         // The server has it, whatever the pages that were read before say.
+        self.local.remove(key);
         self.note_seen(&key.table, [key.id.clone()]);
     }
 
@@ -328,7 +342,7 @@ impl Store {
         match revert {
             Revert::To(record) => self.put(key.clone(), record),
             Revert::ToBase => self.put(key.clone(), base),
-            Revert::Keep => {}
+            Revert::Keep => drop(self.local.insert(key.clone())),
         }
         let id = self.next_id();
         let edits = entries.into_iter().map(|entry| (entry.edit, entry.at)).collect();
@@ -351,11 +365,16 @@ impl Store {
                 self.note_seen(&table, seen);
             }
             Op::Skip { table, from, to } => {
-                if let Some(state) = self.table_mut(&table)
-                    && state.phase == Phase::Following
-                    && state.cursor.as_ref() == Some(&from)
-                {
-                    state.cursor = Some(to);
+                let Some(state) = self.table_mut(&table) else { return };
+                if state.phase == Phase::Following && state.cursor.as_ref() == Some(&from) {
+                    (state.cursor, state.ahead) = (Some(to), None);
+                } else if state.cursor.as_ref() != Some(&to) {
+                    state.ahead = Some(to);
+                }
+            }
+            Op::Confirm { table } => {
+                if let Some(state) = self.table_mut(&table) {
+                    state.ahead = None;
                 }
             }
             Op::Restart { table, phase } => self.restart(&table, phase),
@@ -379,7 +398,9 @@ impl Store {
 
     fn restart(&mut self, table: &TableName, phase: Phase) {
         let Some(state) = self.table_mut(table) else { return };
-        (state.cursor, state.phase) = (None, phase);
+        (state.cursor, state.ahead, state.phase) = (None, None, phase);
+        // A restored server may lack the declaration too.
+        state.declared &= !matches!(phase, Phase::Restore { .. });
         self.seen.retain(|key| key.table != *table);
         let mut next = self.last_counter;
         let is_sent = |key: &&RecordKey| self.queue.get(*key).is_some_and(|p| p.entries[0].sent.is_some());
@@ -400,29 +421,35 @@ impl Store {
         let Some(state) = self.table_mut(table) else { return };
         let phase = std::mem::replace(&mut state.phase, Phase::Following);
         state.synced_at = Some(at);
+        if state.ahead == state.cursor {
+            state.ahead = None;
+        }
         let unseen: Vec<RecordKey> = self
             .rows
             .keys()
-            .filter(|key| key.table == *table && !self.seen.contains(*key))
+            .filter(|key| key.table == *table && !self.seen.contains(*key) && !self.local.contains(*key))
             .cloned()
             .collect();
         match phase {
-            Phase::Resync => {
-                for key in unseen.iter().filter(|key| !self.queue.contains_key(*key)) {
-                    self.rows.remove(key);
-                }
-            }
-            // What is pending may be a patch, and the server has no record that it could apply to.
-            Phase::Restore { .. } => {
-                for key in unseen {
-                    let row = self.rows.get(&key).cloned().unwrap_or_default();
-                    let at = self.unqueue(&key).iter().map(|entry| entry.at).fold(1, Millis::max);
-                    self.append(key, Edit::Replace(row), at, None);
-                }
-            }
             Phase::First | Phase::Following => {}
+            Phase::Resync | Phase::Restore { .. } => {
+                for key in unseen {
+                    if phase == Phase::Resync && !self.queue.contains_key(&key) {
+                        self.rows.remove(&key);
+                    } else {
+                        self.offer_whole(key);
+                    }
+                }
+            }
         }
         self.seen.retain(|key| key.table != *table);
+    }
+
+    /// What is pending may be a patch, and the server has no record that it could apply to.
+    fn offer_whole(&mut self, key: RecordKey) {
+        let row = self.rows.get(&key).cloned().unwrap_or_default();
+        let at = self.unqueue(&key).iter().map(|entry| entry.at).fold(1, Millis::max);
+        self.append(key, Edit::Replace(row), at, None);
     }
 
     fn due(&self, limits: &DueLimits) -> Due {
@@ -545,12 +572,15 @@ impl Replica for MemoryReplica {
             phase: Phase::First,
             declared: false,
             synced_at: None,
+            ahead: None,
         });
-        if options.existing == Existing::Push {
-            for key in keys {
-                let row = store.rows.get(&key).cloned().unwrap_or_default();
-                store.append(key, Edit::Upsert(row), 0, None);
-            }
+        if options.existing == Existing::Ignore {
+            store.local.extend(keys);
+            return Ok(true);
+        }
+        for key in keys {
+            let row = store.rows.get(&key).cloned().unwrap_or_default();
+            store.append(key, Edit::Upsert(row), 0, None);
         }
         Ok(true)
     }

@@ -144,19 +144,17 @@ impl Reader<'_> {
         };
         let (base, pending) = self.unsettled(seen);
         let row = seen.and_then(|seen| seen.row.clone());
-        if let Some(local_at) = pending {
-            let passed_over =
-                change.own || matches!(self.table.phase, Phase::Restore { common } if change.seq <= common);
-            if !passed_over {
+        let lost_here = matches!(self.table.phase, Phase::Restore { common } if change.seq <= common);
+        if lost_here && row != remote {
+            // The server lost what this device knows, and what is pending here was made on top of that.
+            let edit = row.map_or(Edit::Delete, Edit::Replace);
+            let at = change.at.saturating_add(1).max(pending.unwrap_or(0));
+            self.reading.ops.push(Op::Offer { key, base: remote, edit, at });
+        } else if let Some(local_at) = pending {
+            if !change.own && !lost_here {
                 let conflict = Conflict { key, base, local: row, remote, local_at, remote_at: change.at };
                 self.reading.conflicts.push(conflict);
             }
-        } else if let (Phase::Restore { common }, true) = (self.table.phase, row != remote)
-            && change.seq <= common
-        {
-            // The server lost what this device knows.
-            let edit = row.map_or(Edit::Delete, Edit::Replace);
-            self.reading.ops.push(Op::Offer { key, base: remote, edit, at: change.at.saturating_add(1) });
         } else {
             self.reading.stored += 1;
             self.reading.ops.push(Op::Store { key, record: remote });
@@ -289,6 +287,7 @@ mod tests {
             phase,
             declared: true,
             synced_at: None,
+            ahead: None,
         }
     }
 
@@ -533,6 +532,8 @@ mod tests {
         for (seq, conflicts) in [(10, 0), (11, 1)] {
             let reading = read_one(RESTORE, Local::Pending, change("x", seq, some(&json!({"a": 7}))));
             assert_eq!((reading.conflicts.len(), reading.stored), (conflicts, 0), "seq {seq}");
+            let offers = reading.ops.iter().filter(|op| matches!(op, Op::Offer { .. })).count();
+            assert_eq!(offers, 1 - conflicts, "what is pending was made on top of what the server lost");
         }
         assert!(needs_rows(&table(RESTORE)));
         assert!(

@@ -10,7 +10,7 @@ use crate::{
     plan::backoff::Backoff,
     redact::Redactor,
     replica::{Batch, Expected, Op, Revert, State},
-    wire::{PushAnswer, PushEntry, PushRequest, PushResult},
+    wire::{PushAnswer, PushEntry, PushRequest, PushResult, RejectCode},
 };
 
 /// A push, ready to be marked as sent and then sent.
@@ -33,7 +33,7 @@ pub fn prepare(state: &State, groups: Vec<Vec<Entry>>) -> Prepared {
     let entries: Vec<Entry> = coalesced.into_iter().map(|(entry, _)| entry).collect();
     let request = PushRequest {
         replica: state.replica,
-        entries: entries.iter().map(|entry| outgoing(state, entry)).collect(),
+        entries: entries.iter().map(outgoing).collect(),
     };
     let expected = Expected { generation: Some(state.generation), ..Expected::default() };
     Prepared { batch: Batch { expected, ops }, entries, request }
@@ -44,6 +44,8 @@ fn coalesce(state: &State, group: Vec<Entry>) -> Option<(Entry, bool)> {
     let mut entries = group.into_iter();
     let mut entry = entries.next()?;
     if entry.sent.is_some() {
+        // A field may have become sensitive since. The server will not take it for a repeat then; better that.
+        mask(state, &mut entry);
         return Some((entry, false));
     }
     for later in entries {
@@ -53,15 +55,19 @@ fn coalesce(state: &State, group: Vec<Entry>) -> Option<(Entry, bool)> {
     }
     let base: Option<Cursor> = state.table(&entry.key.table).and_then(|table| table.cursor.clone());
     entry.sent = Some(Sent { base });
+    mask(state, &mut entry);
     Some((entry, true))
 }
 
-fn outgoing(state: &State, entry: &Entry) -> PushEntry {
-    let mut data = entry.edit.fields().cloned();
-    if let (Some(fields), Some(table)) = (&mut data, state.table(&entry.key.table)) {
-        // Captured rows were written by other programs, past the gate at `write`.
+/// Captured rows were written by other programs, past the gate at `write`. An entry is masked before it is frozen, so
+/// that it is repeated as it was sent.
+fn mask(state: &State, entry: &mut Entry) {
+    if let (Some(fields), Some(table)) = (entry.edit.fields_mut(), state.table(&entry.key.table)) {
         Redactor::new(&table.policy.sensitive_fields).mask(fields);
     }
+}
+
+fn outgoing(entry: &Entry) -> PushEntry {
     PushEntry {
         counter: entry.counter,
         table: entry.key.table.clone(),
@@ -69,7 +75,7 @@ fn outgoing(state: &State, entry: &Entry) -> PushEntry {
         op: entry.edit.operation(),
         base: entry.sent.as_ref().and_then(|sent| sent.base.clone()),
         at: entry.at,
-        data,
+        data: entry.edit.fields().cloned(),
     }
 }
 
@@ -212,6 +218,8 @@ fn op_for(entry: &Entry, result: &PushResult, outcome: &EntryOutcome, rules: &Re
         EntryOutcome::Dead { code, message, .. } => {
             let revert = match result {
                 _ if rules.keep_refused => Revert::Keep,
+                // What the server says of a table that it does not have says nothing about the record.
+                PushResult::Rejected { code: RejectCode::UnknownTable, .. } => Revert::ToBase,
                 PushResult::Rejected { current: Some(current), .. } => Revert::To(current.record.clone()),
                 _ => Revert::ToBase,
             };
@@ -252,6 +260,7 @@ mod tests {
             phase: Phase::Following,
             declared: true,
             synced_at: None,
+            ahead: None,
         };
         State {
             replica: ReplicaId::from_random([1; 16]),
@@ -365,13 +374,13 @@ mod tests {
     }
 
     #[test]
-    fn sensitive_fields_are_masked_on_the_wire_only() {
+    fn sensitive_fields_are_masked_before_an_entry_is_frozen_or_sent() {
         let secret = upsert(&json!({"ssn": "123", "deep": [{"SSN": 1}], "city": "Ulm"}));
         let masked = object(&json!({"ssn": "[REDACTED]", "deep": [{"SSN": "[REDACTED]"}], "city": "Ulm"}));
         for group in [entry(1, "x", secret.clone()), sent(entry(1, "x", secret.clone()))] {
             let prepared = prepare(&state(None), vec![vec![group]]);
             assert_eq!(prepared.request.entries[0].data, Some(masked.clone()));
-            assert_eq!(prepared.entries[0].edit, secret, "the queue keeps what the row has");
+            assert_eq!(prepared.entries[0].edit, Edit::Upsert(masked.clone()), "it is repeated as it was sent");
         }
     }
 

@@ -138,6 +138,7 @@ mod tests {
             phase: Phase::First,
             declared: false,
             synced_at: None,
+            ahead: None,
         }
     }
 

@@ -22,6 +22,7 @@ CREATE TABLE dynos_table (
     policy    TEXT    NOT NULL,              -- TablePolicy as JSON
     captured  TEXT    NOT NULL,              -- the columns in c0, c1, … of dynos_log, as a JSON array
     cursor    TEXT,
+    ahead     TEXT,
     phase     TEXT    NOT NULL,              -- Phase as JSON
     declared  INTEGER NOT NULL DEFAULT 0,
     synced_at INTEGER
@@ -72,6 +73,9 @@ CREATE TABLE dynos_quarantine (
     error TEXT    NOT NULL,
     PRIMARY KEY (tbl, id)
 ) WITHOUT ROWID;
+
+-- Rows that the server was never offered: a resync does not take them for deleted.
+CREATE TABLE dynos_local (tbl INTEGER NOT NULL, id TEXT NOT NULL, PRIMARY KEY (tbl, id)) WITHOUT ROWID;
 
 -- What the triggers write: which row was touched and what it was before. Values are kept as they are, column by
 -- column (c0, c1, … are added as wider tables are tracked), so nothing is lost in a conversion.

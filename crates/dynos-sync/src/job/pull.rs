@@ -74,7 +74,8 @@ impl Driver {
         for tables in pulled.chunks(HeadsRequest::MAX_TABLES) {
             let heads = self.heads(tables.iter().map(|table| table.spec.name.clone()).collect()).await?;
             let stands = |table: &TableState| {
-                table.phase == Phase::Following && table.cursor.as_ref() == heads.heads.get(&table.spec.name)
+                let at_head = table.cursor.as_ref() == heads.heads.get(&table.spec.name);
+                table.phase == Phase::Following && at_head && table.ahead.is_none()
             };
             changed.extend(tables.iter().filter(|table| !stands(table)).map(|table| table.spec.name.clone()));
         }
@@ -110,12 +111,35 @@ impl Driver {
                 continue;
             }
             self.tell(SyncEvent::Progress { table: name.clone(), rows: report.rows });
-            if !has_more {
+            if has_more {
+                continue;
+            }
+            if self.confirm(name).await? {
                 self.tell(SyncEvent::PullComplete { table: name.clone(), row_count: report.rows });
                 return Ok(report);
             }
+            last = 0;
         }
         Err(Self::protocol(format!("table {name} did not end after {} pages", self.config.max_pages)))
+    }
+
+    /// Makes sure that the server still knows what this device has pushed, where the pull did not end there. Answers false
+    /// where it does not: then the table is to be pulled again.
+    async fn confirm(&self, name: &TableName) -> Result<bool, SyncError> {
+        let state = self.state().await?;
+        let Some(table) = state.table(name).filter(|table| table.ahead.is_some()) else { return Ok(true) };
+        let request = PullRequest { cursor: table.ahead.clone(), limit: 1, ..self.request(&state, table, &[]) };
+        match self.remote.pull(request).await {
+            Err(RemoteError::CursorExpired(expired @ Expired::RolledBack { .. })) => {
+                self.restart(&state, name, &expired).await?;
+                return Ok(false);
+            }
+            // Of purged tombstones it is the cursor that has to know, not this.
+            Ok(_) | Err(RemoteError::CursorExpired(Expired::Purged)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.commit_in(&state, vec![Op::Confirm { table: name.clone() }]).await?;
+        Ok(true)
     }
 
     fn request(&self, state: &State, table: &TableState, unsettled: &[Entry]) -> PullRequest {

@@ -42,9 +42,8 @@ async fn a_record_written_by_an_older_device_keeps_what_a_newer_one_added() {
     old.write("x", json!({"b": 2})).await;
     old.sync().await;
     new.sync().await;
-    let expected = json!({"a": 2, "b": 2, "c": null, "mine": "added"});
-    assert_eq!(stack.records("ada", TABLE).await["x"], expected);
-    assert_eq!(new.rows(TABLE).await["x"], expected);
+    assert_eq!(stack.records("ada", TABLE).await["x"], json!({"a": 2, "b": 2, "c": null, "mine": "added"}));
+    assert_eq!(new.rows(TABLE).await["x"], json!({"a": 2, "b": 2, "c": null, "mine": "added"}));
 }
 
 #[tokio::test(flavor = "multi_thread")]

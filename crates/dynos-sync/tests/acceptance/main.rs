@@ -7,4 +7,11 @@ mod proxy;
 #[path = "../common/stack.rs"]
 mod stack;
 
+mod hostile_values;
 mod local_columns;
+mod logout;
+mod lost_replies;
+mod ordering;
+mod restore;
+mod sensitive;
+mod strategies;

@@ -22,6 +22,7 @@ use dynos_sync_server::{
     Config, Server,
     config::{Auth, Durability, Secret},
     mint,
+    store::StoreError,
 };
 use futures_util::{FutureExt, StreamExt, future::BoxFuture};
 use tempfile::TempDir;
@@ -46,7 +47,7 @@ pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Waits for a condition.
-pub(crate) async fn until<F: Future<Output = bool>>(mut condition: impl FnMut() -> F) {
+pub(crate) async fn until(mut condition: impl AsyncFnMut() -> bool) {
     within(async {
         while !condition().await {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -60,16 +61,19 @@ pub(crate) async fn until<F: Future<Output = bool>>(mut condition: impl FnMut() 
 pub(crate) struct TestClock {
     now: AtomicI64,
     limit: watch::Sender<Millis>,
+    /// Until when somebody sleeps.
+    asleep: watch::Sender<Option<Millis>>,
     pub(crate) sleeps: AtomicU64,
 }
 
 impl TestClock {
-    pub(crate) fn now(&self) -> Millis {
-        self.now.load(Ordering::Acquire)
+    pub(crate) fn new(now: Millis) -> Arc<Self> {
+        let (limit, asleep) = (watch::Sender::new(now), watch::Sender::new(None));
+        Arc::new(Self { now: now.into(), limit, asleep, sleeps: 0.into() })
     }
 
-    pub(crate) fn new(now: Millis) -> Arc<Self> {
-        Arc::new(Self { now: now.into(), limit: watch::Sender::new(now), sleeps: 0.into() })
+    pub(crate) fn now(&self) -> Millis {
+        self.now.load(Ordering::Acquire)
     }
 
     /// It is this late now.
@@ -82,24 +86,12 @@ impl TestClock {
         self.set(self.now() + by.as_millis() as Millis);
     }
 
-    /// It may get this late, from sleep to sleep.
-    pub(crate) fn run(&self, by: Duration) -> Millis {
+    /// Time passes, from sleep to sleep, until whoever sleeps would sleep longer.
+    pub(crate) async fn pass(&self, by: Duration) {
         let end = self.now() + by.as_millis() as Millis;
         self.limit.send_modify(|limit| *limit = end.max(*limit));
-        end
-    }
-
-    /// As [`run`](Self::run), and waits until it is that late.
-    pub(crate) async fn pass(&self, by: Duration) {
-        let end = self.run(by);
-        // The last sleep may reach beyond the limit: nobody moves the clock there.
-        let mut before = (self.now(), 0);
-        until(async || {
-            let now = self.now();
-            before = if now == before.0 { (now, before.1 + 1) } else { (now, 0) };
-            now >= end || before.1 > 20
-        })
-        .await;
+        let mut asleep = self.asleep.subscribe();
+        within(asleep.wait_for(|until| until.is_some_and(|until| until > end))).await.unwrap();
         self.set(end);
     }
 }
@@ -109,8 +101,10 @@ pub(crate) struct Stack {
     pub(crate) proxy: Proxy,
     dir: TempDir,
     configure: Mutex<Box<dyn Fn(&mut Config) + Send>>,
-    running: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
+    running: Mutex<Option<Running>>,
 }
+
+type Running = (oneshot::Sender<()>, JoinHandle<Result<(), StoreError>>);
 
 /// How a device is made.
 pub(crate) struct Setup {
@@ -164,7 +158,7 @@ impl Stack {
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             let shutdown = async { drop(stopped.await) };
-            server.serve(listener, shutdown).await.unwrap();
+            server.serve(listener, shutdown).await
         });
         *self.running.lock().unwrap() = Some((stop, task));
     }
@@ -173,7 +167,7 @@ impl Stack {
         let (stop, task) = self.running.lock().unwrap().take().unwrap();
         self.proxy.set_upstream(None);
         stop.send(()).unwrap();
-        within(task).await.unwrap();
+        within(task).await.unwrap().unwrap();
     }
 
     /// Copies the server's data, while it stands still.
@@ -261,17 +255,29 @@ impl Stack {
         }
     }
 
-    /// Lets everybody sync until nothing is left to do, and checks that all have the same.
-    pub(crate) async fn settle(&self, devices: &[&Device]) -> BTreeMap<String, Value> {
+    /// Lets everybody sync until nothing is left to do, and answers what the server has then.
+    pub(crate) async fn settle_without_rows(&self, devices: &[&Device]) -> BTreeMap<String, Value> {
         for _ in 0..3 {
             for device in devices {
                 device.sync().await;
             }
         }
-        let records = self.records("ada", TABLE).await;
+        self.records("ada", TABLE).await
+    }
+
+    /// Lets everybody sync until nothing is left to do, and checks that all have the same.
+    pub(crate) async fn settle(&self, devices: &[&Device]) -> BTreeMap<String, Value> {
+        let mut records = self.settle_without_rows(devices).await;
         for device in devices {
             let state = device.state().await;
             assert_eq!((state.pending, state.quarantined), (0, 0), "{:?}", device.path);
+            let spec = &state.table(&TABLE.parse().unwrap()).unwrap().spec;
+            // A column that nobody has set is null on a device, and absent on the server.
+            for record in records.values_mut() {
+                for name in spec.field_names().iter().flatten() {
+                    object_mut(record).entry(*name).or_insert(Value::Null);
+                }
+            }
             assert_eq!(device.rows(TABLE).await, records, "{:?}", device.path);
         }
         records
@@ -293,11 +299,22 @@ impl Clock for Ticking {
         let deadline = clock.now().saturating_add(pause);
         async move {
             clock.sleeps.fetch_add(1, Ordering::AcqRel);
+            clock.asleep.send_replace(Some(deadline));
+            let _awake = Awake(&clock);
             let mut limit = clock.limit.subscribe();
             limit.wait_for(|limit| *limit >= deadline).await.unwrap();
             clock.now.fetch_max(deadline, Ordering::AcqRel);
         }
         .boxed()
+    }
+}
+
+/// The sleep has ended, or was given up.
+struct Awake<'a>(&'a TestClock);
+
+impl Drop for Awake<'_> {
+    fn drop(&mut self) {
+        self.0.asleep.send_replace(None);
     }
 }
 
@@ -360,8 +377,10 @@ impl Device {
         self.replica.write_with(move |db| db.execute_batch(&sql)).await.unwrap();
     }
 
-    /// Everything on the disk that is this database's.
+    /// Everything on the disk that is this database's, after a checkpoint.
     pub(crate) fn bytes(&self) -> Vec<u8> {
+        let db = rusqlite::Connection::open(&self.path).unwrap();
+        db.query_row("PRAGMA wal_checkpoint", [], |_| Ok(())).unwrap();
         let files = ["", "-wal", "-shm", "-journal"].map(|end| format!("{}{end}", self.path.display()));
         files.iter().filter_map(|file| std::fs::read(file).ok()).flatten().collect()
     }
@@ -372,6 +391,10 @@ pub(crate) fn object(value: Value) -> Fields {
         Value::Object(fields) => fields,
         other => panic!("not an object: {other}"),
     }
+}
+
+fn object_mut(value: &mut Value) -> &mut Fields {
+    value.as_object_mut().expect("a record is an object")
 }
 
 /// Whether a text stands anywhere in the bytes.

@@ -145,10 +145,13 @@ pub async fn a_resync_keeps_rows_with_pending_entries(fixture: &dyn Fixture) {
     let device = following(fixture).await;
     device.write("2", patch(json!({"a": 1}))).await;
     device.write("3", Edit::Delete).await;
-    let queue = device.queue().await;
+    let deleted = device.entries("3").await;
     device.commit(vec![restart(Phase::Resync), advance("one", &["1"]), complete()]).await;
     assert_eq!(rows(&device).await, ["1", "2"]);
-    assert_eq!(device.queue().await, queue);
+    assert_eq!(device.entries("3").await, deleted);
+    let seen = device.seen("2").await;
+    let whole = super::super::replace(json!({"id": "2", "a": 1}));
+    assert_eq!((edits(&seen.entries), seen.base), (vec![whole], None), "a patch would find no record");
 }
 
 pub async fn a_resync_keeps_what_the_server_acknowledged_meanwhile(fixture: &dyn Fixture) {

@@ -1,0 +1,151 @@
+//! Leaving: nothing of the old user stays, and nothing of the old session happens any more.
+
+use std::time::{Duration, Instant};
+
+use dynos_sync::{SyncError, json};
+
+use crate::{
+    proxy::{Fate, PROMPT},
+    stack::{COLUMNS, Device, Stack, TABLE, holds, within},
+};
+
+const CANARY: &str = "canary-3f9b1c77";
+
+async fn with_work(stack: &Stack, schema: &str) -> Device {
+    let device = stack.device_with("device", |setup| setup.schema = schema.to_owned()).await;
+    let other = stack.device_with("other", |setup| setup.schema = schema.to_owned()).await;
+    for n in 0..50 {
+        device.write(&format!("{CANARY}-{n}"), json!({"a": format!("{CANARY} {n}"), "b": n})).await;
+    }
+    stack.settle(&[&device, &other]).await;
+    other.patch(&format!("{CANARY}-1"), json!({"c": format!("theirs {CANARY}")})).await;
+    other.sync().await;
+    device.patch(&format!("{CANARY}-2"), json!({"c": CANARY})).await;
+    device
+}
+
+/// A sync that meets this fate is under way when the user logs out.
+async fn log_out_in_the_middle(path: &'static str, fate: fn() -> Fate) {
+    for schema in ["", COLUMNS] {
+        let stack = Stack::new().await;
+        let device = with_work(&stack, schema).await;
+        stack.proxy.forget();
+        stack.proxy.always(path, fate);
+        let engine = device.engine.clone();
+        let syncing = tokio::spawn(async move { engine.sync_all().await });
+        stack.proxy.arrival(path).await;
+        let start = Instant::now();
+        assert_eq!(within(device.engine.logout(true)).await.unwrap(), 1);
+        assert!(start.elapsed() < PROMPT, "{:?}", start.elapsed());
+        let ended = within(syncing).await.unwrap();
+        assert!(matches!(ended, Err(SyncError::SessionEnded)), "{ended:?}");
+        is_empty(&device).await;
+        device.engine.close().await;
+        assert!(!holds(&device.bytes(), CANARY), "also once the file is closed");
+    }
+}
+
+async fn is_empty(device: &Device) {
+    assert!(!holds(&device.bytes(), CANARY), "something of the user is still in the file");
+    let state = device.state().await;
+    assert_eq!((state.pending, state.dead_letters, state.conflicts, state.quarantined), (0, 0, 0, 0));
+    assert_eq!((state.server, state.last_counter, state.clock), (None, 0, 0));
+    assert!(state.tables.iter().all(|table| table.cursor.is_none() && table.synced_at.is_none()));
+    assert!(device.rows(TABLE).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_logout_ends_a_pull_that_hangs() {
+    log_out_in_the_middle("/v1/pull", || Fate::Hold).await;
+    log_out_in_the_middle("/v1/pull", || Fate::HoldReply).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_logout_ends_a_push_that_hangs() {
+    log_out_in_the_middle("/v1/push", || Fate::Hold).await;
+    log_out_in_the_middle("/v1/push", || Fate::HoldReply).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_logout_that_would_lose_something_says_how_much_and_does_nothing() {
+    let stack = Stack::with(|config| config.limits.record_bytes = 1000).await;
+    let device = stack.device_with("device", |setup| setup.config.max_retries = 1).await;
+    device.write("big", json!({"a": "x".repeat(2000)})).await;
+    device.sync().await;
+    for id in ["x", "y"] {
+        device.write(id, json!({"a": 1})).await;
+    }
+    let before = device.state().await;
+    let refused = device.engine.logout(false).await.unwrap_err();
+    assert!(matches!(refused, SyncError::Unsynced { changes: 3 }), "{refused}");
+    assert_eq!(device.state().await, before);
+    device.sync().await;
+    let refused = device.engine.logout(false).await.unwrap_err();
+    assert!(matches!(refused, SyncError::Unsynced { changes: 1 }), "the dead letter counts: {refused}");
+    let letter = device.engine.dead_letters().await.unwrap()[0].id;
+    device.engine.discard_dead_letter(letter).await.unwrap();
+    assert_eq!(device.engine.logout(false).await.unwrap(), 0);
+    assert!(device.rows(TABLE).await.is_empty());
+    // The server keeps what it has: the user may come back.
+    assert_eq!(stack.records("ada", TABLE).await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conflicts_quarantined_rows_and_dead_letters_are_forgotten_too() {
+    let stack = Stack::with(|config| config.limits.record_bytes = 1000).await;
+    let strict = "CREATE TABLE notes (id TEXT PRIMARY KEY, a CHECK (a <> 'canary-3f9b1c77'), b, c TEXT)";
+    let device = stack
+        .device_with("device", |setup| {
+            setup.schema = strict.to_owned();
+            setup.config.max_retries = 1;
+        })
+        .await;
+    let other = stack.device_with("other", |setup| setup.schema = COLUMNS.to_owned()).await;
+    device.write("x", json!({"b": CANARY})).await;
+    device.sync().await;
+    other.sync().await;
+    other.patch("x", json!({"b": format!("{CANARY} other")})).await;
+    other.write("refused here", json!({"a": CANARY})).await;
+    other.sync().await;
+    device.patch("x", json!({"b": format!("{CANARY} mine")})).await;
+    device.write("refused there", json!({"b": CANARY.repeat(100)})).await;
+    device.sync().await;
+    device.sync().await;
+    let state = device.state().await;
+    assert_eq!((state.conflicts, state.quarantined, state.dead_letters), (1, 1, 1));
+    device.engine.logout(true).await.unwrap();
+    is_empty(&device).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_logout_the_old_token_is_not_used_again() {
+    let stack = Stack::new().await;
+    let device = stack.device_with("device", |setup| setup.config.auto_sync = true).await;
+    assert!(within(device.engine.initial_sync_done()).await.unwrap());
+    stack.proxy.arrival("/v1/events").await;
+    device.write("x", json!({"a": 1})).await;
+    within(device.engine.drain()).await.unwrap();
+    within(device.engine.logout(false)).await.unwrap();
+    stack.proxy.forget();
+    // Reasons enough to call the server: time, and something to push.
+    device.write("y", json!({"a": 1})).await;
+    device.clock.pass(Duration::from_secs(3600)).await;
+    assert!(stack.proxy.seen().is_empty(), "{:?}", stack.proxy.seen().iter().map(|r| &r.path).collect::<Vec<_>>());
+    assert_eq!(device.state().await.pending, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_user_of_the_device_gets_their_own_rows_only() {
+    let stack = Stack::new().await;
+    let device = with_work(&stack, "").await;
+    let old = device.state().await.replica;
+    device.engine.logout(true).await.unwrap();
+    device.engine.close().await;
+    let bob = stack.device_with("device", |setup| setup.user = "bob".to_owned()).await;
+    assert_ne!(bob.state().await.replica, old);
+    bob.write("bobs", json!({"a": 1})).await;
+    bob.sync().await;
+    assert_eq!(bob.rows(TABLE).await.len(), 1);
+    assert_eq!(stack.records("bob", TABLE).await.len(), 1);
+    assert_eq!(stack.records("ada", TABLE).await.len(), 50);
+}

@@ -1,0 +1,141 @@
+//! The server is put back to an older copy of its data: what any device still knows comes back.
+
+use dynos_sync::json;
+
+use crate::stack::{COLUMNS, Device, Stack};
+
+async fn devices(stack: &Stack, schema: &str) -> [Device; 3] {
+    let device = async |name| stack.device_with(name, |setup| setup.schema = schema.to_owned()).await;
+    [device("one").await, device("two").await, device("three").await]
+}
+
+/// Everything there is to lose: own changes, others', deletes.
+async fn work_on(stack: &Stack, one: &Device, two: &Device) {
+    one.write("updated", json!({"a": 2, "b": 2, "c": "c"})).await;
+    one.remove("deleted").await;
+    one.write("created", json!({"a": 2, "b": 2, "c": "c"})).await;
+    two.patch("others", json!({"a": 2})).await;
+    two.remove("others-deleted").await;
+    two.write("others-created", json!({"a": 2, "b": 2, "c": "c"})).await;
+    stack.settle(&[one, two]).await;
+}
+
+async fn begin(stack: &Stack, one: &Device, two: &Device, three: &Device) {
+    for id in ["updated", "deleted", "others", "others-deleted", "kept"] {
+        one.write(id, json!({"a": 1, "b": 1, "c": "c"})).await;
+    }
+    stack.settle(&[one, two, three]).await;
+    stack.backup("copy").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_lost_is_offered_again() {
+    for schema in ["", COLUMNS] {
+        let stack = Stack::new().await;
+        let [one, two, three] = devices(&stack, schema).await;
+        begin(&stack, &one, &two, &three).await;
+        work_on(&stack, &one, &two).await;
+        let before = stack.records("ada", "notes").await;
+        stack.restore("copy").await;
+        assert_ne!(stack.records("ada", "notes").await, before);
+        assert_eq!(stack.settle(&[&one, &two, &three]).await, before);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_device_brings_back_what_another_did() {
+    let stack = Stack::new().await;
+    let [one, two, three] = devices(&stack, "").await;
+    begin(&stack, &one, &two, &three).await;
+    work_on(&stack, &one, &two).await;
+    let before = stack.records("ada", "notes").await;
+    stack.restore("copy").await;
+    // The authors never come back.
+    one.engine.close().await;
+    assert_eq!(stack.settle(&[&two, &three]).await, before);
+    assert_eq!(stack.settle(&[&three]).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_is_noticed_also_where_new_changes_have_passed_the_old_cursor() {
+    for schema in ["", COLUMNS] {
+        let stack = Stack::new().await;
+        let [one, two, three] = devices(&stack, schema).await;
+        begin(&stack, &one, &two, &three).await;
+        work_on(&stack, &one, &two).await;
+        let before = stack.records("ada", "notes").await;
+        stack.restore("copy").await;
+        // Three never saw what was lost; its work goes far beyond the others' cursors.
+        for n in 0..30 {
+            three.write(&format!("new{n:02}"), json!({"a": n, "b": 0, "c": "c"})).await;
+        }
+        three.patch("kept", json!({"a": 7})).await;
+        three.sync().await;
+        let after = stack.settle(&[&one, &two, &three]).await;
+        for (id, record) in before {
+            let expected = if id == "kept" { json!({"a": 7, "b": 1, "c": "c"}) } else { record };
+            assert_eq!(after[&id], expected, "{id}");
+        }
+        assert_eq!(after.len(), 34 + usize::from(after.contains_key("kept")), "{:?}", after.keys());
+        assert!(!after.contains_key("deleted") && !after.contains_key("others-deleted"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_restores_in_a_row_lose_nothing_either() {
+    let stack = Stack::new().await;
+    let [one, two, three] = devices(&stack, "").await;
+    begin(&stack, &one, &two, &three).await;
+    work_on(&stack, &one, &two).await;
+    stack.restore("copy").await;
+    one.write("between", json!({"a": 3})).await;
+    let before = stack.settle(&[&one, &two]).await;
+    stack.restore("copy").await;
+    one.write("last", json!({"a": 4})).await;
+    let after = stack.settle(&[&one, &two, &three]).await;
+    let mut expected = before;
+    expected.insert("last".to_owned(), json!({"a": 4}));
+    assert_eq!(after, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_restores_before_anybody_came_back_lose_nothing_either() {
+    let stack = Stack::new().await;
+    let [one, two, three] = devices(&stack, "").await;
+    begin(&stack, &one, &two, &three).await;
+    work_on(&stack, &one, &two).await;
+    let before = stack.records("ada", "notes").await;
+    stack.restore("copy").await;
+    three.write("three", json!({"a": 1})).await;
+    three.sync().await;
+    stack.restore("copy").await;
+    let after = stack.settle(&[&one, &two, &three]).await;
+    let mut expected = before;
+    expected.insert("three".to_owned(), json!({"a": 1}));
+    assert_eq!(after, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_pending_during_a_restore_arrives_too() {
+    let stack = Stack::new().await;
+    let [one, two, three] = devices(&stack, "").await;
+    begin(&stack, &one, &two, &three).await;
+    work_on(&stack, &one, &two).await;
+    stack.proxy.offline();
+    one.patch("updated", json!({"a": 9})).await;
+    one.remove("created").await;
+    one.patch("others-created", json!({"a": 9})).await;
+    one.patch("kept", json!({"a": 9})).await;
+    one.write("offline", json!({"a": 9})).await;
+    one.engine.drain().await.unwrap_err();
+    stack.proxy.heal();
+    stack.restore("copy").await;
+    let after = stack.settle(&[&one, &two, &three]).await;
+    assert_eq!(after["updated"], json!({"a": 9, "b": 2, "c": "c"}));
+    assert_eq!(after["offline"], json!({"a": 9}));
+    assert!(!after.contains_key("created"), "{after:?}");
+    assert_eq!(after["others-created"], json!({"a": 9, "b": 2, "c": "c"}), "and not only the patch");
+    assert_eq!(after["kept"], json!({"a": 9, "b": 1, "c": "c"}));
+    assert_eq!(one.state().await.dead_letters, 0);
+    assert!(!after.contains_key("deleted") && !after.contains_key("others-deleted"));
+}
