@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dynos_sync::Strategy;
@@ -36,26 +36,49 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a server.
+    #[command(after_help = "--json: {listening}")]
     Serve(ServeArgs),
     /// Make a token for a user, on the server's machine.
+    #[command(after_help = "--json: {token, user, expires_at}")]
     Token(TokenArgs),
     /// Begin to sync tables of a database.
+    #[command(
+        after_help = "--json: {database, remembered, tables: [{table, status, reason}]}; status is tracked, already_tracked, changed or unsuitable"
+    )]
     Track(TrackArgs),
     /// Stop syncing tables. Their rows stay.
+    #[command(after_help = "--json: {database, untracked: [table], forgotten}")]
     Untrack(UntrackArgs),
     /// Make a new database with everything that a server has for you.
+    #[command(after_help = "--json: as of dynos sync")]
     Clone(CloneArgs),
     /// Push and pull.
+    #[command(
+        after_help = "--json: {database, complete, total, tables: {TABLE: {pushed, pulled, conflicts, rejected, dead_letters}}, pending, dead_letters, quarantined}\n--watch --json: one line per event, {at, event, …}"
+    )]
     Sync(SyncArgs),
     /// Show how things stand.
+    #[command(
+        after_help = "--json: {database, replica, server, remote, token_remembered, pending, dead_letters, conflicts, quarantined, quarantine: [{table, record_id, error}], tables: [{table, kind, phase, pull, declared, cursor, synced_at, sensitive_fields, owner_columns, user}]}"
+    )]
     Status(DatabaseArgs),
     /// List changes that are not yet pushed, oldest first.
+    #[command(
+        after_help = "--json: {database, pending, entries: [{counter, table, id, operation, fields, at, sent, attempts, retry_at}]}"
+    )]
     Queue(QueueArgs),
     /// List changes that the server refused for good; retry or discard them.
+    #[command(
+        after_help = "--json: {dead_letters: [{id, table, record_id, code, message, at, edits: [{operation, fields, at}]}]}, {retried} or {discarded}"
+    )]
     DeadLetters(DeadLettersArgs),
     /// List decided conflicts; bring back the version that lost.
+    #[command(
+        after_help = "--json: {conflicts: [{id, table, record_id, strategy, kept, decided_at}]}; show adds base, local, remote and outcome to one of these; {undone}"
+    )]
     Conflicts(ConflictsArgs),
     /// See it work: a server and three devices, offline edits, conflicts and a crash, in a few seconds.
+    #[command(after_help = "--json: {equal, tables: {TABLE: rows}, differences}")]
     Demo,
     /// Sync, and stop in the middle until killed.
     #[command(name = "demo-crash", hide = true)]
@@ -63,7 +86,7 @@ pub(crate) enum Command {
 }
 
 /// Where the server is, and who signs in. Flags count before the environment, and that before what is remembered.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Default, Args)]
 pub(crate) struct RemoteArgs {
     /// The server's address [env: DYNOS_REMOTE].
     #[arg(long, value_name = "URL")]
@@ -77,6 +100,13 @@ pub(crate) struct RemoteArgs {
     /// Let the token travel unencrypted to another machine.
     #[arg(long)]
     pub(crate) allow_plain_http: bool,
+}
+
+impl fmt::Debug for RemoteArgs {
+    /// Without the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteArgs").finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,6 @@
 //! Which server a command talks to, and with which token.
 
-use std::{fs, path::Path};
+use std::{ffi::OsString, fs, path::Path};
 
 use dynos_sync::remote::HttpRemote;
 
@@ -67,7 +67,7 @@ fn given_token(given: &RemoteArgs) -> Result<Option<String>, Failure> {
 
 /// A variable of the environment; an empty one counts as missing.
 fn variable(name: &str) -> Result<Option<String>, Failure> {
-    match std::env::var_os(name).filter(|value| !value.is_empty()).map(|value| value.into_string()) {
+    match std::env::var_os(name).filter(|value| !value.is_empty()).map(OsString::into_string) {
         None => Ok(None),
         Some(Ok(value)) => Ok(Some(value.trim().to_owned())),
         Some(Err(_)) => Err(Failure::new(Code::Usage, format!("{name} is not text"))),

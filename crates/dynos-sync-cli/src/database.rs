@@ -17,7 +17,7 @@ pub(crate) async fn with<T>(
 ) -> Result<T, Failure> {
     must_exist(path)?;
     let replica =
-        SqliteReplica::open(path, &SqliteOptions::default()).map_err(|error| named(path, error.into()))?;
+        SqliteReplica::open(path, &SqliteOptions::default()).map_err(|error| named(path, &error.into()))?;
     let done = work(&replica).await;
     replica.close().await;
     done
@@ -43,6 +43,27 @@ pub(crate) async fn with_tracked<T>(
 pub(crate) fn not_tracked(path: &Path) -> Failure {
     Failure::new(Code::NotTracked, format!("{}: no table is synced", path.display()))
         .hint(format!("choose tables with: dynos track {} --all", path.display()))
+}
+
+/// A row of the server's that the local table refuses.
+pub(crate) struct Quarantined {
+    pub(crate) table: String,
+    pub(crate) id: String,
+    pub(crate) error: String,
+}
+
+/// The rows that are kept aside. The engine tells of them only in the moment, so they are read where it keeps them.
+pub(crate) async fn quarantine(replica: &SqliteReplica) -> Result<Vec<Quarantined>, Failure> {
+    let sql = "SELECT t.name, q.id, q.error FROM dynos_quarantine AS q JOIN dynos_table AS t ON t.n = q.tbl \
+               ORDER BY 1, 2 LIMIT 1000";
+    let read = |db: &Connection| {
+        let mut statement = db.prepare(sql)?;
+        let rows = statement.query_map([], |row| {
+            Ok(Quarantined { table: row.get(0)?, id: row.get(1)?, error: row.get(2)? })
+        })?;
+        rows.collect()
+    };
+    Ok(replica.read_with(read).await?)
 }
 
 fn must_exist(path: &Path) -> Result<(), Failure> {
@@ -73,7 +94,7 @@ fn has_engine(path: &Path) -> Result<bool, Failure> {
     }
 }
 
-fn named(path: &Path, failure: Failure) -> Failure {
+fn named(path: &Path, failure: &Failure) -> Failure {
     let named = Failure::new(failure.code(), format!("{}: {}", path.display(), failure.message()));
     match failure.advice() {
         Some(hint) => named.hint(hint),

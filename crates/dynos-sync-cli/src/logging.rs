@@ -14,6 +14,8 @@ pub(crate) fn start(cli: &Cli) {
     };
     let verbosity = cli.verbose.max(u8::from(format.is_some()));
     let default = match verbosity {
+        // Failures are JSON on stderr then: nothing is to be mixed in that nobody asked for.
+        0 if cli.json => "off",
         0 => "warn",
         1 => {
             "warn,dynos=info,dynos_sync=info,dynos_sync_core=info,dynos_sync_sqlite=info,dynos_sync_remote=info,dynos_sync_server=info"

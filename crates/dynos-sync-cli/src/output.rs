@@ -85,7 +85,7 @@ pub(crate) struct Columns {
 
 impl Columns {
     pub(crate) fn new<const N: usize>(heading: [&str; N]) -> Self {
-        Self { rows: vec![heading.map(|title| title.to_uppercase()).to_vec()] }
+        Self { rows: vec![heading.map(str::to_uppercase).to_vec()] }
     }
 
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {

@@ -24,6 +24,7 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
+        bar.set_message("0 received");
         bar.enable_steady_tick(Duration::from_millis(120));
         Self(bar)
     }
@@ -32,8 +33,8 @@ impl Progress {
         self.0.inc(changes as u64);
     }
 
-    pub(crate) fn pulled(&self, total: usize) {
-        self.0.set_message(format!("{total} pulled"));
+    pub(crate) fn received(&self, total: usize) {
+        self.0.set_message(format!("{total} received"));
     }
 }
 

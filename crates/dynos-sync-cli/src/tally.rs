@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -30,12 +33,14 @@ pub(crate) struct Passed {
 pub(crate) struct Tally {
     remote: Arc<dyn Remote>,
     passed: Mutex<BTreeMap<TableName, Passed>>,
+    /// All changes that came, those of this device too.
+    received: AtomicUsize,
     progress: Progress,
 }
 
 impl Tally {
     pub(crate) fn new(remote: Arc<dyn Remote>, progress: Progress) -> Self {
-        Self { remote, passed: Mutex::default(), progress }
+        Self { remote, passed: Mutex::default(), received: AtomicUsize::new(0), progress }
     }
 
     /// What has passed so far.
@@ -85,7 +90,8 @@ impl Remote for Tally {
         let table = request.table.clone();
         let page = self.remote.pull(request).await?;
         self.note(&table, |passed| passed.pulled += others(&page));
-        self.progress.pulled(self.passed().values().map(|passed| passed.pulled).sum());
+        let received = self.received.fetch_add(page.changes.len(), Ordering::Relaxed) + page.changes.len();
+        self.progress.received(received);
         Ok(page)
     }
 

@@ -1,5 +1,7 @@
 //! The demo ends well, and leaves nothing behind.
 
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
 mod support;
 
 use support::{Ran, dynos, run};

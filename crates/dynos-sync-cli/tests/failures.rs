@@ -1,5 +1,7 @@
 //! Whatever goes wrong ends with a sentence, a hint and an exit code.
 
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
 mod support;
 
 use std::{fs, io, os::unix::ffi::OsStrExt, process::Stdio};
@@ -288,4 +290,18 @@ fn logs_name_no_token_and_no_content() {
     let ran = Ran::of(&command.output().unwrap()).ok();
     assert!(!ran.err.is_empty(), "something is logged");
     assert!(!ran.err.contains(&world.token) && !ran.err.contains("confidential"), "{}", ran.err);
+}
+
+#[test]
+fn a_row_that_the_local_table_refuses_is_kept_aside_and_explained() {
+    let world = World::new();
+    world.tracked("one.sqlite", ONE);
+    let strict = world.path("strict.sqlite");
+    sql(&strict, "CREATE TABLE t (id INTEGER PRIMARY KEY, x CHECK (x <> 'a'))");
+    world.on(&["track", "--all"], &strict, &[]).ok();
+    let ran = world.sync(&strict).failed(3, "incomplete");
+    assert!(ran.error()["hint"].as_str().unwrap().contains("dynos status"));
+    let status = world.on(&["status", "--json"], &strict, &[]).ok().json();
+    assert_eq!((&status["quarantined"], &status["quarantine"][0]["record_id"]), (&1.into(), &"1".into()));
+    assert!(world.on(&["status"], &strict, &[]).ok().out.contains("t/1"));
 }

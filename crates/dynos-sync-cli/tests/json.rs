@@ -1,5 +1,7 @@
 //! Every command's `--json`: one document, with the fields that are documented.
 
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
 mod support;
 
 use serde_json::Value;
@@ -51,6 +53,7 @@ fn documents_have_stable_names() {
             "dead_letters",
             "conflicts",
             "quarantined",
+            "quarantine",
             "tables",
         ],
     );

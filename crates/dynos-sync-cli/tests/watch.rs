@@ -1,5 +1,7 @@
 //! `sync --watch`: changes come and go by themselves.
 
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
 mod support;
 
 use std::{path::Path, process::Stdio};

@@ -198,12 +198,15 @@ pub(crate) fn apply(db: &Connection, table: &Table, id: &RecordKey, before: Opti
     }
     let prepared = prepare(table, &key, fields)?;
     prepared.refuse_lost_signs(table)?;
-    put(db, table, id, &key, &prepared, before.is_some(), matches!(edit, Edit::Replace(_)))?;
-    let stored = if prepared.is_exact(table) {
+    let resets = matches!(edit, Edit::Replace(_));
+    put(db, table, id, &key, &prepared, before.is_some(), resets)?;
+    // A row that begins here has all of its columns from here: one that is not named may stand otherwise elsewhere.
+    let whole = (resets || before.is_none()) && prepared.cells.len() < table.fields().count();
+    let stored = if prepared.is_exact(table) && !whole {
         prepared.fields
     } else {
         let row = select(db, table, &key)?.ok_or_else(|| ReplicaError::NotFound(id.clone()))?;
-        prepared.as_stored(table, &row)
+        if whole { record(table, &row)? } else { prepared.as_stored(table, &row) }
     };
     Ok(Edit::new(edit.operation(), stored))
 }

@@ -283,8 +283,11 @@ impl SyncEngine {
     /// [`SyncError::Closed`] where the engine was closed before.
     pub async fn initial_sync_done(&self) -> Result<bool, SyncError> {
         let mut first = self.shared.first_sync.subscribe();
-        let done = first.wait_for(Option::is_some).await.map_err(|_| SyncError::Closed)?;
-        done.ok_or(SyncError::Closed)
+        tokio::select! {
+            biased;
+            done = first.wait_for(Option::is_some) => done.ok().and_then(|done| *done).ok_or(SyncError::Closed),
+            () = self.commands.closed() => Err(SyncError::Closed),
+        }
     }
 
     /// The device's user.

@@ -2,11 +2,12 @@
 
 use std::{
     pin::Pin,
+    sync::{PoisonError, RwLock},
     task::{Context, Poll},
 };
 
 use dynos_sync_core::{Entry, Fields, Millis, RecordKey, TableName, conflict::StrategyName, replica::Phase};
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
 
@@ -134,23 +135,35 @@ pub enum SyncEvent {
 }
 
 /// The sending side. Events without a listener are dropped; a slow listener never holds anybody up.
-#[derive(Clone, Debug)]
-pub(crate) struct Events(broadcast::Sender<TimedEvent>);
+#[derive(Debug)]
+pub(crate) struct Events(RwLock<Option<broadcast::Sender<TimedEvent>>>);
 
 impl Events {
     const KEPT: usize = 1024;
 
     pub(crate) fn new() -> Self {
-        Self(broadcast::channel(Self::KEPT).0)
+        Self(RwLock::new(Some(broadcast::channel(Self::KEPT).0)))
+    }
+
+    fn sender(&self) -> Option<broadcast::Sender<TimedEvent>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn send(&self, at: Millis, event: SyncEvent) {
-        // An error only says that nobody listens.
-        let _ = self.0.send(TimedEvent { at, event });
+        if let Some(sender) = self.sender() {
+            // An error only says that nobody listens.
+            let _ = sender.send(TimedEvent { at, event });
+        }
+    }
+
+    /// No event comes after this one: the streams end.
+    pub(crate) fn end(&self) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     pub(crate) fn stream(&self, now: impl Fn() -> Millis + Send + Sync + 'static) -> EventStream {
-        let events = BroadcastStream::new(self.0.subscribe()).map(move |event| match event {
+        let Some(sender) = self.sender() else { return EventStream(Box::pin(stream::empty())) };
+        let events = BroadcastStream::new(sender.subscribe()).map(move |event| match event {
             Ok(event) => event,
             Err(BroadcastStreamRecvError::Lagged(count)) => {
                 TimedEvent { at: now(), event: SyncEvent::Missed { count } }

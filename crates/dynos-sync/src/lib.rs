@@ -81,3 +81,8 @@ pub use dynos_sync_remote as remote;
 pub use dynos_sync_sqlite as sqlite;
 
 pub use dynos_sync_core::{Edit, Fields, Operation, conflict::Strategy, fields, json};
+
+/// The README's program compiles.
+#[cfg(all(doctest, feature = "http", feature = "sqlite"))]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -109,6 +109,7 @@ impl Worker {
             match self.next_event().await {
                 Event::Command(Some(Command::Close(done))) => {
                     self.driver().replica.close().await;
+                    self.driver().events.end();
                     // Whoever closed may be gone already.
                     let _ = done.send(());
                     return;
@@ -139,6 +140,8 @@ impl Worker {
         let shared = Arc::clone(&self.shared);
         let wait = self.time_to_wait();
         let auto = shared.driver.config.auto_sync;
+        // Connecting to hear of hints is a call like any other.
+        let listens = auto && self.may_call();
         let hints = &mut self.hints;
         let hint = async {
             match hints {
@@ -150,20 +153,30 @@ impl Worker {
             biased;
             command = self.commands.recv() => Event::Command(command),
             () = shared.queued.notified(), if auto => Event::Queued,
-            hint = hint, if auto => Event::Hint(hint),
+            hint = hint, if listens => Event::Hint(hint),
             () = shared.driver.clock.sleep(wait), if auto => Event::Time,
         }
     }
 
+    /// Whether the server may be called without anybody asking for it.
+    fn may_call(&self) -> bool {
+        !self.signed_out && self.now() >= self.resume_at
+    }
+
     fn time_to_wait(&self) -> Duration {
-        let mut next = self.next_poll;
+        /// Until somebody signs in: nothing is done before, whatever is due.
+        const LONG: Duration = Duration::from_secs(24 * 60 * 60);
+        if self.signed_out {
+            return LONG;
+        }
+        let mut next = self.next_poll.min(self.next_pull);
         if self.push_due || self.pull_due {
-            next = next.min(self.resume_at);
+            next = self.resume_at;
         }
         if self.hints.is_none() {
             next = next.min(self.next_hints);
         }
-        let wait = next.min(self.next_pull) - self.now();
+        let wait = next.max(self.resume_at) - self.now();
         Duration::from_millis(u64::try_from(wait).unwrap_or(0).max(1))
     }
 
@@ -213,10 +226,10 @@ impl Worker {
     }
 
     async fn sync_by_itself(&mut self) {
-        let now = self.now();
-        if self.signed_out || now < self.resume_at {
+        if !self.may_call() {
             return;
         }
+        let now = self.now();
         if now >= self.next_poll {
             self.next_poll = now + millis(self.driver().config.poll_interval);
             self.push_due |= self.something_is_ready().await;

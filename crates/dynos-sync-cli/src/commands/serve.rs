@@ -3,14 +3,15 @@
 use std::{
     collections::BTreeSet,
     error::Error,
-    fs::{self, DirBuilder},
+    fs::{self, DirBuilder, OpenOptions},
+    io,
     path::Path,
     time::Duration,
 };
 
 use dynos_sync::core::TableName;
 use dynos_sync_server::{
-    Config, Server,
+    Config, OpenError, Server,
     config::{Auth, Durability},
 };
 use serde_json::json;
@@ -26,7 +27,9 @@ use crate::{
 pub(crate) async fn run(args: &ServeArgs, output: &Output) -> Result<(), Failure> {
     let shutdown = signals::shutdown()?;
     make_directory(&args.data).map_err(|error| Failure::file(&args.data, &error))?;
-    let server = Server::open(config(args)?).map_err(|error| chain(&error))?;
+    let config = config(args)?;
+    make_private(&config.database).map_err(|error| Failure::file(&config.database, &error))?;
+    let server = Server::open(config).map_err(|error| cannot_open(args, &error))?;
     let listener = TcpListener::bind(args.listen).await.map_err(|error| {
         Failure::new(Code::Failed, format!("{}: {error}", args.listen))
             .hint("choose another address with --listen")
@@ -40,7 +43,7 @@ pub(crate) async fn run(args: &ServeArgs, output: &Output) -> Result<(), Failure
 }
 
 /// The directory holds everybody's records: it is for its owner only.
-fn make_directory(path: &Path) -> std::io::Result<()> {
+fn make_directory(path: &Path) -> io::Result<()> {
     if fs::metadata(path).is_ok_and(|found| found.is_dir()) {
         return Ok(());
     }
@@ -49,6 +52,18 @@ fn make_directory(path: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path)
+}
+
+/// The database is for its owner only, also where the directory is not. SQLite makes its other files alike.
+fn make_private(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn config(args: &ServeArgs) -> Result<Config, Failure> {
@@ -70,6 +85,14 @@ fn auth(args: &ServeArgs) -> Result<Auth, Failure> {
             Ok(Auth::JwksUrl { url: url.clone(), refresh: Duration::from_secs(60 * 60) })
         }
         Some(file) => Ok(Auth::JwksFile(file.into())),
+    }
+}
+
+fn cannot_open(args: &ServeArgs, error: &OpenError) -> Failure {
+    let failure = chain(error);
+    match error {
+        OpenError::Keys(_) => failure,
+        _ => failure.hint(format!("does another server use {}? Else see what -v says", args.data.display())),
     }
 }
 

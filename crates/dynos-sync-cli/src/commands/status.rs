@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use dynos_sync::core::{
-    Shape,
+    Cursor, Shape,
     replica::{Phase, State, TableState},
 };
 use serde_json::{Value, json};
@@ -11,20 +11,26 @@ use serde_json::{Value, json};
 use crate::{
     cli::DatabaseArgs,
     config_file::Remembered,
-    database,
+    database::{self, Quarantined},
     error::Failure,
     output::{Columns, Output},
     time,
 };
 
 pub(crate) async fn run(args: &DatabaseArgs, output: &Output) -> Result<(), Failure> {
-    let state = database::with_tracked(&args.database, async |_, state| Ok(state)).await?;
+    let (state, aside) = database::with_tracked(&args.database, async |replica, state| {
+        let aside = if state.quarantined > 0 { database::quarantine(replica).await? } else { Vec::new() };
+        Ok((state, aside))
+    })
+    .await?;
     let remembered = Remembered::load(&args.database)?;
     let name = args.database.display().to_string();
-    output.result(&document(&name, &state, remembered.as_ref()), text(&state, remembered.as_ref()))
+    let document = document(&name, &state, &aside, remembered.as_ref());
+    output.result(&document, text(&state, &aside, remembered.as_ref()))
 }
 
-fn document(name: &str, state: &State, remembered: Option<&Remembered>) -> Value {
+fn document(name: &str, state: &State, aside: &[Quarantined], remembered: Option<&Remembered>) -> Value {
+    let kept_aside = |row: &Quarantined| json!({"table": row.table, "record_id": row.id, "error": row.error});
     json!({
         "database": name,
         "replica": state.replica.to_string(),
@@ -35,6 +41,7 @@ fn document(name: &str, state: &State, remembered: Option<&Remembered>) -> Value
         "dead_letters": state.dead_letters,
         "conflicts": state.conflicts,
         "quarantined": state.quarantined,
+        "quarantine": aside.iter().map(kept_aside).collect::<Vec<_>>(),
         "tables": state.tables.iter().map(table).collect::<Vec<_>>(),
     })
 }
@@ -46,7 +53,7 @@ fn table(table: &TableState) -> Value {
         "phase": phase(table),
         "pull": table.policy.pull,
         "declared": table.declared,
-        "cursor": table.cursor.as_ref().map(|cursor| cursor.as_str()),
+        "cursor": table.cursor.as_ref().map(Cursor::as_str),
         "synced_at": table.synced_at.map(time::rfc3339),
         "sensitive_fields": table.policy.sensitive_fields,
         "owner_columns": table.policy.owner_columns,
@@ -70,7 +77,7 @@ fn phase(table: &TableState) -> &'static str {
     }
 }
 
-fn text(state: &State, remembered: Option<&Remembered>) -> String {
+fn text(state: &State, aside: &[Quarantined], remembered: Option<&Remembered>) -> String {
     let remote = remembered.map_or("not remembered", |known| known.remote.as_str());
     let server = state.server.as_deref().unwrap_or("not met yet");
     let mut text = String::new();
@@ -91,7 +98,11 @@ fn text(state: &State, remembered: Option<&Remembered>) -> String {
         let synced = table.synced_at.map_or_else(|| "never".to_owned(), time::rfc3339);
         columns.row([table.spec.name.to_string(), kind(table).to_owned(), phase(table).to_owned(), synced]);
     }
-    if !columns.is_empty() {
+    let mut refused = Columns::new(["kept aside", "the local table refuses it"]);
+    for Quarantined { table, id, error } in aside {
+        refused.row([format!("{table}/{id}"), error.clone()]);
+    }
+    for columns in [columns, refused].iter().filter(|columns| !columns.is_empty()) {
         let _ = write!(text, "\n{columns}");
     }
     text

@@ -7,7 +7,6 @@ use dynos_sync::{
     core::{
         Remote, Replica, ReplicaError, TableName,
         replica::{DueLimits, State},
-        wire::HeadsRequest,
     },
     sqlite::SqliteReplica,
 };
@@ -17,7 +16,7 @@ use crate::{
     cli::{StrategyArg, SyncArgs},
     connection::Connection,
     database,
-    error::{Code, Failure, wrong_server},
+    error::{Code, Failure},
     output::{Columns, Output, count, plain},
     progress::Progress,
     tally::{Passed, Tally},
@@ -64,7 +63,6 @@ pub(crate) async fn once(
     let tally = Arc::new(Tally::new(remote, progress));
     let mark = Mark::take(replica).await?;
     let driver = driver(replica, tally.clone(), strategy).await?;
-    check_server(&*tally, &before, retries).await?;
     to_the_end(&driver, replica, retries).await?;
     let mut tables: BTreeMap<TableName, Counts> = tally
         .passed()
@@ -84,17 +82,6 @@ async fn driver(
     config.conflict_strategy = strategy.strategy();
     let random = Box::new(|| getrandom::u64().unwrap_or(u64::MAX / 2));
     Ok(Driver::new(Arc::new(replica.clone()), remote, Arc::new(SystemClock), config, random).await?)
-}
-
-/// Nothing is sent to a server that the database does not belong to.
-pub(crate) async fn check_server(remote: &dyn Remote, state: &State, retries: u32) -> Result<(), Failure> {
-    let Some(bound) = &state.server else { return Ok(()) };
-    let ask = async || {
-        let request = HeadsRequest { replica: state.replica, tables: Vec::new() };
-        remote.heads(request).await.map_err(SyncError::from)
-    };
-    let found = patiently(retries, ask).await?.server;
-    if *bound == found { Ok(()) } else { Err(wrong_server(bound, &found)) }
 }
 
 async fn to_the_end(driver: &Driver, replica: &SqliteReplica, retries: u32) -> Result<(), Failure> {
@@ -280,7 +267,7 @@ impl Report {
         }
         if *quarantined > 0 {
             parts.push(format!("{} that the local table does not take", count(*quarantined, "row")));
-            hint = "see with -v why, and change the table".to_owned();
+            hint = format!("see why with: dynos status {database}; then change the table, and sync again");
         }
         if *dead_letters > 0 {
             parts.push(format!("{} that the server refused for good", count(*dead_letters, "change")));

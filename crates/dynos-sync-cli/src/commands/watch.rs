@@ -2,16 +2,20 @@
 
 use std::{pin::pin, sync::Arc};
 
-use dynos_sync::{SyncEngine, SyncEvent, TimedEvent, sqlite::SqliteReplica};
+use dynos_sync::{
+    SyncEngine, SyncEvent, TimedEvent,
+    core::{Remote, replica::State, wire::HeadsRequest},
+    sqlite::SqliteReplica,
+};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
-use super::{queue::operation, sync::check_server};
+use super::queue::operation;
 use crate::{
     cli::SyncArgs,
     connection::Connection,
     database,
-    error::{Code, Failure},
+    error::{Code, Failure, wrong_server},
     output::{Output, count, plain},
     signals, time,
 };
@@ -24,7 +28,7 @@ pub(crate) async fn run(args: &SyncArgs, output: &Output) -> Result<(), Failure>
         if state.tables.is_empty() {
             return Err(database::not_tracked(&args.database));
         }
-        let (checked, mut shutdown) = (check_server(&*remote, &state, 0), pin!(shutdown));
+        let (checked, mut shutdown) = (check_server(&*remote, &state), pin!(shutdown));
         tokio::select! {
             checked = checked => match checked {
                 // It will be looked at again when it can be reached.
@@ -39,6 +43,15 @@ pub(crate) async fn run(args: &SyncArgs, output: &Output) -> Result<(), Failure>
         done
     })
     .await
+}
+
+/// Ends at once where it could never succeed: with another server, or without a valid token.
+async fn check_server(remote: &dyn Remote, state: &State) -> Result<(), Failure> {
+    let heads = remote.heads(HeadsRequest { replica: state.replica, tables: Vec::new() }).await?;
+    match &state.server {
+        Some(bound) if *bound != heads.server => Err(wrong_server(bound, &heads.server)),
+        _ => Ok(()),
+    }
 }
 
 async fn start(

@@ -1,5 +1,6 @@
 //! Servers, devices and databases for the tests: real processes, real sockets, real files.
 #![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 use std::{
     collections::BTreeMap,

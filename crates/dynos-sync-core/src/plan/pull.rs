@@ -152,6 +152,7 @@ impl Reader<'_> {
             self.reading.ops.push(Op::Offer { key, base: remote, edit, at });
         } else if let Some(local_at) = pending {
             if !change.own && !lost_here {
+                let remote = remote.map(|remote| complete(&self.table.spec.shape, base.as_ref(), remote));
                 let conflict = Conflict { key, base, local: row, remote, local_at, remote_at: change.at };
                 self.reading.conflicts.push(conflict);
             }
@@ -219,6 +220,7 @@ pub fn resolve(
     now: Millis,
 ) -> Op {
     let outcome = outcome(&conflict, resolution);
+    let outcome = outcome.map(|outcome| complete(&table.spec.shape, conflict.remote.as_ref(), outcome));
     let at = match resolution {
         Resolution::KeepRemote => conflict.remote_at,
         Resolution::KeepLocal => conflict.local_at,
@@ -233,6 +235,15 @@ pub fn resolve(
     let Conflict { key, base, local: mine, remote: theirs, .. } = conflict;
     let resolved = Resolved { key, base, mine, theirs, outcome, strategy, at, decided_at: now };
     Op::Resolve { conflict: Box::new(resolved), edit }
+}
+
+/// A version of a record with the columns that it does not name, which are as they were. A document has no others than
+/// it names.
+fn complete(shape: &Shape, before: Option<&Fields>, version: Fields) -> Fields {
+    match (shape, before) {
+        (Shape::Columns { .. }, Some(before)) => before.clone().into_iter().chain(version).collect(),
+        _ => version,
+    }
 }
 
 /// The edit that leads from the server's version to the outcome; none where they are the same.

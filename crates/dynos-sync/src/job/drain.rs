@@ -23,7 +23,7 @@ enum Cycle {
 }
 
 impl Driver {
-    /// Pushes until nothing is left that can be pushed now.
+    /// Pushes until nothing is left that can be pushed now, of what was queued when it began.
     ///
     /// # Errors
     /// See [`SyncEngine::drain`](crate::SyncEngine::drain).
@@ -31,7 +31,10 @@ impl Driver {
         let start = self.clock.now();
         let mut total = DrainReport::default();
         let mut in_vain = 0;
-        while let Cycle::Sent(cycle) = self.cycle().await? {
+        // Every cycle deals with a record at least. Who goes on writing meanwhile does not keep the drain from ending.
+        let mut cycles = self.state().await?.pending.saturating_add(Self::REPLANS as u64);
+        while cycles > 0 && let Cycle::Sent(cycle) = self.cycle().await? {
+            cycles -= 1;
             total.add(&cycle);
             let moved = cycle.pushed + cycle.retried + cycle.dead_letters > 0;
             in_vain = if moved { 0 } else { in_vain + 1 };

@@ -7,10 +7,13 @@ mod proxy;
 #[path = "../common/stack.rs"]
 mod stack;
 
+mod engine;
+mod hostile_server;
 mod hostile_values;
 mod local_columns;
 mod logout;
 mod lost_replies;
+mod offline;
 mod ordering;
 mod restore;
 mod sensitive;

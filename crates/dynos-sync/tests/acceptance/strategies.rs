@@ -238,3 +238,86 @@ async fn an_answer_to_a_conflict_is_asked_for_again_when_the_record_changed_mean
     assert_eq!(one.engine.conflicts().await.unwrap().len(), 1);
     assert_eq!(one.rows(TABLE).await["x"], record(3, 9).unwrap());
 }
+
+/// Both sides of a table whose rows were made when it had fewer columns.
+async fn with_a_younger_column(stack: &Stack, strategy: &Strategy) -> (Device, Device) {
+    let device = async |name| {
+        let strategy = strategy.clone();
+        let setup = |setup: &mut crate::stack::Setup| {
+            setup.schema = "CREATE TABLE notes (id TEXT PRIMARY KEY, a, b)".to_owned();
+            setup.config.conflict_strategy = strategy;
+        };
+        stack.device_with(name, setup).await
+    };
+    let (one, two) = (device("one").await, device("two").await);
+    one.write("x", json!({"a": 1, "b": 1})).await;
+    stack.settle(&[&one, &two]).await;
+    for device in [&one, &two] {
+        device.sql("ALTER TABLE notes ADD COLUMN c TEXT").await;
+    }
+    stack.settle(&[&one, &two]).await;
+    (one, two)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_that_the_winning_version_does_not_name_is_as_it_was() {
+    for (strategy, c) in built_in().into_iter().zip([json!(null), json!(null), json!("mine"), json!("mine")]) {
+        let stack = Stack::new().await;
+        let (one, two) = with_a_younger_column(&stack, &strategy).await;
+        one.patch("x", json!({"c": "mine"})).await;
+        two.clock.set(START + 1000);
+        two.patch("x", json!({"a": 2})).await;
+        two.sync().await;
+        let records = stack.settle(&[&one, &two]).await;
+        assert_eq!(records["x"]["c"], c, "{strategy:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resolver_may_name_the_columns_that_it_cares_about() {
+    #[derive(Debug)]
+    struct Partly;
+
+    #[async_trait]
+    impl Resolver for Partly {
+        async fn resolve(&self, _: &Conflict) -> Resolution {
+            Resolution::Merged(object(json!({"a": 9})))
+        }
+    }
+
+    for schema in ["", COLUMNS] {
+        let stack = Stack::new().await;
+        let device = async |name| {
+            let setup = |setup: &mut crate::stack::Setup| {
+                setup.schema = schema.to_owned();
+                setup.config.conflict_strategy = Strategy::Custom(Arc::new(Partly));
+            };
+            stack.device_with(name, setup).await
+        };
+        let (one, two) = (device("one").await, device("two").await);
+        one.write("x", json!({"a": 1, "b": 1, "c": "c"})).await;
+        stack.settle(&[&one, &two]).await;
+        two.patch("x", json!({"a": 2})).await;
+        two.sync().await;
+        one.patch("x", json!({"a": 3, "b": 3})).await;
+        let records = stack.settle(&[&one, &two]).await;
+        // A document is what the resolver says; a row keeps the server's value in what it does not say.
+        let expected = if schema.is_empty() { json!({"a": 9}) } else { json!({"a": 9, "b": 1, "c": "c"}) };
+        assert_eq!(records["x"], expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_default_is_the_same_everywhere() {
+    let stack = Stack::new().await;
+    let schema = "CREATE TABLE notes (id TEXT PRIMARY KEY, a, made TEXT DEFAULT (lower(hex(randomblob(8)))))";
+    let device = async |name| stack.device_with(name, |setup| setup.schema = schema.to_owned()).await;
+    let (one, two) = (device("one").await, device("two").await);
+    one.write("x", json!({"a": 1})).await;
+    one.sql("INSERT INTO notes (id, a) VALUES ('y', 1)").await;
+    let records = stack.settle(&[&one, &two]).await;
+    assert_eq!(records.len(), 2);
+    one.remove("x").await;
+    one.write("x", json!({"a": 2})).await;
+    stack.settle(&[&one, &two]).await;
+}

@@ -10,7 +10,7 @@ use dynos_sync::core::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{Semaphore, watch},
 };
 
 use crate::stack::within;
@@ -50,6 +50,8 @@ pub(crate) enum Fate {
     Hold,
     /// The server answers, and the device waits.
     HoldReply,
+    /// It passes when the gate is opened.
+    Wait(Arc<Semaphore>),
     /// These bytes are the answer.
     Answer(Vec<u8>),
     /// The server's answer, changed.
@@ -158,6 +160,11 @@ impl Proxy {
         match fate {
             Fate::Through if request.path == "/v1/events" => self.pass_events(&request, device).await,
             Fate::Through => {
+                let reply = self.forward(&request).await?;
+                finish(device, &reply).await
+            }
+            Fate::Wait(gate) => {
+                gate.acquire().await.unwrap().forget();
                 let reply = self.forward(&request).await?;
                 finish(device, &reply).await
             }

@@ -43,7 +43,7 @@ pub(crate) const START: Millis = 1_800_000_000_000;
 
 /// Nothing in a test may take for ever.
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), future).await.expect("it should have ended by now")
+    tokio::time::timeout(Duration::from_secs(20), future).await.expect("it should have ended by now")
 }
 
 /// Waits for a condition.
@@ -404,7 +404,8 @@ pub(crate) fn holds(bytes: &[u8], text: &str) -> bool {
 
 /// What has happened so far.
 pub(crate) fn told(events: &mut dynos_sync::EventStream) -> Vec<SyncEvent> {
-    std::iter::from_fn(|| events.next().now_or_never().flatten()).map(|event| event.event).collect()
+    // Without a budget: tokio would else pretend after a while that there is no more.
+    std::iter::from_fn(|| tokio::task::unconstrained(events.next()).now_or_never().flatten()).map(|event| event.event).collect()
 }
 
 pub(crate) fn built_in() -> [Strategy; 4] {
