@@ -1,6 +1,8 @@
 //! SIGKILL of a sync, of the server and of a program that writes, at random moments: every acknowledged change is there in
 //! the end, once, and no file is damaged.
 
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
 mod support;
 
 use std::{

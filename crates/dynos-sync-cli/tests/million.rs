@@ -2,6 +2,8 @@
 //!
 //! 50,000 rows, so that the suite stays quick; `DYNOS_ROWS=1000000` runs the million. The bound is the same for both.
 
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
 mod support;
 
 use std::{

@@ -9,7 +9,7 @@
 //! The mapping is one to one: different keys never share an id.
 
 use dynos_sync_core::{Invalid, RecordId, Value};
-use crate::value::{Cell, Reading, to_json, to_sql};
+use crate::value::{Cell, Reading, is_written_as, to_json, to_sql};
 
 /// How a table's key is written as an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ impl KeyShape {
     /// # Errors
     /// [`Invalid`] for a key with a NULL in it, or one whose id would be too long.
     pub(crate) fn encode(self, key: &[Cell]) -> Result<RecordId, Invalid> {
-        if key.iter().any(|value| *value == Cell::Null) {
+        if key.contains(&Cell::Null) {
             return Err(Invalid::new("id", "a column of the key is NULL").remedy("give every row a key"));
         }
         match (self, key) {
@@ -84,7 +84,7 @@ fn plain(value: &Cell) -> Value {
 /// The JSON value that a text is exactly the compact notation of. Words (`true`, `null`) stay words.
 fn json(text: &str) -> Option<Value> {
     let value: Value = serde_json::from_str(text).ok()?;
-    (!value.is_null() && !value.is_boolean() && value.to_string() == text).then_some(value)
+    (!value.is_null() && !value.is_boolean() && is_written_as(&value, text)).then_some(value)
 }
 
 #[cfg(test)]

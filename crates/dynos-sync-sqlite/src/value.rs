@@ -152,7 +152,12 @@ fn nested(text: &str, reading: Reading) -> Option<Value> {
         return None;
     }
     let value: Value = serde_json::from_str(text).ok()?;
-    (tag(&value).is_none() && value.to_string() == text).then_some(value)
+    (tag(&value).is_none() && is_written_as(&value, text)).then_some(value)
+}
+
+/// Whether a value's compact notation is exactly this text.
+pub(crate) fn is_written_as(value: &Value, text: &str) -> bool {
+    serde_json::to_string(value).is_ok_and(|written| written == text)
 }
 
 /// The tag and content of an object that stands for something JSON has no notation for.

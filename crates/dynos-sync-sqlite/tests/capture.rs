@@ -1,4 +1,5 @@
 //! What any program writes to a synced table is queued, in that program's own transaction.
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 use dynos_sync_core::{
     Edit, Fields, Replica, Value, fields, json,
@@ -62,7 +63,10 @@ fn change(table: &str, id: &str, edit: Edit) -> (String, String, Edit) {
 }
 
 fn object(value: Value) -> Fields {
-    value.as_object().cloned().unwrap()
+    match value {
+        Value::Object(fields) => fields,
+        other => panic!("not an object: {other}"),
+    }
 }
 
 const NOTES: &str = "CREATE TABLE notes (id INTEGER PRIMARY KEY, title TEXT NOT NULL, n, code TEXT UNIQUE)";

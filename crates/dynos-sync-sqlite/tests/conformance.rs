@@ -1,4 +1,5 @@
 //! An SQLite file on disk passes the suite that every replica has to pass.
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 use std::sync::Arc;
 

@@ -2,7 +2,9 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use dynos_sync_core::{Ownership, RemoteError, conflict::Strategy, plan::backoff::Backoff, replica::TablePolicy};
+use dynos_sync_core::{
+    Ownership, RemoteError, conflict::Strategy, plan::backoff::Backoff, replica::TablePolicy,
+};
 
 /// How an engine behaves. Every field has a default that is safe to ship.
 #[derive(Clone)]

@@ -68,7 +68,8 @@ impl Driver {
         let edits = HybridClock::new(0);
         let tables = RwLock::default();
         let met = AtomicBool::new(false);
-        let driver = Self { replica, remote, clock, config, events: Events::new(), edits, random, tables, met };
+        let driver =
+            Self { replica, remote, clock, config, events: Events::new(), edits, random, tables, met };
         driver.state().await?;
         Ok(driver)
     }
@@ -154,7 +155,8 @@ impl Driver {
 
     /// Tells the server what the tables look like that it has not been told of.
     pub(crate) async fn declare(&self, state: &State) -> Result<(), SyncError> {
-        let new: Vec<_> = state.tables.iter().filter(|table| !table.declared).map(|table| table.spec.clone()).collect();
+        let new: Vec<_> =
+            state.tables.iter().filter(|table| !table.declared).map(|table| table.spec.clone()).collect();
         if new.is_empty() {
             return Ok(());
         }

@@ -98,7 +98,10 @@ impl Builder {
         }
         worker::start(shared, receiver).map_err(|error| {
             let message = "the engine's thread cannot be started".to_owned();
-            SyncError::Replica(dynos_sync_core::ReplicaError::Storage { message, source: Some(Box::new(error)) })
+            SyncError::Replica(dynos_sync_core::ReplicaError::Storage {
+                message,
+                source: Some(Box::new(error)),
+            })
         })?;
         Ok(engine)
     }
@@ -168,7 +171,13 @@ impl SyncEngine {
     ///
     /// # Errors
     /// As [`write`](Self::write).
-    pub async fn push(&self, table: &str, id: &str, data: Fields, operation: Operation) -> Result<(), SyncError> {
+    pub async fn push(
+        &self,
+        table: &str,
+        id: &str,
+        data: Fields,
+        operation: Operation,
+    ) -> Result<(), SyncError> {
         self.shared.driver.push(table, id, data, operation).await?;
         self.queued();
         Ok(())

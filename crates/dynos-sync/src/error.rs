@@ -46,7 +46,9 @@ pub enum SyncError {
         changes: u64,
     },
     /// The database belongs to another server.
-    #[error("this database syncs with server {bound}, and this is server {found} (use another database, or log out first)")]
+    #[error(
+        "this database syncs with server {bound}, and this is server {found} (use another database, or log out first)"
+    )]
     WrongServer {
         /// The server that it belongs to.
         bound: String,

@@ -200,7 +200,10 @@ impl Worker {
 
     /// Runs a job that ends early when somebody logs out or closes. Whatever it was about to commit afterwards would
     /// find the session ended.
-    async fn unless_interrupted<T>(&self, job: impl Future<Output = Result<T, SyncError>>) -> Result<T, SyncError> {
+    async fn unless_interrupted<T>(
+        &self,
+        job: impl Future<Output = Result<T, SyncError>>,
+    ) -> Result<T, SyncError> {
         let mut interrupts = self.shared.interrupts.subscribe();
         self.shared.draining.store(true, Ordering::Release);
         let result = tokio::select! {

@@ -1,5 +1,7 @@
 //! Devices, a bad network and random schedules: in the end all replicas equal the server, and nobody's own work is lost.
 
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
 mod common;
 
 use std::{
@@ -51,7 +53,8 @@ impl World {
     fn new(seed: u64, storage: Storage) -> Self {
         let mut random = Random::new(seed);
         let server = MemoryServer::new();
-        let pick = |random: &mut Random, choices: &[u64]| choices[random.below(choices.len() as u64) as usize];
+        let pick =
+            |random: &mut Random, choices: &[u64]| choices[random.below(choices.len() as u64) as usize];
         let faults = Faults {
             lost_request: pick(&mut random, &[0, 10, 25]),
             lost_reply: pick(&mut random, &[0, 10, 25]),
@@ -72,7 +75,8 @@ impl World {
         config.page_size = pick(&mut random, &[1, 2, 50]) as usize;
         config.batch_size = pick(&mut random, &[1, 3, 50]) as usize;
         let devices = 2 + random.below(3);
-        let devices = (0..devices).map(|n| device(seed, n, storage, &server, &network, &config, &files)).collect();
+        let devices =
+            (0..devices).map(|n| device(seed, n, storage, &server, &network, &config, &files)).collect();
         let ids = (0..1 + random.below(3)).map(|n| format!("x{n}")).collect();
         Self { seed, random, server, network, devices, ids, now: 1_000, own: BTreeMap::new(), _files: files }
     }
@@ -116,7 +120,11 @@ impl World {
 
     fn sync(&mut self, place: usize, push: bool) {
         let driver = &self.devices[place].driver;
-        let result = if push { block_on(driver.drain_once()).map(drop) } else { block_on(driver.pull_all()).map(drop) };
+        let result = if push {
+            block_on(driver.drain_once()).map(drop)
+        } else {
+            block_on(driver.pull_all()).map(drop)
+        };
         if let Err(error) = result {
             assert!(error.is_transient(), "seed {}: {error}", self.seed);
         }
@@ -189,8 +197,13 @@ fn device(
     block_on(replica.add_table(TableOptions::new(TABLE.parse().unwrap()))).unwrap();
     let clock = Arc::new(TestClock::default());
     let remote = BadNetwork { inner: Arc::new(server.remote("ada")), state: Arc::clone(network) };
-    let driver =
-        block_on(Driver::new(Arc::clone(&replica), Arc::new(remote), clock.clone(), config.clone(), Box::new(|| 0)));
+    let driver = block_on(Driver::new(
+        Arc::clone(&replica),
+        Arc::new(remote),
+        clock.clone(),
+        config.clone(),
+        Box::new(|| 0),
+    ));
     Device { driver: driver.unwrap(), clock, replica }
 }
 

@@ -7,12 +7,7 @@ use dynos_sync_core::{
     wire::PushAnswer,
 };
 
-use crate::{
-    driver::Driver,
-    error::SyncError,
-    event::SyncEvent,
-    report::DrainReport,
-};
+use crate::{driver::Driver, error::SyncError, event::SyncEvent, report::DrainReport};
 
 /// What one cycle found.
 enum Cycle {
@@ -33,7 +28,9 @@ impl Driver {
         let mut in_vain = 0;
         // Every cycle deals with a record at least. Who goes on writing meanwhile does not keep the drain from ending.
         let mut cycles = self.state().await?.pending.saturating_add(Self::REPLANS as u64);
-        while cycles > 0 && let Cycle::Sent(cycle) = self.cycle().await? {
+        while cycles > 0
+            && let Cycle::Sent(cycle) = self.cycle().await?
+        {
             cycles -= 1;
             total.add(&cycle);
             let moved = cycle.pushed + cycle.retried + cycle.dead_letters > 0;
@@ -91,7 +88,9 @@ impl Driver {
                     report.duration = self.since(start);
                     return Ok(Cycle::Sent(report));
                 }
-                Err(RemoteError::TooLarge) if prepared.entries.len() > 1 => records = prepared.entries.len() / 2,
+                Err(RemoteError::TooLarge) if prepared.entries.len() > 1 => {
+                    records = prepared.entries.len() / 2;
+                }
                 Err(RemoteError::TooLarge) => self.bury_oversize(&state, &prepared.entries).await?,
                 Err(RemoteError::ReplicaForked) => self.rename(&state).await?,
                 Err(error) => return Err(error.into()),

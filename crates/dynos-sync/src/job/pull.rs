@@ -128,7 +128,8 @@ impl Driver {
     async fn confirm(&self, name: &TableName) -> Result<bool, SyncError> {
         let state = self.state().await?;
         let Some(table) = state.table(name).filter(|table| table.ahead.is_some()) else { return Ok(true) };
-        let request = PullRequest { cursor: table.ahead.clone(), limit: 1, ..self.request(&state, table, &[]) };
+        let request =
+            PullRequest { cursor: table.ahead.clone(), limit: 1, ..self.request(&state, table, &[]) };
         match self.remote.pull(request).await {
             Err(RemoteError::CursorExpired(expired @ Expired::RolledBack { .. })) => {
                 self.restart(&state, name, &expired).await?;
@@ -178,13 +179,13 @@ impl Driver {
             let seen = self.replica.records(&request.table, &ids, pull::needs_rows(table)).await?;
             let reading = pull::read(state, table, request, unsettled, page.clone(), seen);
             let told = self.notices(&reading);
-            let (batch, conflicts) =
-                self.decide(table, reading, page.next.clone(), page.has_more).await;
+            let (batch, conflicts) = self.decide(table, reading, page.next.clone(), page.has_more).await;
             if let Outcome::Committed(receipt) = self.replica.commit(batch).await? {
                 report.pages += 1;
                 report.rows += page.changes.len();
                 report.conflicts += conflicts.len();
-                report.bytes += page.changes.iter().filter_map(|c| measure(c.record.as_ref()?).ok()).sum::<usize>();
+                report.bytes +=
+                    page.changes.iter().filter_map(|c| measure(c.record.as_ref()?).ok()).sum::<usize>();
                 let quarantined =
                     receipt.quarantined.into_iter().map(|(key, error)| SyncEvent::Quarantined { key, error });
                 told.into_iter().chain(conflicts).chain(quarantined).for_each(|event| self.tell(event));

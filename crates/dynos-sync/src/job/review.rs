@@ -29,10 +29,9 @@ impl Driver {
 
     async fn dead_letter(&self, letter: i64) -> Result<DeadLetter, SyncError> {
         let found = self.replica.dead_letters(letter.saturating_sub(1), 1).await?;
-        found
-            .into_iter()
-            .find(|found| found.id == letter)
-            .ok_or_else(|| no_such("letter", format!("there is no dead letter {letter}"), "list the dead letters"))
+        found.into_iter().find(|found| found.id == letter).ok_or_else(|| {
+            no_such("letter", format!("there is no dead letter {letter}"), "list the dead letters")
+        })
     }
 
     /// One entry of the conflict journal.

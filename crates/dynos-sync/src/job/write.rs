@@ -52,7 +52,13 @@ impl Driver {
     ///
     /// # Errors
     /// See [`SyncEngine::push`](crate::SyncEngine::push).
-    pub async fn push(&self, table: &str, id: &str, data: Fields, operation: Operation) -> Result<(), SyncError> {
+    pub async fn push(
+        &self,
+        table: &str,
+        id: &str,
+        data: Fields,
+        operation: Operation,
+    ) -> Result<(), SyncError> {
         let key = RecordKey::new(table, id)?;
         let table = self.known(&key.table).await?;
         let Op::Write { key, edit, at } = self.pass(&table, key, Edit::new(operation, data)).await? else {

@@ -12,10 +12,45 @@ use crate::stack::{Device, Stack, TABLE, object, within};
 /// Names and texts that have hurt somebody before.
 fn nasty() -> Vec<String> {
     let mut texts: Vec<String> = [
-        "'; DROP TABLE notes; --", "\"", "`", "\\", "\0", "a\0b", "../../etc/passwd", "..", "/", "%2e%2e%2f", "😀",
-        "\u{202e}rtl\u{202c}", "\u{feff}bom", "__proto__", "constructor", "$blob", "$text", "$real", "null", "true",
-        "0", "-0", "1e999", "NaN", "\r\nX-Injected: 1", "\u{7f}\u{1}\u{1b}[31m", "e\u{301}", "é", "\u{d7ff}\u{e000}\u{ffff}\u{10ffff}",
-        " ", "  leading", "trailing ", "{}", "[1,2]", "\u{2028}", "${jndi:ldap://x}", "<script>", "data", "id",
+        "'; DROP TABLE notes; --",
+        "\"",
+        "`",
+        "\\",
+        "\0",
+        "a\0b",
+        "../../etc/passwd",
+        "..",
+        "/",
+        "%2e%2e%2f",
+        "😀",
+        "\u{202e}rtl\u{202c}",
+        "\u{feff}bom",
+        "__proto__",
+        "constructor",
+        "$blob",
+        "$text",
+        "$real",
+        "null",
+        "true",
+        "0",
+        "-0",
+        "1e999",
+        "NaN",
+        "\r\nX-Injected: 1",
+        "\u{7f}\u{1}\u{1b}[31m",
+        "e\u{301}",
+        "é",
+        "\u{d7ff}\u{e000}\u{ffff}\u{10ffff}",
+        " ",
+        "  leading",
+        "trailing ",
+        "{}",
+        "[1,2]",
+        "\u{2028}",
+        "${jndi:ldap://x}",
+        "<script>",
+        "data",
+        "id",
     ]
     .map(str::to_owned)
     .into();
@@ -25,8 +60,25 @@ fn nasty() -> Vec<String> {
 
 fn numbers() -> Value {
     json!([
-        i64::MIN, i64::MAX, u64::MAX, 9_007_199_254_740_993_u64, 0, -1, 0.0, -0.0, 0.1, 1e308, -1e308, 5e-324, 1.0,
-        2.2250738585072014e-308, 1e21, 123456789.123456789, f64::MAX, f64::MIN_POSITIVE, f64::EPSILON,
+        i64::MIN,
+        i64::MAX,
+        u64::MAX,
+        9_007_199_254_740_993_u64,
+        0,
+        -1,
+        0.0,
+        -0.0,
+        0.1,
+        1e308,
+        -1e308,
+        5e-324,
+        1.0,
+        2.2250738585072014e-308,
+        1e21,
+        123456789.12345679,
+        f64::MAX,
+        f64::MIN_POSITIVE,
+        f64::EPSILON,
     ])
 }
 
@@ -45,7 +97,9 @@ async fn documents_arrive_as_they_were() {
         documents.push(json!({"nested": {text.clone(): [text.clone(), {text.clone(): {text.clone(): 1}}]}}));
     }
     documents.push(json!({"": {"": {"": ""}}}));
-    documents.push(json!({"$blob": "not base64!", "x": {"$blob": "AA=="}, "y": {"$real": "NaN"}, "z": {"$text": 1}}));
+    documents.push(
+        json!({"$blob": "not base64!", "x": {"$blob": "AA=="}, "y": {"$real": "NaN"}, "z": {"$text": 1}}),
+    );
     let mut deep = json!(1);
     for _ in 0..60 {
         deep = json!({"d": [deep]});
@@ -101,7 +155,11 @@ async fn tables_with_any_name_are_synced_or_refused() {
                 within(one.engine.sync_all()).await.unwrap();
                 two.engine.add_table(&name, true).await.unwrap();
                 within(two.engine.sync_all()).await.unwrap();
-                assert_eq!(two.engine.get(&name, "x").await.unwrap(), Some(object(json!({"a": 1}))), "{name:?}");
+                assert_eq!(
+                    two.engine.get(&name, "x").await.unwrap(),
+                    Some(object(json!({"a": 1}))),
+                    "{name:?}"
+                );
             }
             Err(SyncError::Invalid(invalid)) => assert!(!invalid.field.is_empty(), "{invalid}"),
             Err(other) => panic!("{name:?}: {other:?}"),
@@ -120,9 +178,19 @@ async fn columns_arrive_as_they_were_or_are_refused_by_name() {
     let mut values: Vec<Value> = numbers().as_array().unwrap().clone();
     values.extend(nasty().into_iter().map(Value::String));
     values.extend([
-        json!(null), json!(true), json!(false), json!([]), json!({}), json!([1, {"a": null}]), json!({"$blob": "AP8="}),
-        json!({"$blob": "?"}), json!({"$real": "Infinity"}), json!({"$real": "NaN"}), json!({"$text": "/w=="}),
-        json!({"$blob": "AA==", "other": 1}), json!("{\"$blob\":\"AA==\"}"),
+        json!(null),
+        json!(true),
+        json!(false),
+        json!([]),
+        json!({}),
+        json!([1, {"a": null}]),
+        json!({"$blob": "AP8="}),
+        json!({"$blob": "?"}),
+        json!({"$real": "Infinity"}),
+        json!({"$real": "NaN"}),
+        json!({"$text": "/w=="}),
+        json!({"$blob": "AA==", "other": 1}),
+        json!("{\"$blob\":\"AA==\"}"),
     ]);
     let mut written = 0;
     for (n, value) in values.iter().enumerate() {
@@ -194,7 +262,8 @@ fn any_json() -> impl Strategy<Value = Value> {
 #[test]
 fn any_document_survives_the_journey() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let documents = proptest::collection::vec(proptest::collection::btree_map(any::<String>(), any_json(), 0..5), 50);
+    let documents =
+        proptest::collection::vec(proptest::collection::btree_map(any::<String>(), any_json(), 0..5), 50);
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
         cases: 6,
         failure_persistence: None,

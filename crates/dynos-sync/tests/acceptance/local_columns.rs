@@ -37,7 +37,9 @@ async fn a_record_written_by_an_older_device_keeps_what_a_newer_one_added() {
     let mut events = old.engine.events();
     old.sync().await;
     let unknown = crate::stack::told(&mut events);
-    assert!(unknown.iter().any(|event| matches!(event, dynos_sync::SyncEvent::UnknownColumns { columns, .. } if columns == &["mine"])));
+    assert!(unknown.iter().any(
+        |event| matches!(event, dynos_sync::SyncEvent::UnknownColumns { columns, .. } if columns == &["mine"])
+    ));
     old.patch("x", json!({"a": 2})).await;
     old.write("x", json!({"b": 2})).await;
     old.sync().await;
@@ -57,9 +59,15 @@ async fn rows_that_were_there_before_and_are_never_written_survive_every_sync() 
     phone.write("other", json!({"a": 1})).await;
     phone.sync().await;
     desk.sync().await;
-    assert_eq!(desk.get("kept").await.unwrap(), json!({"id": "kept", "a": 7, "b": null, "c": null, "mine": "here"}));
+    assert_eq!(
+        desk.get("kept").await.unwrap(),
+        json!({"id": "kept", "a": 7, "b": null, "c": null, "mine": "here"})
+    );
     assert_eq!(phone.rows(TABLE).await["kept"], json!({"a": 7, "b": null, "c": null}));
     // Unknown to the server, unknown to the phone, and refused by name where it is named there.
     let refused = phone.engine.write(TABLE, "kept", object(json!({"mine": 1}))).await.unwrap_err();
-    assert!(matches!(&refused, dynos_sync::SyncError::Invalid(invalid) if invalid.field == "mine"), "{refused}");
+    assert!(
+        matches!(&refused, dynos_sync::SyncError::Invalid(invalid) if invalid.field == "mine"),
+        "{refused}"
+    );
 }

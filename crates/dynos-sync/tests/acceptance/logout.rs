@@ -133,7 +133,11 @@ async fn after_a_logout_the_old_token_is_not_used_again() {
     // Reasons enough to call the server: time, and something to push.
     device.write("y", json!({"a": 1})).await;
     device.clock.pass(Duration::from_secs(3600)).await;
-    assert!(stack.proxy.seen().is_empty(), "{:?}", stack.proxy.seen().iter().map(|r| &r.path).collect::<Vec<_>>());
+    assert!(
+        stack.proxy.seen().is_empty(),
+        "{:?}",
+        stack.proxy.seen().iter().map(|r| &r.path).collect::<Vec<_>>()
+    );
     assert_eq!(device.state().await.pending, 1);
 }
 

@@ -48,7 +48,11 @@ async fn a_write_on_top_of_one_whose_reply_was_lost_is_no_conflict() {
             let both = json!({"a": 1, "b": 2, "c": "c"});
             let records = stack.settle(&[&one, &two]).await;
             assert_eq!((&records["seen"], &records["new"]), (&both, &both), "{context}");
-            assert_eq!(records["deleted"]["a"], json!(9), "{context}: created again after the delete was seen");
+            assert_eq!(
+                records["deleted"]["a"],
+                json!(9),
+                "{context}: created again after the delete was seen"
+            );
             let conflicts = told(&mut events).into_iter().filter(|e| matches!(e, SyncEvent::Conflict { .. }));
             assert_eq!(conflicts.count(), 0, "{context}");
             assert_eq!((one.state().await.conflicts, two.state().await.conflicts), (0, 0), "{context}");

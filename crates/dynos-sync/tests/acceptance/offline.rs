@@ -121,7 +121,9 @@ async fn a_server_that_asks_for_patience_gets_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_waits_does_not_spin() {
     let stack = Stack::new().await;
-    stack.proxy.always("/v1/heads", || Fate::Answer(error_reply("503 Service Unavailable", "unavailable", "retry-after: 3000\r\n")));
+    stack.proxy.always("/v1/heads", || {
+        Fate::Answer(error_reply("503 Service Unavailable", "unavailable", "retry-after: 3000\r\n"))
+    });
     let device = stack.device_with("device", worker).await;
     device.write("x", json!({"a": 1})).await;
     stack.proxy.arrival("/v1/heads").await;
@@ -164,7 +166,8 @@ async fn with_account(stack: &Stack, fresh: Option<Secret>) -> (Arc<Account>, De
     let token = Mutex::new(Secret::new("a token that has expired"));
     let account = Arc::new(Account { token, fresh, refreshed: 0.into() });
     let provider = Arc::clone(&account);
-    let setup = move |setup: &mut Setup| setup.remote = Box::new(move |remote| remote.token_provider(provider));
+    let setup =
+        move |setup: &mut Setup| setup.remote = Box::new(move |remote| remote.token_provider(provider));
     (account, stack.device_with("device", setup).await)
 }
 
@@ -213,7 +216,11 @@ async fn a_worker_without_a_session_asks_nobody_until_somebody_signs_in() {
     device.write("x", json!({"a": 1})).await;
     stack.proxy.forget();
     device.clock.pass(DAY).await;
-    assert!(stack.proxy.seen().is_empty(), "{:?}", stack.proxy.seen().iter().map(|r| &r.path).collect::<Vec<_>>());
+    assert!(
+        stack.proxy.seen().is_empty(),
+        "{:?}",
+        stack.proxy.seen().iter().map(|r| &r.path).collect::<Vec<_>>()
+    );
     *account.token.lock().unwrap() = Secret::new(stack.token("ada"));
     device.sync().await;
     device.write("y", json!({"a": 1})).await;

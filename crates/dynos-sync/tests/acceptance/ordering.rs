@@ -39,7 +39,11 @@ async fn delete_and_create_again_and_delete_end_as_written() {
                 one.write(id, json!({"a": 1, "b": 1, "c": "old"})).await;
             }
             stack.settle(&[&one, &two]).await;
-            let pause = async || if between { drop(one.sync().await) };
+            let pause = async || {
+                if between {
+                    drop(one.sync().await);
+                }
+            };
             for id in ["gone", "back"] {
                 one.remove(id).await;
                 pause().await;
@@ -54,12 +58,17 @@ async fn delete_and_create_again_and_delete_end_as_written() {
             pause().await;
             one.remove("brief").await;
             let records = stack.settle(&[&one, &two]).await;
-            let back = if schema.is_empty() { json!({"a": 2, "b": 3}) } else { json!({"a": 2, "b": 3, "c": null}) };
+            let back =
+                if schema.is_empty() { json!({"a": 2, "b": 3}) } else { json!({"a": 2, "b": 3, "c": null}) };
             let new = json!({"a": 1, "b": 1, "c": "old"});
             // With columns, what a re-created record does not name is reset, not kept.
             assert_eq!(records["new"], new);
             let found = &records["back"];
-            assert_eq!((&found["a"], &found["b"], found["c"].is_null()), (&back["a"], &back["b"], true), "{between}");
+            assert_eq!(
+                (&found["a"], &found["b"], found["c"].is_null()),
+                (&back["a"], &back["b"], true),
+                "{between}"
+            );
             assert_eq!(records.len(), 2, "{records:?}");
         }
     }
@@ -74,7 +83,9 @@ async fn a_refused_record_waits_and_is_waited_for_by_its_own_later_entries_only(
     one.write("good", json!({"a": 1})).await;
     one.sync().await;
     let retry = told(&mut events).into_iter().find_map(|event| match event {
-        SyncEvent::RetryScheduled { entry, next_retry_at, .. } => Some((entry.key.id.to_string(), next_retry_at)),
+        SyncEvent::RetryScheduled { entry, next_retry_at, .. } => {
+            Some((entry.key.id.to_string(), next_retry_at))
+        }
         _ => None,
     });
     let (id, retry_at) = retry.unwrap();
@@ -85,7 +96,7 @@ async fn a_refused_record_waits_and_is_waited_for_by_its_own_later_entries_only(
     one.write("other", json!({"a": 1})).await;
     one.clock.set(retry_at - 1);
     one.sync().await;
-    let sent: Vec<String> = stack.proxy.seen_at("/v1/push").iter().flat_map(|push| push.ids()).collect();
+    let sent: Vec<String> = stack.proxy.seen_at("/v1/push").iter().flat_map(crate::proxy::Request::ids).collect();
     assert_eq!(sent, ["other"], "the bad record's later entry does not overtake it");
     // Now it fits: both edits arrive, as one.
     one.write("bad", json!({"a": "small"})).await;
@@ -169,7 +180,8 @@ async fn a_forbidden_row_is_that_rows_alone() {
             let bad = request.ids().iter().position(|id| id == "b");
             Fate::Rewrite(Box::new(move |answer| {
                 if let Some(bad) = bad {
-                    answer["results"][bad] = json!({"status": "rejected", "code": "forbidden", "message": "no"});
+                    answer["results"][bad] =
+                        json!({"status": "rejected", "code": "forbidden", "message": "no"});
                 }
             }))
         }

@@ -44,7 +44,8 @@ fn log() -> &'static Log {
     static LOG: OnceLock<Log> = OnceLock::new();
     LOG.get_or_init(|| {
         let log = Log::default();
-        let subscriber = tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::TRACE);
+        let subscriber =
+            tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::TRACE);
         subscriber.with_ansi(false).with_writer(log.clone()).init();
         log
     })
@@ -125,7 +126,8 @@ async fn what_the_application_writes_is_masked_before_anybody_sees_it() {
     for _ in 0..100 {
         deep = json!([deep]);
     }
-    errors += &shown(&one.engine.write(TABLE, "x", object(json!({"a": deep, "ssn": CANARY}))).await.unwrap_err());
+    errors +=
+        &shown(&one.engine.write(TABLE, "x", object(json!({"a": deep, "ssn": CANARY}))).await.unwrap_err());
     one.write("last", secret.clone()).await;
     for status in ["500 Internal Server Error", "400 Bad Request", "200 OK"] {
         stack.proxy.always("/v1/push", move || Fate::Answer(error_reply(status, "internal", "")));
@@ -140,7 +142,8 @@ async fn what_the_application_writes_is_masked_before_anybody_sees_it() {
 async fn columns_are_masked_too_and_the_databases_own_errors_do_not_quote_them() {
     log();
     let stack = Stack::new().await;
-    let schema = "CREATE TABLE notes (id TEXT PRIMARY KEY, a CHECK (a > 0), b UNIQUE, c TEXT CHECK (c <> 'x'))";
+    let schema =
+        "CREATE TABLE notes (id TEXT PRIMARY KEY, a CHECK (a > 0), b UNIQUE, c TEXT CHECK (c <> 'x'))";
     let setup = |setup: &mut Setup| {
         gate(setup);
         setup.schema = schema.to_owned();
@@ -151,7 +154,9 @@ async fn columns_are_masked_too_and_the_databases_own_errors_do_not_quote_them()
     let records = stack.settle(&[&one, &two]).await;
     assert_eq!(records["x"], json!({"a": 1, "b": 1, "c": "[REDACTED]"}));
     let mut errors = String::new();
-    for refused in [json!({"a": 0, "c": CANARY}), json!({"b": 1, "c": CANARY}), json!({"nope": 1, "c": CANARY})] {
+    for refused in
+        [json!({"a": 0, "c": CANARY}), json!({"b": 1, "c": CANARY}), json!({"nope": 1, "c": CANARY})]
+    {
         errors += &shown(&one.engine.write(TABLE, "y", object(refused)).await.unwrap_err());
     }
     let events = events.each_mut().map(told);
@@ -168,9 +173,15 @@ async fn what_other_programs_write_is_masked_on_its_way_out() {
     };
     let (one, two) = (stack.device_with("one", setup).await, stack.device_with("two", setup).await);
     let mut events = one.engine.events();
-    one.sql(&format!("INSERT INTO notes VALUES ('x', 1, 1, '{CANARY}'); INSERT INTO notes VALUES ('y', 1, 1, '{CANARY}')")).await;
+    one.sql(&format!(
+        "INSERT INTO notes VALUES ('x', 1, 1, '{CANARY}'); INSERT INTO notes VALUES ('y', 1, 1, '{CANARY}')"
+    ))
+    .await;
     one.sync().await;
-    one.sql(&format!("UPDATE notes SET a = 2, c = '{CANARY} again' WHERE id = 'x'; DELETE FROM notes WHERE id = 'y'")).await;
+    one.sql(&format!(
+        "UPDATE notes SET a = 2, c = '{CANARY} again' WHERE id = 'x'; DELETE FROM notes WHERE id = 'y'"
+    ))
+    .await;
     one.sync().await;
     two.sync().await;
     assert_eq!(two.rows(TABLE).await["x"], json!({"a": 2, "b": 1, "c": "[REDACTED]"}));

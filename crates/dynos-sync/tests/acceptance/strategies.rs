@@ -146,7 +146,11 @@ async fn meet(strategy: Strategy, columns: bool, push_first: bool) {
     let conflicts = told(&mut events).into_iter().filter_map(|event| match event {
         SyncEvent::Conflict { record_id, strategy_used, resolved, .. } => {
             assert_eq!(strategy_used, strategy.name());
-            assert_eq!(resolved.map(Value::Object).as_ref(), records.get(&record_id), "{context} {record_id}");
+            assert_eq!(
+                resolved.map(Value::Object).as_ref(),
+                records.get(&record_id),
+                "{context} {record_id}"
+            );
             Some(record_id)
         }
         _ => None,
@@ -261,7 +265,8 @@ async fn with_a_younger_column(stack: &Stack, strategy: &Strategy) -> (Device, D
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_column_that_the_winning_version_does_not_name_is_as_it_was() {
-    for (strategy, c) in built_in().into_iter().zip([json!(null), json!(null), json!("mine"), json!("mine")]) {
+    for (strategy, c) in built_in().into_iter().zip([json!(null), json!(null), json!("mine"), json!("mine")])
+    {
         let stack = Stack::new().await;
         let (one, two) = with_a_younger_column(&stack, &strategy).await;
         one.patch("x", json!({"c": "mine"})).await;

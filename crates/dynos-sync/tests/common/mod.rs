@@ -17,7 +17,7 @@ use futures_util::future::BoxFuture;
 
 /// A clock that stands until it is set. Nobody sleeps on it.
 #[derive(Debug, Default)]
-pub struct TestClock(pub AtomicI64);
+pub(crate) struct TestClock(pub(crate) AtomicI64);
 
 impl Clock for TestClock {
     fn now(&self) -> Millis {
@@ -31,51 +31,51 @@ impl Clock for TestClock {
 
 /// A small generator (xorshift64*, Vigna 2014): the same seed gives the same schedule.
 #[derive(Clone, Debug)]
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self((seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
-    pub fn below(&mut self, n: u64) -> u64 {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         (self.next() >> 11) % n
     }
 
-    pub fn chance(&mut self, percent: u64) -> bool {
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 }
 
 /// What goes wrong on the wire, in percent.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Faults {
-    pub lost_request: u64,
-    pub lost_reply: u64,
-    pub delayed: u64,
-    pub repeated: u64,
+pub(crate) struct Faults {
+    pub(crate) lost_request: u64,
+    pub(crate) lost_reply: u64,
+    pub(crate) delayed: u64,
+    pub(crate) repeated: u64,
 }
 
 /// A remote behind a bad network.
 #[derive(Debug)]
-pub struct BadNetwork {
-    pub inner: Arc<dyn Remote>,
-    pub state: Arc<Mutex<NetworkState>>,
+pub(crate) struct BadNetwork {
+    pub(crate) inner: Arc<dyn Remote>,
+    pub(crate) state: Arc<Mutex<NetworkState>>,
 }
 
 #[derive(Debug)]
-pub struct NetworkState {
-    pub faults: Faults,
-    pub random: Random,
+pub(crate) struct NetworkState {
+    pub(crate) faults: Faults,
+    pub(crate) random: Random,
     /// Pushes that are still on the wire.
-    pub limbo: Vec<(Arc<dyn Remote>, PushRequest)>,
+    pub(crate) limbo: Vec<(Arc<dyn Remote>, PushRequest)>,
 }
 
 enum Fate {

@@ -116,7 +116,11 @@ impl Proxy {
     /// One request to this path meets its fate, all others pass.
     pub(crate) fn once(&self, path: &'static str, fate: Fate) {
         let mut fate = Some(fate);
-        self.plan(move |request| if request.path == path { fate.take().unwrap_or(Fate::Through) } else { Fate::Through });
+        self.plan(
+            move |request| {
+                if request.path == path { fate.take().unwrap_or(Fate::Through) } else { Fate::Through }
+            },
+        );
     }
 
     /// All requests to this path meet this fate.

@@ -11,9 +11,10 @@ use std::{
 };
 
 use dynos_sync::{
-    Fields, Strategy, SyncConfig, SyncEngine, SyncEvent, SyncReport,
+    Builder, Fields, Strategy, SyncConfig, SyncEngine, SyncEvent, SyncReport,
     core::{
-        Clock, Millis, RecordId, Remote, Replica, ReplicaId, TableName, Value, replica::State, wire::PullRequest,
+        Clock, Millis, RecordId, Remote, Replica, ReplicaId, TableName, Value, replica::State,
+        wire::PullRequest,
     },
     sqlite::{SqliteOptions, SqliteReplica},
 };
@@ -100,10 +101,11 @@ impl TestClock {
 pub(crate) struct Stack {
     pub(crate) proxy: Proxy,
     dir: TempDir,
-    configure: Mutex<Box<dyn Fn(&mut Config) + Send>>,
+    configure: Mutex<Configure>,
     running: Mutex<Option<Running>>,
 }
 
+type Configure = Box<dyn Fn(&mut Config) + Send>;
 type Running = (oneshot::Sender<()>, JoinHandle<Result<(), StoreError>>);
 
 /// How a device is made.
@@ -222,8 +224,8 @@ impl Stack {
         let mut builder = SyncEngine::builder(replica.clone(), remote)
             .clock(Arc::new(Ticking(setup.clock)))
             .configure(|default| *default = config);
-        builder = setup.tables.into_iter().fold(builder, |builder, table| builder.table(table));
-        builder = setup.owner.into_iter().fold(builder, |builder, owner| builder.user_id(owner));
+        builder = setup.tables.into_iter().fold(builder, Builder::table);
+        builder = setup.owner.into_iter().fold(builder, Builder::user_id);
         let engine = builder.start().await.unwrap();
         Device { engine, replica, clock, path }
     }
@@ -405,7 +407,9 @@ pub(crate) fn holds(bytes: &[u8], text: &str) -> bool {
 /// What has happened so far.
 pub(crate) fn told(events: &mut dynos_sync::EventStream) -> Vec<SyncEvent> {
     // Without a budget: tokio would else pretend after a while that there is no more.
-    std::iter::from_fn(|| tokio::task::unconstrained(events.next()).now_or_never().flatten()).map(|event| event.event).collect()
+    std::iter::from_fn(|| tokio::task::unconstrained(events.next()).now_or_never().flatten())
+        .map(|event| event.event)
+        .collect()
 }
 
 pub(crate) fn built_in() -> [Strategy; 4] {
