@@ -1,5 +1,7 @@
 //! The server, through real HTTP and the real client, passes the suite that every remote has to pass.
 
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
 mod support;
 
 use std::{

@@ -68,8 +68,7 @@ fn steps(path: &std::path::Path, operation: impl FnOnce(&mut Session<'_>) -> Res
             operation(session)
         })
         .unwrap();
-    let total = counted.lock().unwrap().values().sum();
-    total
+    counted.lock().unwrap().values().sum()
 }
 
 fn assert_constant(name: &str, operation: impl Fn(&mut Session<'_>) -> Result<()>) {

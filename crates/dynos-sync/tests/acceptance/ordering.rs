@@ -96,7 +96,8 @@ async fn a_refused_record_waits_and_is_waited_for_by_its_own_later_entries_only(
     one.write("other", json!({"a": 1})).await;
     one.clock.set(retry_at - 1);
     one.sync().await;
-    let sent: Vec<String> = stack.proxy.seen_at("/v1/push").iter().flat_map(crate::proxy::Request::ids).collect();
+    let sent: Vec<String> =
+        stack.proxy.seen_at("/v1/push").iter().flat_map(crate::proxy::Request::ids).collect();
     assert_eq!(sent, ["other"], "the bad record's later entry does not overtake it");
     // Now it fits: both edits arrive, as one.
     one.write("bad", json!({"a": "small"})).await;
