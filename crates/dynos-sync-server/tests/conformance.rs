@@ -13,8 +13,8 @@ use std::{
 
 use dynos_sync_core::{Remote, conformance::remote::Fixture, remote_conformance};
 use dynos_sync_remote::HttpRemote;
-use futures_util::future::BoxFuture;
 use dynos_sync_server::{config::Secret, mint};
+use futures_util::future::BoxFuture;
 use support::{Home, Running, SECRET};
 use tokio::runtime::Runtime;
 

@@ -27,7 +27,6 @@ pub(crate) fn add_table(session: &mut Session<'_>, options: &TableOptions) -> Re
         session.header.layout += 1;
         return Ok(true);
     }
-    // Case does not matter in SQLite's names, but it does on the wire: the table's own spelling counts.
     let description = match describe(session.db, &options.name)? {
         Some(description) => description,
         None => create_table(session, options)?,
@@ -86,10 +85,8 @@ pub(crate) fn remove_table(session: &mut Session<'_>, name: &TableName) -> Resul
     for (table, column) in ENGINE_TABLES {
         session.db.execute(&format!("DELETE FROM {table} WHERE {column} = ?"), [n]).map_err(translate)?;
     }
-    session.header.pending = session
-        .db
-        .query_row("SELECT count(*) FROM dynos_queue", [], |row| row.get(0))
-        .map_err(translate)?;
+    session.header.pending =
+        session.db.query_row("SELECT count(*) FROM dynos_queue", [], |row| row.get(0)).map_err(translate)?;
     session.header.layout += 1;
     Ok(true)
 }

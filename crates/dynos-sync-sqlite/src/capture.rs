@@ -37,7 +37,8 @@ pub(crate) fn install(db: &Connection, table: &Table) -> Result<()> {
 /// Takes a table's triggers away.
 pub(crate) fn remove(db: &Connection, n: i64) -> Result<()> {
     for kind in KINDS {
-        db.execute_batch(&format!("DROP TRIGGER IF EXISTS {}", ident(&trigger_name(n, kind)))).map_err(translate)?;
+        db.execute_batch(&format!("DROP TRIGGER IF EXISTS {}", ident(&trigger_name(n, kind))))
+            .map_err(translate)?;
     }
     Ok(())
 }
@@ -85,7 +86,8 @@ fn triggers(table: &Table) -> Vec<String> {
     let inserted = note(INSERTED, &table.key, &of("NEW", &table.key));
     let updated = note(UPDATED, &everything, &of("OLD", &everything));
     let deleted = note(DELETED, &everything, &of("OLD", &everything));
-    let key_moved = join(table.key.iter().map(|place| format!("NEW.{0} IS NOT OLD.{0}", name(place))), " OR ");
+    let key_moved =
+        join(table.key.iter().map(|place| format!("NEW.{0} IS NOT OLD.{0}", name(place))), " OR ");
     let victims = format!(
         "{} FROM {} WHERE {}",
         note(MAY_BE_REPLACED, &everything, &of(&table.sql_name(), &everything)),
@@ -113,7 +115,8 @@ fn victims(table: &Table) -> String {
 }
 
 fn distinct_unique_columns(table: &Table) -> Vec<&String> {
-    let mut columns: Vec<&String> = table.description.uniques.iter().flatten().map(|(column, _)| column).collect();
+    let mut columns: Vec<&String> =
+        table.description.uniques.iter().flatten().map(|(column, _)| column).collect();
     columns.sort();
     columns.dedup();
     columns

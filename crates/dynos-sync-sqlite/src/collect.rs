@@ -5,7 +5,9 @@
 
 use std::collections::HashMap;
 
-use dynos_sync_core::{Counter, Edit, Fields, Millis, RecordId, Redactor, ReplicaError, plan::write::ownership};
+use dynos_sync_core::{
+    Counter, Edit, Fields, Millis, RecordId, Redactor, ReplicaError, plan::write::ownership,
+};
 use rusqlite::Row;
 
 use crate::{
@@ -47,7 +49,8 @@ pub(crate) fn collect_some(session: &mut Session<'_>) -> Result<Option<Vec<Colle
     for record in touched {
         collected.extend(queue_change(session, record)?);
     }
-    let mut statement = session.db.prepare_cached("DELETE FROM dynos_log WHERE seq <= ?").map_err(translate)?;
+    let mut statement =
+        session.db.prepare_cached("DELETE FROM dynos_log WHERE seq <= ?").map_err(translate)?;
     statement.execute([last]).map_err(translate)?;
     Ok(Some(collected))
 }
@@ -138,7 +141,8 @@ fn queue_change(session: &mut Session<'_>, touched: Touched) -> Result<Option<Co
     let first = queue::newest(session.db, table.n, touched.id.as_str())?.is_none();
     let base = if first { base_image(table, touched.before.as_deref()) } else { None };
     let first = first.then_some(base.as_ref());
-    let counter = queue::append(session.db, &mut session.header, table, &touched.id, &edit, touched.at, first)?;
+    let counter =
+        queue::append(session.db, &mut session.header, table, &touched.id, &edit, touched.at, first)?;
     Ok(Some(Collected { table: table.n, id: touched.id, counter, edit }))
 }
 
@@ -174,8 +178,9 @@ fn base_image(table: &Table, before: Option<&[Option<Cell>]>) -> Option<Fields> 
         return rows::record(table, &row).ok();
     }
     let pairs = table.columns.iter().zip(before).filter(|(column, _)| !column.in_key);
-    let mut base: Fields =
-        pairs.filter_map(|(c, cell)| Some((c.name.clone(), to_json(cell.as_ref()?.as_ref(), c.reading)))).collect();
+    let mut base: Fields = pairs
+        .filter_map(|(c, cell)| Some((c.name.clone(), to_json(cell.as_ref()?.as_ref(), c.reading))))
+        .collect();
     Redactor::new(&table.policy.sensitive_fields).mask(&mut base);
     Some(base)
 }

@@ -126,7 +126,8 @@ fn write_captured(
 ) -> Result<Counter> {
     session.set_capture(true)?;
     let stored = rows::apply(session.db, table, key, row, edit)?;
-    let noted = collect::collect(session)?.into_iter().find(|noted| noted.table == table.n && noted.id == key.id);
+    let noted =
+        collect::collect(session)?.into_iter().find(|noted| noted.table == table.n && noted.id == key.id);
     let Some(Collected { counter, edit: noted, .. }) = noted else {
         return append(session, table, key, row, &stored, at);
     };
@@ -171,13 +172,24 @@ fn enqueue(session: &mut Session<'_>, key: &RecordKey, edit: &Edit, at: Millis) 
     append(session, table, key, row.as_deref(), &edit, at)
 }
 
-fn offer(session: &mut Session<'_>, key: &RecordKey, base: Option<&Fields>, edit: &Edit, at: Millis) -> Result<Counter> {
+fn offer(
+    session: &mut Session<'_>,
+    key: &RecordKey,
+    base: Option<&Fields>,
+    edit: &Edit,
+    at: Millis,
+) -> Result<Counter> {
     let table = session.catalog.named(&key.table)?;
     queue::take(session.db, &mut session.header, session.catalog, table.n, &key.id)?;
     queue::append(session.db, &mut session.header, table, &key.id, edit, at, Some(base))
 }
 
-fn settle(session: &mut Session<'_>, key: &RecordKey, counter: Counter, record: Option<&Fields>) -> Result<()> {
+fn settle(
+    session: &mut Session<'_>,
+    key: &RecordKey,
+    counter: Counter,
+    record: Option<&Fields>,
+) -> Result<()> {
     let table = session.catalog.named(&key.table)?;
     let id = key.id.as_str();
     let Some(entry) = queue::entry(session.db, session.catalog, table.n, id, counter)? else { return Ok(()) };
@@ -245,7 +257,9 @@ fn bury(
 fn revive(session: &mut Session<'_>, letter: i64, at: Millis) -> Result<()> {
     let catalog = session.catalog;
     let Some(letter) = letters::take(session.db, catalog, letter)? else {
-        return Err(Invalid::new("letter", "there is no such dead letter").remedy("list the dead letters").into());
+        return Err(Invalid::new("letter", "there is no such dead letter")
+            .remedy("list the dead letters")
+            .into());
     };
     for (edit, _) in letter.edits {
         let table = catalog.named(&letter.key.table)?;
@@ -273,7 +287,8 @@ pub(crate) fn rename(session: &mut Session<'_>) -> Result<()> {
 
 fn read_cursor(db: &Connection, n: i64) -> Result<Option<Cursor>> {
     let mut statement = db.prepare_cached("SELECT cursor FROM dynos_table WHERE n = ?").map_err(translate)?;
-    let cursor: Option<Option<String>> = statement.query_row([n], |row| row.get(0)).optional().map_err(translate)?;
+    let cursor: Option<Option<String>> =
+        statement.query_row([n], |row| row.get(0)).optional().map_err(translate)?;
     Ok(cursor.flatten().map(Cursor::new))
 }
 
@@ -320,7 +335,11 @@ fn skip(session: &Session<'_>, name: &TableName, from: &Cursor, to: &Cursor) -> 
 
 fn confirm(session: &Session<'_>, name: &TableName) -> Result<()> {
     let table = session.catalog.named(name)?;
-    session.db.execute("UPDATE dynos_table SET ahead = NULL WHERE n = ?", [table.n]).map(drop).map_err(translate)
+    session
+        .db
+        .execute("UPDATE dynos_table SET ahead = NULL WHERE n = ?", [table.n])
+        .map(drop)
+        .map_err(translate)
 }
 
 fn restart(session: &mut Session<'_>, name: &TableName, phase: Phase) -> Result<()> {
@@ -392,5 +411,9 @@ fn offer_whole(session: &mut Session<'_>, table: &Table, key: &RecordKey) -> Res
 
 fn declared(session: &Session<'_>, name: &TableName) -> Result<()> {
     let table = session.catalog.named(name)?;
-    session.db.execute("UPDATE dynos_table SET declared = 1 WHERE n = ?", [table.n]).map(drop).map_err(translate)
+    session
+        .db
+        .execute("UPDATE dynos_table SET declared = 1 WHERE n = ?", [table.n])
+        .map(drop)
+        .map_err(translate)
 }

@@ -17,7 +17,8 @@ use crate::{
 pub(crate) fn statements(spec: &TableSpec) -> Result<Vec<String>, Invalid> {
     spec.validate()?;
     let table = ident(spec.name.as_str());
-    let Shape::Columns { columns, key, indexes, foreign_keys, without_rowid, strict, autoincrement } = &spec.shape
+    let Shape::Columns { columns, key, indexes, foreign_keys, without_rowid, strict, autoincrement } =
+        &spec.shape
     else {
         return Ok(vec![format!(
             "CREATE TABLE {table} (\"id\" TEXT PRIMARY KEY NOT NULL, \"data\" {DOCUMENT_TYPE} NOT NULL)"
@@ -82,8 +83,19 @@ fn column_sql(column: &Column) -> Result<String, Invalid> {
 /// would end the type.
 fn is_plain_type(declared: &str) -> bool {
     const CONSTRAINTS: [&str; 13] = [
-        "CONSTRAINT", "PRIMARY", "KEY", "NOT", "NULL", "UNIQUE", "CHECK", "DEFAULT", "COLLATE", "REFERENCES",
-        "GENERATED", "ALWAYS", "AS",
+        "CONSTRAINT",
+        "PRIMARY",
+        "KEY",
+        "NOT",
+        "NULL",
+        "UNIQUE",
+        "CHECK",
+        "DEFAULT",
+        "COLLATE",
+        "REFERENCES",
+        "GENERATED",
+        "ALWAYS",
+        "AS",
     ];
     let (words, size) = match declared.split_once('(') {
         None => (declared, None),

@@ -29,12 +29,19 @@ pub(crate) struct Description {
 /// # Errors
 /// [`Invalid`] for a table that cannot be synced: a view, a virtual table, one without a primary key.
 pub(crate) fn describe(db: &Connection, name: &TableName) -> Result<Option<Description>> {
-    let kind = "SELECT type, wr, strict FROM pragma_table_list(?1) WHERE schema = 'main'";
-    let found = db
-        .query_row(kind, [name.as_str()], |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?)))
-        .optional()
-        .map_err(translate)?;
-    let Some((kind, without_rowid, strict)) = found else { return Ok(None) };
+    let kind = "SELECT type, wr, strict, name FROM pragma_table_list(?1) WHERE schema = 'main'";
+    let read =
+        |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?, row.get::<_, String>(3)?));
+    let found = db.query_row(kind, [name.as_str()], read).optional().map_err(translate)?;
+    let Some((kind, without_rowid, strict, spelling)) = found else { return Ok(None) };
+    if spelling != name.as_str() {
+        // SQLite does not tell the two apart; the server and other devices do.
+        return Err(unsuitable(
+            name,
+            &format!("the table is spelled {spelling}"),
+            "use the table's own spelling",
+        ));
+    }
     if kind != "table" {
         return Err(unsuitable(name, &format!("it is a {kind}, not a table"), "sync the tables behind it"));
     }
@@ -96,7 +103,12 @@ fn columns(db: &Connection, name: &TableName) -> Result<Vec<Info>> {
             key: row.get(4)?,
         })
     };
-    rows(db, "SELECT name, type, \"notnull\", dflt_value, pk FROM pragma_table_xinfo(?1) WHERE hidden = 0", name.as_str(), info)
+    rows(
+        db,
+        "SELECT name, type, \"notnull\", dflt_value, pk FROM pragma_table_xinfo(?1) WHERE hidden = 0",
+        name.as_str(),
+        info,
+    )
 }
 
 fn key(columns: &[Info]) -> Vec<String> {
@@ -119,13 +131,13 @@ type Uniques = Vec<Vec<(String, String)>>;
 
 fn indexes(db: &Connection, table: &TableName) -> Result<(Vec<Index>, Uniques)> {
     let list = "SELECT name, \"unique\", origin, partial FROM pragma_index_list(?1) WHERE origin <> 'pk' ORDER BY seq DESC";
-    let found: Vec<(String, bool, String, bool)> = rows(db, list, table.as_str(), |row| {
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-    })?;
+    let found: Vec<(String, bool, String, bool)> =
+        rows(db, list, table.as_str(), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
     let (mut indexes, mut uniques) = (Vec::new(), Vec::new());
     for (name, unique, origin, partial) in found {
         let terms = "SELECT name, coll FROM pragma_index_xinfo(?1) WHERE key = 1 ORDER BY seqno";
-        let terms: Vec<(Option<String>, String)> = rows(db, terms, &name, |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let terms: Vec<(Option<String>, String)> =
+            rows(db, terms, &name, |row| Ok((row.get(0)?, row.get(1)?)))?;
         let terms: Option<Vec<(String, String)>> =
             terms.into_iter().map(|(column, collation)| Some((column?, collation))).collect();
         // An index on an expression has terms without a name: it is neither shared nor watched.
@@ -212,7 +224,8 @@ pub(crate) fn candidates(db: &Connection) -> Result<Candidates> {
     let names: Vec<String> = rows(db, list, "main", |row| row.get(0))?;
     let mut found = Candidates::default();
     for name in names {
-        let described = name.parse::<TableName>().map_err(ReplicaError::from).and_then(|name| describe(db, &name));
+        let described =
+            name.parse::<TableName>().map_err(ReplicaError::from).and_then(|name| describe(db, &name));
         match described {
             Ok(Some(description)) => found.suitable.push(description.spec),
             Ok(None) => {}

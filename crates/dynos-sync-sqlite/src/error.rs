@@ -11,7 +11,9 @@ pub(crate) fn translate(error: Error) -> ReplicaError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => ReplicaError::Busy,
         Some(ErrorCode::DiskFull) => ReplicaError::Full,
-        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => ReplicaError::ReadOnly(message),
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            ReplicaError::ReadOnly(message)
+        }
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => ReplicaError::Corrupt(message),
         _ => ReplicaError::Storage { message, source: Some(Box::new(error)) },
     }

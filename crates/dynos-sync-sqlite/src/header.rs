@@ -94,7 +94,8 @@ pub(crate) fn migrate(db: &Connection) -> Result<()> {
     db.execute_batch("BEGIN IMMEDIATE").map_err(translate)?;
     // Another process may have done it while this one waited for the lock.
     let found = version(db)?;
-    let done = if found > known { Err(ReplicaError::TooNew { found, known }) } else { migrate_from(db, found) };
+    let done =
+        if found > known { Err(ReplicaError::TooNew { found, known }) } else { migrate_from(db, found) };
     let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
     db.execute_batch(end).map_err(translate)?;
     done
@@ -106,7 +107,8 @@ fn migrate_from(db: &Connection, found: i64) -> Result<()> {
     }
     if found == 0 {
         let sql = "INSERT INTO dynos_state (one, version, replica) VALUES (1, ?, ?)";
-        db.execute(sql, params![MIGRATIONS.len() as i64, new_replica_id()?.to_string()]).map_err(translate)?;
+        db.execute(sql, params![MIGRATIONS.len() as i64, new_replica_id()?.to_string()])
+            .map_err(translate)?;
     } else {
         db.execute("UPDATE dynos_state SET version = ?", [MIGRATIONS.len() as i64]).map_err(translate)?;
     }

@@ -8,8 +8,8 @@
 //!
 //! The mapping is one to one: different keys never share an id.
 
-use dynos_sync_core::{Invalid, RecordId, Value};
 use crate::value::{Cell, Reading, is_written_as, to_json, to_sql};
+use dynos_sync_core::{Invalid, RecordId, Value};
 
 /// How a table's key is written as an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +95,9 @@ mod tests {
     fn key_value() -> impl Strategy<Value = Cell> {
         prop_oneof![
             any::<i64>().prop_map(Cell::Integer),
-            any::<f64>().prop_filter("no key is NaN or -0.0", |f| !f.is_nan() && *f != 0.0).prop_map(Cell::Real),
+            any::<f64>()
+                .prop_filter("no key is NaN or -0.0", |f| !f.is_nan() && *f != 0.0)
+                .prop_map(Cell::Real),
             any::<String>().prop_map(|text| Cell::text(&text)),
             r#"[\[{"0-9.\]}]{0,5}"#.prop_map(|text| Cell::text(&text)),
             any::<i64>().prop_map(|n| Cell::text(&n.to_string())),

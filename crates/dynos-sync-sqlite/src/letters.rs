@@ -62,19 +62,23 @@ fn read_letter(row: &Row<'_>) -> rusqlite::Result<RawLetter> {
     Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
 }
 
-fn check_letter(catalog: &Catalog, raw: RawLetter) -> Result<DeadLetter> {
+/// `None` for a letter of a table that is gone.
+fn check_letter(catalog: &Catalog, raw: RawLetter) -> Result<Option<DeadLetter>> {
     let (id, n, record, edits, code, message, at) = raw;
-    let table = catalog.numbered(n).ok_or_else(|| damaged("dynos_dead.tbl", n))?;
+    let Some(table) = catalog.numbered(n) else { return Ok(None) };
     let record: RecordId = record.try_into().map_err(|error| damaged("dynos_dead.record", error))?;
-    Ok(DeadLetter { id, key: table.record(record), edits: decode(&edits)?, code, message, at })
+    Ok(Some(DeadLetter { id, key: table.record(record), edits: decode(&edits)?, code, message, at }))
 }
 
 /// A letter, taken out.
 pub(crate) fn take(db: &Connection, catalog: &Catalog, letter: i64) -> Result<Option<DeadLetter>> {
     let found = db.query_row(&format!("{LETTER} WHERE id = ?"), [letter], read_letter).optional();
     let Some(raw) = found.map_err(translate)? else { return Ok(None) };
-    discard(db, letter)?;
-    check_letter(catalog, raw).map(Some)
+    let found = check_letter(catalog, raw)?;
+    if found.is_some() {
+        discard(db, letter)?;
+    }
+    Ok(found)
 }
 
 pub(crate) fn discard(db: &Connection, letter: i64) -> Result<()> {
@@ -83,9 +87,11 @@ pub(crate) fn discard(db: &Connection, letter: i64) -> Result<()> {
 
 /// Letters from after one on, oldest first.
 pub(crate) fn page(db: &Connection, catalog: &Catalog, after: i64, limit: usize) -> Result<Vec<DeadLetter>> {
-    let mut statement = db.prepare(&format!("{LETTER} WHERE id > ? ORDER BY id LIMIT ?")).map_err(translate)?;
+    let mut statement =
+        db.prepare(&format!("{LETTER} WHERE id > ? ORDER BY id LIMIT ?")).map_err(translate)?;
     let rows = statement.query_map([after, limit as i64], read_letter).map_err(translate)?;
-    rows.map(|raw| check_letter(catalog, raw.map_err(translate)?)).collect()
+    rows.filter_map(|raw| raw.map_err(translate).and_then(|raw| check_letter(catalog, raw)).transpose())
+        .collect()
 }
 
 pub(crate) fn journal(db: &Connection, n: i64, resolved: &Resolved) -> Result<()> {
@@ -108,7 +114,8 @@ pub(crate) fn conflicts(db: &Connection, before: i64, limit: usize) -> Result<Ve
         .map_err(translate)?;
     rows.map(|row| {
         let (id, text) = row.map_err(translate)?;
-        let resolved = serde_json::from_str(&text).map_err(|error| damaged("dynos_conflict.resolved", error))?;
+        let resolved =
+            serde_json::from_str(&text).map_err(|error| damaged("dynos_conflict.resolved", error))?;
         Ok(Journaled { id, resolved })
     })
     .collect()

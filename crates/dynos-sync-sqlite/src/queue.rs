@@ -61,11 +61,12 @@ impl Raw {
         })
     }
 
-    fn check(self, catalog: &Catalog) -> Result<Entry> {
-        let table = catalog.numbered(self.tbl).ok_or_else(|| damaged("dynos_queue.tbl", self.tbl))?;
+    /// `None` for an entry of a table that is gone: it waits until the table is back, or no longer synced.
+    fn check(self, catalog: &Catalog) -> Result<Option<Entry>> {
+        let Some(table) = catalog.numbered(self.tbl) else { return Ok(None) };
         let id: RecordId = self.id.try_into().map_err(|error| damaged("dynos_queue.id", error))?;
         let fields = self.data.as_deref().map(parse).transpose()?.unwrap_or_default();
-        Ok(Entry {
+        Ok(Some(Entry {
             counter: self.counter as Counter,
             key: table.record(id),
             edit: Edit::new(operation(self.op)?, fields),
@@ -73,7 +74,7 @@ impl Raw {
             sent: self.sent.then(|| sent(self.base)),
             attempts: self.attempts,
             retry_at: self.retry_at,
-        })
+        }))
     }
 }
 
@@ -81,11 +82,16 @@ fn sent(base: Option<String>) -> dynos_sync_core::Sent {
     dynos_sync_core::Sent { base: base.map(Cursor::new) }
 }
 
-fn entries(db: &Connection, catalog: &Catalog, rest: &str, values: impl rusqlite::Params) -> Result<Vec<Entry>> {
+fn entries(
+    db: &Connection,
+    catalog: &Catalog,
+    rest: &str,
+    values: impl rusqlite::Params,
+) -> Result<Vec<Entry>> {
     let sql = format!("SELECT {COLUMNS} FROM dynos_queue {rest}");
     let mut statement = db.prepare_cached(&sql).map_err(translate)?;
     let rows = statement.query_map(values, Raw::read).map_err(translate)?;
-    rows.map(|raw| raw.map_err(translate)?.check(catalog)).collect()
+    rows.filter_map(|raw| raw.map_err(translate).and_then(|raw| raw.check(catalog)).transpose()).collect()
 }
 
 /// A record's entries, oldest first.
@@ -100,7 +106,12 @@ pub(crate) fn page(db: &Connection, catalog: &Catalog, after: Counter, limit: us
 
 /// Sent entries, oldest first.
 pub(crate) fn sent_entries(db: &Connection, catalog: &Catalog, limit: usize) -> Result<Vec<Entry>> {
-    entries(db, catalog, "INDEXED BY dynos_queue_sent WHERE sent = 1 ORDER BY counter LIMIT ?", [limit as i64])
+    entries(
+        db,
+        catalog,
+        "INDEXED BY dynos_queue_sent WHERE sent = 1 ORDER BY counter LIMIT ?",
+        [limit as i64],
+    )
 }
 
 /// Sent entries of a table, oldest first.
@@ -167,7 +178,15 @@ pub(crate) fn append(
     Ok(counter)
 }
 
-fn insert(db: &Connection, n: i64, id: &RecordId, counter: Counter, edit: &Edit, at: Millis, head: bool) -> Result<()> {
+fn insert(
+    db: &Connection,
+    n: i64,
+    id: &RecordId,
+    counter: Counter,
+    edit: &Edit,
+    at: Millis,
+    head: bool,
+) -> Result<()> {
     let sql = "INSERT INTO dynos_queue (counter, tbl, id, op, data, at, head) VALUES (?, ?, ?, ?, ?, ?, ?)";
     let mut statement = db.prepare_cached(sql).map_err(translate)?;
     let op = operation_code(edit.operation());
@@ -187,13 +206,15 @@ pub(crate) fn json(fields: &Fields) -> Result<String> {
 pub(crate) fn base(db: &Connection, n: i64, id: &str) -> Result<Option<Fields>> {
     let mut statement =
         db.prepare_cached("SELECT data FROM dynos_base WHERE tbl = ? AND id = ?").map_err(translate)?;
-    let text: Option<String> = statement.query_row(params![n, id], |row| row.get(0)).optional().map_err(translate)?;
+    let text: Option<String> =
+        statement.query_row(params![n, id], |row| row.get(0)).optional().map_err(translate)?;
     text.as_deref().map(parse).transpose()
 }
 
 pub(crate) fn set_base(db: &Connection, n: i64, id: &RecordId, base: Option<&Fields>) -> Result<()> {
     let Some(base) = base else {
-        let mut statement = db.prepare_cached("DELETE FROM dynos_base WHERE tbl = ? AND id = ?").map_err(translate)?;
+        let mut statement =
+            db.prepare_cached("DELETE FROM dynos_base WHERE tbl = ? AND id = ?").map_err(translate)?;
         return statement.execute(params![n, id.as_str()]).map(drop).map_err(translate);
     };
     let sql = "INSERT OR REPLACE INTO dynos_base (tbl, id, data) VALUES (?, ?, ?)";
@@ -202,13 +223,25 @@ pub(crate) fn set_base(db: &Connection, n: i64, id: &RecordId, base: Option<&Fie
 }
 
 /// One entry, if it is still queued for the record.
-pub(crate) fn entry(db: &Connection, catalog: &Catalog, n: i64, id: &str, counter: Counter) -> Result<Option<Entry>> {
+pub(crate) fn entry(
+    db: &Connection,
+    catalog: &Catalog,
+    n: i64,
+    id: &str,
+    counter: Counter,
+) -> Result<Option<Entry>> {
     let rest = "WHERE counter = ? AND tbl = ? AND id = ?";
     Ok(entries(db, catalog, rest, params![counter as i64, n, id])?.pop())
 }
 
 /// Takes a record's entries out of the queue, with its base image.
-pub(crate) fn take(db: &Connection, header: &mut Header, catalog: &Catalog, n: i64, id: &RecordId) -> Result<Vec<Entry>> {
+pub(crate) fn take(
+    db: &Connection,
+    header: &mut Header,
+    catalog: &Catalog,
+    n: i64,
+    id: &RecordId,
+) -> Result<Vec<Entry>> {
     let gone = of_record(db, catalog, n, id.as_str())?;
     if !gone.is_empty() {
         let mut statement =
@@ -221,7 +254,13 @@ pub(crate) fn take(db: &Connection, header: &mut Header, catalog: &Catalog, n: i
 }
 
 /// Takes one entry out and lets the next of the record be its oldest. Answers whether others remain.
-pub(crate) fn remove(db: &Connection, header: &mut Header, n: i64, id: &RecordId, counter: Counter) -> Result<bool> {
+pub(crate) fn remove(
+    db: &Connection,
+    header: &mut Header,
+    n: i64,
+    id: &RecordId,
+    counter: Counter,
+) -> Result<bool> {
     let mut statement = db.prepare_cached("DELETE FROM dynos_queue WHERE counter = ?").map_err(translate)?;
     header.pending -= statement.execute([counter as i64]).map_err(translate)? as i64;
     promote(db, n, id)
@@ -263,8 +302,9 @@ pub(crate) fn freeze(db: &Connection, header: &mut Header, n: i64, entry: &Entry
 
 /// Lets a sent entry be sent again with a later base.
 pub(crate) fn thaw(db: &Connection, counter: Counter) -> Result<()> {
-    let mut statement =
-        db.prepare_cached("UPDATE dynos_queue SET sent = 0, base = NULL WHERE counter = ?").map_err(translate)?;
+    let mut statement = db
+        .prepare_cached("UPDATE dynos_queue SET sent = 0, base = NULL WHERE counter = ?")
+        .map_err(translate)?;
     statement.execute([counter as i64]).map(drop).map_err(translate)
 }
 
@@ -290,7 +330,9 @@ pub(crate) fn renumber(
         let first = place == 0;
         let tried = attempts.filter(|_| first).map(|(tries, _)| tries);
         let retry_at = attempts.map(|(_, at)| at);
-        statement.execute(params![header.last_counter as i64, first, tried, retry_at, counter]).map_err(translate)?;
+        statement
+            .execute(params![header.last_counter as i64, first, tried, retry_at, counter])
+            .map_err(translate)?;
     }
     Ok(())
 }
@@ -305,8 +347,9 @@ pub(crate) fn records_with_sent(db: &Connection, n: i64) -> Result<Vec<String>> 
 
 /// Gives an entry that was only just appended its final form.
 pub(crate) fn amend(db: &Connection, counter: Counter, edit: &Edit, at: Millis) -> Result<()> {
-    let mut statement =
-        db.prepare_cached("UPDATE dynos_queue SET op = ?, data = ?, at = ? WHERE counter = ?").map_err(translate)?;
+    let mut statement = db
+        .prepare_cached("UPDATE dynos_queue SET op = ?, data = ?, at = ? WHERE counter = ?")
+        .map_err(translate)?;
     let op = operation_code(edit.operation());
     statement.execute(params![op, text(edit)?, at, counter as i64]).map(drop).map_err(translate)
 }

@@ -17,7 +17,9 @@ use crate::{
 /// The replica as a whole. Nothing in it is counted by walking the queue.
 pub(crate) fn state(db: &Connection, catalog: &Catalog, header: &Header) -> Result<State> {
     let count = |sql: &str| -> Result<i64> {
-        db.prepare_cached(sql).and_then(|mut statement| statement.query_row([], |row| row.get(0))).map_err(translate)
+        db.prepare_cached(sql)
+            .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+            .map_err(translate)
     };
     let noted = "SELECT coalesce((SELECT max(seq) FROM dynos_log) - (SELECT min(seq) FROM dynos_log) + 1, 0)";
     Ok(State {
@@ -39,9 +41,9 @@ type RawTable = (i64, Option<String>, String, bool, Option<i64>, Option<String>)
 fn tables(db: &Connection, catalog: &Catalog) -> Result<Vec<TableState>> {
     let sql = "SELECT n, cursor, phase, declared, synced_at, ahead FROM dynos_table ORDER BY n";
     let mut statement = db.prepare_cached(sql).map_err(translate)?;
-    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?));
-    let rows: Vec<RawTable> =
-        statement.query_map([], read).and_then(Iterator::collect).map_err(translate)?;
+    let read =
+        |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?));
+    let rows: Vec<RawTable> = statement.query_map([], read).and_then(Iterator::collect).map_err(translate)?;
     let state = |(n, cursor, phase, declared, synced_at, ahead): RawTable| {
         let table = catalog.numbered(n)?;
         let phase = match serde_json::from_str(&phase) {
@@ -68,7 +70,12 @@ pub(crate) fn get(db: &Connection, catalog: &Catalog, key: &RecordKey) -> Result
 }
 
 /// Everything must have been collected.
-pub(crate) fn records(session: &Session<'_>, table: &TableName, ids: &[RecordId], all: bool) -> Result<Vec<Seen>> {
+pub(crate) fn records(
+    session: &Session<'_>,
+    table: &TableName,
+    ids: &[RecordId],
+    all: bool,
+) -> Result<Vec<Seen>> {
     let table = session.catalog.named(table)?;
     if session.header.pending == 0 && !all {
         return Ok(Vec::new());
@@ -97,6 +104,9 @@ pub(crate) fn due(session: &Session<'_>, limits: &DueLimits) -> Result<Due> {
     let mut due = Due { groups: Vec::new(), next_retry: queue::next_retry(db)? };
     let mut bytes = 0;
     let mut add = |group: Vec<Entry>| {
+        if group.is_empty() {
+            return true;
+        }
         bytes += group.iter().map(size).sum::<usize>();
         let fits = due.groups.is_empty() || bytes <= limits.bytes;
         if fits {

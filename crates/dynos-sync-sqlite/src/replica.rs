@@ -13,16 +13,19 @@ use std::{
 use async_trait::async_trait;
 use dynos_sync_core::{
     Counter, Entry, Fields, RecordId, RecordKey, Replica, ReplicaError, TableName, TableSpec,
-    replica::{
-        Batch, DeadLetter, Due, DueLimits, Journaled, Logout, Outcome, Seen, State, TableOptions,
-    },
+    replica::{Batch, DeadLetter, Due, DueLimits, Journaled, Logout, Outcome, Seen, State, TableOptions},
 };
 use futures_channel::oneshot;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::{
-    admin, collect, describe, error::{Result, translate}, header::{Header, migrate}, letters, queue, reading,
-    session::Session, table::Catalog, writer::{Job, Writer, refresh},
+    admin, collect, describe,
+    error::{Result, translate},
+    header::{Header, migrate},
+    letters, queue, reading,
+    session::Session,
+    table::Catalog,
+    writer::{Job, Writer, refresh},
 };
 
 /// When SQLite makes a commit durable.
@@ -95,7 +98,9 @@ impl SqliteReplica {
         let (read, read_jobs) = mpsc::channel();
         let read_jobs = Arc::new(Mutex::new(read_jobs));
         for _ in 0..options.readers.max(1) {
-            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+                | OpenFlags::SQLITE_OPEN_NO_MUTEX
+                | OpenFlags::SQLITE_OPEN_URI;
             let reader = Reader { db: connect(&path, options, flags)?, catalog: Catalog::default() };
             let jobs = Arc::clone(&read_jobs);
             spawn("dynos-sqlite-reader", move || reader.run(&jobs))?;
@@ -186,7 +191,6 @@ impl SqliteReplica {
         send(&self.0.reader, job)?;
         answer.await.map_err(|_| ReplicaError::Closed)?
     }
-
 }
 
 fn send<J>(to: &Mutex<Option<Sender<J>>>, job: J) -> Result<()> {
@@ -245,9 +249,8 @@ fn connect(path: &Path, options: &SqliteOptions, flags: OpenFlags) -> Result<Con
     db.busy_timeout(options.busy_timeout).map_err(translate)?;
     db.set_prepared_statement_cache_capacity(256);
     if !flags.contains(OpenFlags::SQLITE_OPEN_READ_ONLY) {
-        let mode: String = db
-            .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
-            .map_err(translate)?;
+        let mode: String =
+            db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(translate)?;
         if mode != "wal" {
             return Err(ReplicaError::ReadOnly(format!("its journal mode stays {mode}, WAL is needed")));
         }
@@ -334,7 +337,9 @@ impl Replica for SqliteReplica {
         let done = self.session(move |session| admin::logout(session, discard)).await?;
         if matches!(done, Logout::Done { .. }) {
             match self.write(Writer::scrub).await {
-                Err(ReplicaError::Busy) => tracing::warn!("another program reads the file: it is scrubbed at the next opening"),
+                Err(ReplicaError::Busy) => {
+                    tracing::warn!("another program reads the file: it is scrubbed at the next opening")
+                }
                 scrubbed => scrubbed?,
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use dynos_sync_core::{Edit, Fields, Invalid, RecordId, RecordKey, ReplicaError, Value};
+use dynos_sync_core::{Edit, Fields, Invalid, REDACTED, RecordId, RecordKey, ReplicaError, Value};
 use rusqlite::{Connection, params_from_iter};
 
 use crate::{
@@ -72,7 +72,9 @@ impl Prepared {
 
     /// A negative zero loses its sign in columns of most types. An edit that SQLite would alter is refused.
     fn refuse_lost_signs(&self, table: &Table) -> Result<(), Invalid> {
-        let lost = |(place, cell): &&(usize, Cell)| cell.is_negative_zero() && !table.columns[*place].affinity.keeps(cell);
+        let lost = |(place, cell): &&(usize, Cell)| {
+            cell.is_negative_zero() && !table.columns[*place].affinity.keeps(cell)
+        };
         match self.cells.iter().find(lost) {
             None => Ok(()),
             Some((place, _)) => {
@@ -113,7 +115,9 @@ fn require_same_key(table: &Table, key: &[Cell], name: &str, given: &Cell) -> Re
     let place = table.key.iter().position(|place| table.columns[*place].name == name);
     match place.and_then(|place| key.get(place)) {
         Some(cell) if cell == given => Ok(()),
-        _ => Err(Invalid::new(name, "differs from the record's id").remedy("leave it out, or correct the id")),
+        _ => {
+            Err(Invalid::new(name, "differs from the record's id").remedy("leave it out, or correct the id"))
+        }
     }
 }
 
@@ -127,7 +131,15 @@ enum Mode {
 }
 
 /// Writes fields to a row of a table with columns. `exists` says whether the row is there.
-pub(crate) fn put(db: &Connection, table: &Table, id: &RecordKey, key: &[Cell], prepared: &Prepared, exists: bool, reset: bool) -> Result<()> {
+pub(crate) fn put(
+    db: &Connection,
+    table: &Table,
+    id: &RecordKey,
+    key: &[Cell],
+    prepared: &Prepared,
+    exists: bool,
+    reset: bool,
+) -> Result<()> {
     let mode = match (exists, reset) {
         (false, _) => Mode::Insert,
         (true, false) => Mode::Update,
@@ -146,7 +158,8 @@ fn put_sql(table: &Table, mode: Mode, cells: &[(usize, Cell)]) -> Option<String>
     let given: Vec<&str> = cells.iter().map(|(place, _)| table.columns[*place].name.as_str()).collect();
     let name = table.sql_name();
     if mode == Mode::Insert {
-        let columns = given.iter().copied().chain(table.key.iter().map(|place| table.columns[*place].name.as_str()));
+        let columns =
+            given.iter().copied().chain(table.key.iter().map(|place| table.columns[*place].name.as_str()));
         let marks = list((0..given.len() + table.key.len()).map(|_| "?"));
         return Some(format!("INSERT INTO {name} ({}) VALUES ({marks})", idents(columns)));
     }
@@ -172,7 +185,10 @@ pub(crate) fn put_document(db: &Connection, table: &Table, id: &RecordKey, field
     let text = serde_json::to_string(fields).map_err(|error| damaged("document", error))?;
     let mut statement = db.prepare_cached(&sql).map_err(translate)?;
     let key = table.key_of(&id.id)?;
-    statement.execute(params_from_iter(key.into_iter().chain([Cell::text(&text)]))).map(drop).map_err(of_record(id))
+    statement
+        .execute(params_from_iter(key.into_iter().chain([Cell::text(&text)])))
+        .map(drop)
+        .map_err(of_record(id))
 }
 
 /// Deletes a row, if it is there.
@@ -183,7 +199,13 @@ pub(crate) fn delete(db: &Connection, table: &Table, id: &RecordKey, key: &[Cell
 }
 
 /// Applies an edit to a row, and answers the edit as it now stands: in the form in which other devices shall see it.
-pub(crate) fn apply(db: &Connection, table: &Table, id: &RecordKey, before: Option<&[Cell]>, edit: &Edit) -> Result<Edit> {
+pub(crate) fn apply(
+    db: &Connection,
+    table: &Table,
+    id: &RecordKey,
+    before: Option<&[Cell]>,
+    edit: &Edit,
+) -> Result<Edit> {
     let key = table.key_of(&id.id)?;
     let Some(fields) = edit.fields() else {
         delete(db, table, id, &key)?;
@@ -218,13 +240,21 @@ pub(crate) fn store(db: &Connection, table: &Table, id: &RecordKey, version: Opt
         None => delete(db, table, id, &key),
         Some(fields) if table.document => put_document(db, table, id, fields),
         Some(fields) => {
-            let known = |name: &String| table.columns.iter().any(|column| column.name == *name && !column.in_key);
-            let fields: Fields = fields.iter().filter(|(n, _)| known(n)).map(|(n, v)| (n.clone(), v.clone())).collect();
-            let prepared = prepare(table, &key, &fields)?;
             let exists = exists(db, table, &key)?;
+            let known =
+                |name: &String| table.columns.iter().any(|column| column.name == *name && !column.in_key);
+            let taken =
+                |(name, value): &(&String, &Value)| known(name) && !(exists && hides(table, name, value));
+            let fields: Fields = fields.iter().filter(taken).map(|(n, v)| (n.clone(), v.clone())).collect();
+            let prepared = prepare(table, &key, &fields)?;
             put(db, table, id, &key, &prepared, exists, false)
         }
     }
+}
+
+/// Whether a value is but the mask of a sensitive column: it is not to overwrite what this device knows.
+fn hides(table: &Table, name: &str, value: &Value) -> bool {
+    *value == REDACTED && table.policy.sensitive_fields.iter().any(|field| field.eq_ignore_ascii_case(name))
 }
 
 fn exists(db: &Connection, table: &Table, key: &[Cell]) -> Result<bool> {
@@ -236,7 +266,8 @@ fn exists(db: &Connection, table: &Table, key: &[Cell]) -> Result<bool> {
 /// Columns whose values differ between two rows, with the later values.
 pub(crate) fn changed(table: &Table, before: &[Option<Cell>], after: &[Cell]) -> Fields {
     let columns = table.columns.iter().zip(before.iter().zip(after));
-    let differs = |before: &Option<Cell>, after: &Cell| before.as_ref().map_or(*after != Cell::Null, |b| b != after);
+    let differs =
+        |before: &Option<Cell>, after: &Cell| before.as_ref().map_or(*after != Cell::Null, |b| b != after);
     columns
         .filter(|(column, (before, after))| !column.in_key && differs(before, after))
         .map(|(column, (_, after))| (column.name.clone(), to_json(after.as_ref(), column.reading)))
@@ -249,9 +280,14 @@ pub(crate) fn for_each_id(
     table: &Table,
     mut each: impl FnMut(RecordId) -> Result<()>,
 ) -> Result<()> {
-    let sql = format!("SELECT {} FROM {}", idents(table.columns.iter().filter(|c| c.in_key).map(|c| &c.name)), table.sql_name());
+    let sql = format!(
+        "SELECT {} FROM {}",
+        idents(table.columns.iter().filter(|c| c.in_key).map(|c| &c.name)),
+        table.sql_name()
+    );
     let order: Vec<usize> = {
-        let in_table_order: Vec<usize> = (0..table.columns.len()).filter(|p| table.columns[*p].in_key).collect();
+        let in_table_order: Vec<usize> =
+            (0..table.columns.len()).filter(|p| table.columns[*p].in_key).collect();
         table.key.iter().filter_map(|place| in_table_order.iter().position(|p| p == place)).collect()
     };
     let mut statement = db.prepare(&sql).map_err(translate)?;

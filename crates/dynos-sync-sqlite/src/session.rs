@@ -44,7 +44,11 @@ impl<'a> Session<'a> {
     }
 
     /// Runs a part of the transaction that can be undone alone: `keep` says whether its result is to stand.
-    pub(crate) fn part<T>(&mut self, run: impl FnOnce(&mut Self) -> Result<T>, keep: impl FnOnce(&T) -> bool) -> Result<T> {
+    pub(crate) fn part<T>(
+        &mut self,
+        run: impl FnOnce(&mut Self) -> Result<T>,
+        keep: impl FnOnce(&T) -> bool,
+    ) -> Result<T> {
         let before = (self.header.clone(), self.captures);
         self.db.execute_batch("SAVEPOINT dynos_part").map_err(translate)?;
         let result = run(self);
@@ -104,7 +108,8 @@ impl<'a> Session<'a> {
 
     /// The server and this device have the record alike: it is not kept aside any longer.
     pub(crate) fn release(&mut self, n: i64, id: &RecordId) -> Result<()> {
-        const ASIDE: &str = "SELECT EXISTS (SELECT 1 FROM dynos_quarantine) OR EXISTS (SELECT 1 FROM dynos_local)";
+        const ASIDE: &str =
+            "SELECT EXISTS (SELECT 1 FROM dynos_quarantine) OR EXISTS (SELECT 1 FROM dynos_local)";
         if self.aside.is_none() {
             let mut statement = self.db.prepare_cached(ASIDE).map_err(translate)?;
             self.aside = Some(statement.query_row([], |row| row.get(0)).map_err(translate)?);
@@ -122,8 +127,10 @@ impl<'a> Session<'a> {
     /// The server was never offered this row.
     pub(crate) fn keep_local(&mut self, n: i64, id: &RecordId) -> Result<()> {
         self.aside = Some(true);
-        let mut statement =
-            self.db.prepare_cached("INSERT OR IGNORE INTO dynos_local (tbl, id) VALUES (?, ?)").map_err(translate)?;
+        let mut statement = self
+            .db
+            .prepare_cached("INSERT OR IGNORE INTO dynos_local (tbl, id) VALUES (?, ?)")
+            .map_err(translate)?;
         statement.execute(params![n, id.as_str()]).map(drop).map_err(translate)
     }
 

@@ -54,10 +54,9 @@ impl Table {
         let spec = description.spec.clone();
         let document = spec.shape == Shape::Document;
         let (names, key_names): (Vec<(String, String)>, Vec<String>) = match &spec.shape {
-            Shape::Document => (
-                vec![("id".into(), "TEXT".into()), ("data".into(), "TEXT".into())],
-                vec!["id".into()],
-            ),
+            Shape::Document => {
+                (vec![("id".into(), "TEXT".into()), ("data".into(), "TEXT".into())], vec!["id".into()])
+            }
             Shape::Columns { columns, key, .. } => {
                 (columns.iter().map(|c| (c.name.clone(), c.declared.clone())).collect(), key.clone())
             }
@@ -71,8 +70,10 @@ impl Table {
         };
         let defaults = description.defaults.iter().cloned().chain(std::iter::repeat(None));
         let columns: Vec<Field> = names.iter().zip(defaults).map(field).collect();
-        let key: Vec<usize> =
-            key_names.iter().filter_map(|name| columns.iter().position(|column| column.name == *name)).collect();
+        let key: Vec<usize> = key_names
+            .iter()
+            .filter_map(|name| columns.iter().position(|column| column.name == *name))
+            .collect();
         let key_shape = match key.as_slice() {
             [only] if columns[*only].affinity == Affinity::Text => KeyShape::Text,
             [_] => KeyShape::Single,
@@ -86,7 +87,21 @@ impl Table {
         );
         let reactive = description.reactive;
         let outdated = columns.iter().map(|column| &column.name).ne(&captured);
-        Self { n, spec, policy, columns, key, key_shape, document, reactive, captured, description, outdated, select, by_key }
+        Self {
+            n,
+            spec,
+            policy,
+            columns,
+            key,
+            key_shape,
+            document,
+            reactive,
+            captured,
+            description,
+            outdated,
+            select,
+            by_key,
+        }
     }
 
     pub(crate) fn name(&self) -> &TableName {
@@ -118,7 +133,8 @@ impl Table {
 
     pub(crate) fn column(&self, name: &str) -> Result<&Field, Invalid> {
         self.columns.iter().find(|column| column.name == name).ok_or_else(|| {
-            Invalid::new(name, format!("table {} has no such column", self.spec.name)).remedy("add the column")
+            Invalid::new(name, format!("table {} has no such column", self.spec.name))
+                .remedy("add the column")
         })
     }
 
@@ -154,10 +170,16 @@ impl Catalog {
             };
             let (n, name, policy, captured, spec) = read().map_err(translate)?;
             let name: TableName = name.parse().map_err(|error| damaged("dynos_table.name", error))?;
-            let policy = serde_json::from_str(&policy).map_err(|error| damaged("dynos_table.policy", error))?;
-            let captured = serde_json::from_str(&captured).map_err(|error| damaged("dynos_table.captured", error))?;
-            // A table that was dropped under us stays listed, but nothing can be done with its rows.
-            if let Some(description) = describe(db, &name)? {
+            let policy =
+                serde_json::from_str(&policy).map_err(|error| damaged("dynos_table.policy", error))?;
+            let captured =
+                serde_json::from_str(&captured).map_err(|error| damaged("dynos_table.captured", error))?;
+            // A table that was dropped or renamed under us stays listed, but nothing can be done with its rows.
+            let description = match describe(db, &name) {
+                Err(ReplicaError::Invalid(_)) => None,
+                described => described?,
+            };
+            if let Some(description) = description {
                 let declared: TableSpec =
                     serde_json::from_str(&spec).map_err(|error| damaged("dynos_table.spec", error))?;
                 let mut table = Table::new(n, description, policy, captured);

@@ -175,15 +175,19 @@ fn tag(value: &Value) -> Option<(&str, &str)> {
 pub(crate) fn to_sql(value: &Value, field: &str) -> Result<Cell, Invalid> {
     let refuse = |problem: &str, remedy: &str| Err(Invalid::new(field, problem).remedy(remedy));
     if let Some((tag, content)) = tag(value) {
-        return untag(tag, content)
-            .map_or_else(|| refuse("malformed $blob, $text or $real", "encode it as base64 or Infinity"), Ok);
+        return untag(tag, content).map_or_else(
+            || refuse("malformed $blob, $text or $real", "encode it as base64 or Infinity"),
+            Ok,
+        );
     }
     match value {
         Value::Null => Ok(Cell::Null),
         Value::Bool(bit) => Ok(Cell::Integer((*bit).into())),
         Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
             (Some(integer), ..) => Ok(Cell::Integer(integer)),
-            (_, Some(_), _) => refuse("an integer above 2^63 - 1, which SQLite cannot keep", "store it as text"),
+            (_, Some(_), _) => {
+                refuse("an integer above 2^63 - 1, which SQLite cannot keep", "store it as text")
+            }
             (.., Some(real)) => Ok(Cell::Real(real)),
             _ => refuse("not a number that SQLite can keep", "store it as text"),
         },

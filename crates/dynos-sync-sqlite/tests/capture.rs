@@ -92,7 +92,9 @@ fn inserts_updates_and_deletes_are_queued_as_what_they_did() {
 #[test]
 fn many_changes_of_a_record_are_one_entry_and_none_if_they_cancel() {
     let shared = Shared::new(NOTES, &["notes"]);
-    shared.run("INSERT INTO notes VALUES (1, 'a', 1, 'x'); UPDATE notes SET n = 2; UPDATE notes SET title = 'b'");
+    shared.run(
+        "INSERT INTO notes VALUES (1, 'a', 1, 'x'); UPDATE notes SET n = 2; UPDATE notes SET title = 'b'",
+    );
     let whole = object(json!({"title": "b", "n": 2, "code": "x"}));
     assert_eq!(shared.changes(), [change("notes", "1", Edit::Upsert(whole.clone()))]);
     shared.run("UPDATE notes SET n = 5; UPDATE notes SET n = 2");
@@ -135,7 +137,10 @@ fn a_changed_key_is_a_delete_and_an_insert() {
     shared.changes();
     shared.run("UPDATE notes SET id = 5");
     let whole = object(json!({"title": "a", "n": 1, "code": "x"}));
-    assert_eq!(shared.changes(), [change("notes", "1", Edit::Delete), change("notes", "5", Edit::Upsert(whole))]);
+    assert_eq!(
+        shared.changes(),
+        [change("notes", "1", Edit::Delete), change("notes", "5", Edit::Upsert(whole))]
+    );
 }
 
 #[test]
@@ -167,7 +172,10 @@ fn cascades_and_the_programs_own_triggers_are_captured() {
 
 #[test]
 fn an_engine_write_that_cascades_queues_what_it_caused() {
-    use dynos_sync_core::{RecordKey, replica::{Batch, Op}};
+    use dynos_sync_core::{
+        RecordKey,
+        replica::{Batch, Op},
+    };
     let shared = Shared::new(
         "CREATE TABLE parent (id TEXT PRIMARY KEY, v);
          CREATE TABLE child (id TEXT PRIMARY KEY, parent TEXT REFERENCES parent ON DELETE CASCADE);
@@ -181,7 +189,11 @@ fn an_engine_write_that_cascades_queues_what_it_caused() {
     };
     block_on(shared.replica.commit(write(Edit::Upsert(fields([("v", json!(1))]))))).unwrap();
     let same = Edit::Upsert(fields([("v", json!(1))]));
-    assert_eq!(shared.changes(), [change("parent", "p", same)], "a write is queued even if it changes nothing");
+    assert_eq!(
+        shared.changes(),
+        [change("parent", "p", same)],
+        "a write is queued even if it changes nothing"
+    );
     block_on(shared.replica.commit(write(Edit::Delete))).unwrap();
     let mut changes = shared.changes();
     changes.sort_by(|a, b| a.0.cmp(&b.0));
@@ -237,4 +249,50 @@ fn a_row_without_a_key_is_passed_over() {
     let shared = Shared::new("CREATE TABLE t (id TEXT PRIMARY KEY, v)", &["t"]);
     shared.run("INSERT INTO t VALUES (NULL, 1), ('a', 2)");
     assert_eq!(shared.queue(), [change("t", "a", Edit::Upsert(fields([("v", json!(2))])))]);
+}
+
+#[test]
+fn a_table_that_is_dropped_holds_nobody_up() {
+    let shared = Shared::new(
+        "CREATE TABLE gone (id INTEGER PRIMARY KEY, v); CREATE TABLE kept (id INTEGER PRIMARY KEY, v)",
+        &["gone", "kept"],
+    );
+    shared.run("INSERT INTO gone VALUES (1, 1); INSERT INTO kept VALUES (1, 1)");
+    assert_eq!(shared.queue().len(), 2);
+    shared.run("DROP TABLE gone; INSERT INTO kept VALUES (2, 2)");
+    let tables: Vec<String> = shared.queue().into_iter().map(|(table, ..)| table).collect();
+    assert_eq!(tables, ["kept", "kept"]);
+    assert_eq!(shared.state().tables.len(), 1);
+    assert!(block_on(shared.replica.remove_table(&"gone".parse().unwrap())).unwrap());
+    assert_eq!(shared.state().pending, 2);
+}
+
+#[test]
+fn one_table_is_not_synced_under_two_spellings() {
+    let shared = Shared::new("CREATE TABLE users (id INTEGER PRIMARY KEY)", &["users"]);
+    let refused =
+        block_on(shared.replica.add_table(TableOptions::new("USERS".parse().unwrap()))).unwrap_err();
+    assert!(refused.to_string().contains("users"), "{refused}");
+}
+
+#[test]
+fn a_mask_does_not_overwrite_what_the_device_knows() {
+    use dynos_sync_core::{
+        RecordKey,
+        replica::{Batch, Op, TablePolicy},
+    };
+    let shared =
+        Shared::new("CREATE TABLE person (id INTEGER PRIMARY KEY, ssn TEXT NOT NULL, city TEXT)", &[]);
+    let policy = TablePolicy { sensitive_fields: vec!["ssn".into()], ..TablePolicy::default() };
+    let options = TableOptions { policy, ..TableOptions::new("person".parse().unwrap()) };
+    block_on(shared.replica.add_table(options)).unwrap();
+    shared.run("INSERT INTO person VALUES (1, '123', 'Ulm')");
+    shared.changes();
+    let masked = |city: &str| Some(fields([("ssn", json!("[REDACTED]")), ("city", json!(city))]));
+    let store = |id: &str, record| Op::Store { key: RecordKey::new("person", id).unwrap(), record };
+    let ops = vec![store("1", masked("Bonn")), store("2", masked("Kiel"))];
+    block_on(shared.replica.commit(Batch { ops, ..Batch::default() })).unwrap();
+    let rows = "SELECT group_concat(ssn || ' ' || city, ', ') FROM person";
+    let rows: String = shared.program.query_row(rows, [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, "123 Bonn, [REDACTED] Kiel");
 }

@@ -19,7 +19,7 @@ use dynos_sync_core::{
 use crate::{
     config::SyncConfig,
     error::SyncError,
-    event::{Events, SyncEvent},
+    event::{EventStream, Events, SyncEvent},
 };
 
 /// The engine's jobs, each a future that the caller drives: for simulators, and for applications with their own idea of
@@ -72,6 +72,12 @@ impl Driver {
             Self { replica, remote, clock, config, events: Events::new(), edits, random, tables, met };
         driver.state().await?;
         Ok(driver)
+    }
+
+    /// Events from now on, as [`SyncEngine::events`](crate::SyncEngine::events).
+    pub fn events(&self) -> EventStream {
+        let clock = Arc::clone(&self.clock);
+        self.events.stream(move || clock.now())
     }
 
     /// The replica as a whole; the driver remembers the tables of it.
@@ -151,6 +157,11 @@ impl Driver {
     /// Whether the server has been met. Nothing is sent before: an entry under a used number could be taken for a repeat.
     pub(crate) fn has_met(&self) -> bool {
         self.met.load(Ordering::Acquire)
+    }
+
+    /// After a logout the database belongs to no server, and to no user.
+    pub(crate) fn part(&self) {
+        self.met.store(false, Ordering::Release);
     }
 
     /// Tells the server what the tables look like that it has not been told of.

@@ -268,8 +268,7 @@ impl SyncEngine {
 
     /// Events from now on. A listener that falls behind by more than 1,024 is told how many it missed.
     pub fn events(&self) -> EventStream {
-        let clock = Arc::clone(&self.shared.driver.clock);
-        self.shared.driver.events.stream(move || clock.now())
+        self.shared.driver.events()
     }
 
     /// How things stand: what is pending, dead letters, each table's cursor and last sync, online or not.

@@ -220,6 +220,7 @@ impl Worker {
         match self.driver().replica.logout(discard).await? {
             Logout::Unsynced { changes } => Err(SyncError::Unsynced { changes }),
             Logout::Done { discarded } => {
+                self.driver().part();
                 self.driver().state().await?;
                 // Until somebody signs in, nothing is asked of the server.
                 self.signed_out = true;

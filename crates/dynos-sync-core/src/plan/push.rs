@@ -31,10 +31,7 @@ pub fn prepare(state: &State, groups: Vec<Vec<Entry>>) -> Prepared {
     let fresh = coalesced.iter().filter(|(_, fresh)| *fresh);
     let ops = fresh.map(|(entry, _)| Op::Freeze(entry.clone())).collect();
     let entries: Vec<Entry> = coalesced.into_iter().map(|(entry, _)| entry).collect();
-    let request = PushRequest {
-        replica: state.replica,
-        entries: entries.iter().map(outgoing).collect(),
-    };
+    let request = PushRequest { replica: state.replica, entries: entries.iter().map(outgoing).collect() };
     let expected = Expected { generation: Some(state.generation), ..Expected::default() };
     Prepared { batch: Batch { expected, ops }, entries, request }
 }
@@ -380,7 +377,11 @@ mod tests {
         for group in [entry(1, "x", secret.clone()), sent(entry(1, "x", secret.clone()))] {
             let prepared = prepare(&state(None), vec![vec![group]]);
             assert_eq!(prepared.request.entries[0].data, Some(masked.clone()));
-            assert_eq!(prepared.entries[0].edit, Edit::Upsert(masked.clone()), "it is repeated as it was sent");
+            assert_eq!(
+                prepared.entries[0].edit,
+                Edit::Upsert(masked.clone()),
+                "it is repeated as it was sent"
+            );
         }
     }
 
