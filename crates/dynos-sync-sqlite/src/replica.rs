@@ -338,7 +338,7 @@ impl Replica for SqliteReplica {
         if matches!(done, Logout::Done { .. }) {
             match self.write(Writer::scrub).await {
                 Err(ReplicaError::Busy) => {
-                    tracing::warn!("another program reads the file: it is scrubbed at the next opening")
+                    tracing::warn!("another program reads the file: it is scrubbed at the next opening");
                 }
                 scrubbed => scrubbed?,
             }
