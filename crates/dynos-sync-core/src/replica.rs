@@ -368,6 +368,11 @@ pub enum Op {
         /// The entry.
         conflict: i64,
     },
+    /// Drops what the conflict journal holds from before a time.
+    Prune {
+        /// The time, see [`Resolved::decided_at`].
+        before: Millis,
+    },
     /// A page was applied.
     Advance {
         /// The table.

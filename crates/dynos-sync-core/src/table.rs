@@ -128,6 +128,30 @@ impl TableSpec {
         }
     }
 
+    /// Orders tables so that each comes after those that it refers to, as far as there are no circles.
+    pub fn parents_first(mut waiting: Vec<Self>) -> Vec<Self> {
+        let mut ordered: Vec<Self> = Vec::new();
+        while !waiting.is_empty() {
+            let free = |spec: &Self| {
+                spec.parents().all(|parent| {
+                    let same = |other: &Self| other.name.as_str().eq_ignore_ascii_case(parent);
+                    same(spec) || !waiting.iter().any(same)
+                })
+            };
+            let next = waiting.iter().position(free).unwrap_or(0);
+            ordered.push(waiting.remove(next));
+        }
+        ordered
+    }
+
+    fn parents(&self) -> impl Iterator<Item = &str> {
+        let foreign_keys = match &self.shape {
+            Shape::Document => &[][..],
+            Shape::Columns { foreign_keys, .. } => foreign_keys,
+        };
+        foreign_keys.iter().map(|foreign| foreign.parent.as_str())
+    }
+
     /// Checks that the table takes these fields. The key's columns pass: it is for the adapter to compare them
     /// with the id.
     ///

@@ -83,6 +83,7 @@ fn apply(session: &mut Session<'_>, op: &Op, receipt: &mut Receipt) -> Result<bo
         Op::Revive { letter, at } => revive(session, *letter, *at)?,
         Op::Discard { letter } => letters::discard(session.db, *letter)?,
         Op::Forget { conflict } => letters::forget(session.db, *conflict)?,
+        Op::Prune { before } => letters::prune(session.db, *before)?,
         Op::Observe { at } => session.header.clock = session.header.clock.max(*at),
         Op::Bind { server } => session.header.server = Some(server.clone()),
         Op::Rename => rename(session)?,

@@ -233,30 +233,6 @@ pub(crate) fn candidates(db: &Connection) -> Result<Candidates> {
             Err(error) => return Err(error),
         }
     }
-    found.suitable = parents_first(found.suitable);
+    found.suitable = TableSpec::parents_first(found.suitable);
     Ok(found)
-}
-
-/// Orders tables so that each comes after those that it refers to, as far as there are no circles.
-fn parents_first(mut waiting: Vec<TableSpec>) -> Vec<TableSpec> {
-    let mut ordered: Vec<TableSpec> = Vec::new();
-    while !waiting.is_empty() {
-        let free = |spec: &TableSpec| {
-            parents(spec).all(|parent| {
-                let same = |other: &TableSpec| other.name.as_str().eq_ignore_ascii_case(parent);
-                same(spec) || !waiting.iter().any(same)
-            })
-        };
-        let next = waiting.iter().position(free).unwrap_or(0);
-        ordered.push(waiting.remove(next));
-    }
-    ordered
-}
-
-fn parents(spec: &TableSpec) -> impl Iterator<Item = &str> {
-    let foreign_keys = match &spec.shape {
-        Shape::Document => &[][..],
-        Shape::Columns { foreign_keys, .. } => foreign_keys,
-    };
-    foreign_keys.iter().map(|foreign| foreign.parent.as_str())
 }

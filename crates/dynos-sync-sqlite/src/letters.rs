@@ -96,13 +96,21 @@ pub(crate) fn page(db: &Connection, catalog: &Catalog, after: i64, limit: usize)
 
 pub(crate) fn journal(db: &Connection, n: i64, resolved: &Resolved) -> Result<()> {
     let text = serde_json::to_string(resolved).map_err(|error| damaged("conflict", error))?;
-    let mut statement =
-        db.prepare_cached("INSERT INTO dynos_conflict (tbl, resolved) VALUES (?, ?)").map_err(translate)?;
-    statement.execute(params![n, text]).map(drop).map_err(translate)
+    let mut statement = db
+        .prepare_cached("INSERT INTO dynos_conflict (tbl, resolved, decided_at) VALUES (?, ?, ?)")
+        .map_err(translate)?;
+    statement.execute(params![n, text, resolved.decided_at]).map(drop).map_err(translate)
 }
 
 pub(crate) fn forget(db: &Connection, conflict: i64) -> Result<()> {
     db.execute("DELETE FROM dynos_conflict WHERE id = ?", [conflict]).map(drop).map_err(translate)
+}
+
+pub(crate) fn prune(db: &Connection, before: Millis) -> Result<()> {
+    // In the order of deciding, so the first that is young enough ends the search.
+    let sql = "DELETE FROM dynos_conflict WHERE id < coalesce(
+                   (SELECT id FROM dynos_conflict WHERE decided_at >= ? ORDER BY id LIMIT 1), 9223372036854775807)";
+    db.execute(sql, [before]).map(drop).map_err(translate)
 }
 
 /// Journal entries from before one on, newest first.

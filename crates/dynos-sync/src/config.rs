@@ -17,8 +17,8 @@ pub struct SyncConfig {
     pub max_batch_bytes: usize,
     /// The most changes that one page of a pull holds. Default 1000. Memory grows with it.
     pub page_size: usize,
-    /// How long the server remembers what it has applied, at least; the device drops the conflict journal after it.
-    /// Default 30 days.
+    /// How long a decided conflict stays in the journal. Default 30 days. The server remembers what it has applied for as
+    /// long. What is queued is kept until it is settled, however long that takes.
     pub queue_retention: Duration,
     /// Whether `sync_all` ends at the first call that fails. Default true. Otherwise it goes on with the other tables,
     /// and reports the first error.

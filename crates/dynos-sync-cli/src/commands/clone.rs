@@ -5,7 +5,7 @@ use std::{fs::OpenOptions, io, path::Path, sync::Arc};
 use dynos_sync::{
     SyncError,
     core::{
-        Remote, Replica, Shape, TableSpec,
+        Remote, Replica, TableSpec,
         replica::{Existing, TableOptions},
     },
     remote::HttpRemote,
@@ -28,7 +28,7 @@ pub(crate) async fn run(args: &CloneArgs, output: &Output) -> Result<(), Failure
     // Asked before the file is made: a wrong token leaves nothing behind.
     let tables =
         sync::patiently(args.retries, async || remote.tables().await.map_err(SyncError::from)).await?;
-    let replica = create(&args.database, parents_first(tables)).await?;
+    let replica = create(&args.database, TableSpec::parents_first(tables)).await?;
     let pulled = pull(&replica, remote, args, output).await;
     replica.close().await;
     if args.remember {
@@ -120,28 +120,4 @@ fn remove(path: &Path) {
         // What is not there need not go.
         let _ = std::fs::remove_file(name);
     }
-}
-
-/// Tables after those that they refer to, as far as there are no circles.
-pub(super) fn parents_first(mut waiting: Vec<TableSpec>) -> Vec<TableSpec> {
-    let mut ordered = Vec::new();
-    while !waiting.is_empty() {
-        let free = |spec: &TableSpec| {
-            parents(spec).all(|parent| {
-                let same = |other: &TableSpec| other.name.as_str().eq_ignore_ascii_case(parent);
-                same(spec) || !waiting.iter().any(same)
-            })
-        };
-        let next = waiting.iter().position(free).unwrap_or(0);
-        ordered.push(waiting.remove(next));
-    }
-    ordered
-}
-
-fn parents(spec: &TableSpec) -> impl Iterator<Item = &str> {
-    let foreign_keys = match &spec.shape {
-        Shape::Document => &[][..],
-        Shape::Columns { foreign_keys, .. } => foreign_keys,
-    };
-    foreign_keys.iter().map(|foreign| foreign.parent.as_str())
 }

@@ -206,6 +206,9 @@ impl Store {
             Op::Forget { conflict } => {
                 self.journal.remove(&conflict);
             }
+            Op::Prune { before } => {
+                self.journal.retain(|_, journaled| journaled.resolved.decided_at >= before);
+            }
             Op::Observe { at } => self.clock = self.clock.max(at),
             Op::Bind { server } => self.server = Some(server),
             Op::Rename => self.rename(),

@@ -60,7 +60,12 @@ CREATE TABLE dynos_dead (
     at      INTEGER NOT NULL
 );
 
-CREATE TABLE dynos_conflict (id INTEGER PRIMARY KEY AUTOINCREMENT, tbl INTEGER NOT NULL, resolved TEXT NOT NULL);
+CREATE TABLE dynos_conflict (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    tbl        INTEGER NOT NULL,
+    resolved   TEXT    NOT NULL,
+    decided_at INTEGER NOT NULL
+);
 
 -- Ids seen by a resync or restore that is under way.
 CREATE TABLE dynos_seen (tbl INTEGER NOT NULL, id TEXT NOT NULL, PRIMARY KEY (tbl, id)) WITHOUT ROWID;

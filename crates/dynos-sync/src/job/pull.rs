@@ -59,11 +59,21 @@ impl Driver {
         if let Some(error) = first_error {
             return Err(error);
         }
-        if self.state().await?.pending > 0 {
+        let state = self.state().await?;
+        if state.pending > 0 {
             report.drain.add(&self.drain().await?);
+        }
+        if state.conflicts > 0 {
+            self.prune_journal(&state).await?;
         }
         self.tell(SyncEvent::SyncComplete(report.clone()));
         Ok(report)
+    }
+
+    async fn prune_journal(&self, state: &State) -> Result<(), SyncError> {
+        let retention = i64::try_from(self.config.queue_retention.as_millis()).unwrap_or(i64::MAX);
+        let before = self.clock.now().saturating_sub(retention);
+        self.commit_in(state, vec![Op::Prune { before }]).await.map(drop)
     }
 
     /// The tables whose head is not where they stand here.

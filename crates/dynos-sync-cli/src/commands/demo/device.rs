@@ -55,8 +55,11 @@ impl Device {
     /// A device that begins with what the server has.
     pub(super) async fn cloned(dir: &Path, name: &'static str, server: &DemoServer) -> Result<Self, Failure> {
         let device = Self { name, path: dir.join(name).with_extension("sqlite") };
-        let replica =
-            clone::create(&device.path, clone::parents_first(server.remote()?.tables().await?)).await?;
+        let replica = clone::create(
+            &device.path,
+            dynos_sync::core::TableSpec::parents_first(server.remote()?.tables().await?),
+        )
+        .await?;
         replica.close().await;
         device.sync(server).await?;
         Ok(device)

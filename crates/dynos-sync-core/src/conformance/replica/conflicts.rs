@@ -131,6 +131,19 @@ pub async fn the_journal_forgets_single_entries(fixture: &dyn Fixture) {
     assert_eq!(device.state().await.conflicts, 1);
 }
 
+pub async fn the_journal_drops_what_is_old(fixture: &dyn Fixture) {
+    let device = pending(fixture).await;
+    for (record, decided_at) in [("1", 10), ("2", 20), ("3", 30)] {
+        let resolved = Resolved { decided_at, ..resolved(record, None, None) };
+        resolve(&device, &resolved, None).await;
+    }
+    let all = journal(&device).await;
+    device.commit(vec![Op::Prune { before: 20 }]).await;
+    assert_eq!(journal(&device).await, all[..2]);
+    device.commit(vec![Op::Prune { before: 99 }]).await;
+    assert_eq!(journal(&device).await, []);
+}
+
 pub async fn the_journal_survives_reopen(fixture: &dyn Fixture) {
     let device = pending(fixture).await;
     resolve(

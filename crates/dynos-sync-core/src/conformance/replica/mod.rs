@@ -145,6 +145,7 @@ macro_rules! replica_conformance {
                 the_journal_keeps_all_that_was_decided
                 the_journal_is_read_in_pages_newest_first
                 the_journal_forgets_single_entries
+                the_journal_drops_what_is_old
                 the_journal_survives_reopen
             }
             staleness {
