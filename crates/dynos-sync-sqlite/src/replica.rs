@@ -260,8 +260,6 @@ fn connect(path: &Path, options: &SqliteOptions, flags: OpenFlags) -> Result<Con
         };
         db.pragma_update(None, "synchronous", level).map_err(translate)?;
     }
-    // A name in double quotes that is no column is an error, never silently a text.
-    db.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_DQS_DML, false).map_err(translate)?;
     Ok(db)
 }
 

@@ -296,3 +296,20 @@ fn a_mask_does_not_overwrite_what_the_device_knows() {
     let rows: String = shared.program.query_row(rows, [], |row| row.get(0)).unwrap();
     assert_eq!(rows, "123 Bonn, [REDACTED] Kiel");
 }
+
+#[test]
+fn a_programs_trigger_may_write_texts_in_double_quotes() {
+    use dynos_sync_core::{
+        RecordKey,
+        replica::{Batch, Op},
+    };
+    let shared = Shared::new(
+        "CREATE TABLE note (id INTEGER PRIMARY KEY, v); CREATE TABLE log (what TEXT);
+         CREATE TRIGGER logs AFTER INSERT ON note BEGIN INSERT INTO log VALUES (\"inserted\"); END",
+        &["note"],
+    );
+    let store = Op::Store { key: RecordKey::new("note", "1").unwrap(), record: Some(fields([("v", json!(1))])) };
+    block_on(shared.replica.commit(Batch { ops: vec![store], ..Batch::default() })).unwrap();
+    let logged: String = shared.program.query_row("SELECT what FROM log", [], |row| row.get(0)).unwrap();
+    assert_eq!(logged, "inserted");
+}
