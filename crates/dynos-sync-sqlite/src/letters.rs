@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Result, damaged, translate},
+    session::Session,
     table::Catalog,
 };
 
@@ -52,6 +53,18 @@ pub(crate) fn bury(db: &Connection, burial: &Burial<'_>) -> Result<i64> {
     db.execute(sql, params![burial.n, burial.id.as_str(), edits, burial.code, burial.message, burial.at])
         .map_err(translate)?;
     Ok(db.last_insert_rowid())
+}
+
+/// Takes the entries of a record out of the queue that cannot be read any more. The row still has what they wrote.
+pub(crate) fn bury_damaged(session: &mut Session<'_>, n: i64, id: &str) -> Result<()> {
+    let insert =
+        "INSERT INTO dynos_dead (tbl, record, edits, code, message, at) VALUES (?, ?, '[]', 'damaged', ?, ?)";
+    let message = "the queued edit cannot be read; write the record again";
+    session.db.execute(insert, params![n, id, message, session.header.clock]).map_err(translate)?;
+    let delete = "DELETE FROM dynos_queue WHERE tbl = ? AND id = ?";
+    session.header.pending -= session.db.execute(delete, params![n, id]).map_err(translate)? as i64;
+    let base = "DELETE FROM dynos_base WHERE tbl = ? AND id = ?";
+    session.db.execute(base, params![n, id]).map(drop).map_err(translate)
 }
 
 const LETTER: &str = "SELECT id, tbl, record, edits, code, message, at FROM dynos_dead";

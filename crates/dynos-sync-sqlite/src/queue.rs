@@ -104,35 +104,38 @@ pub(crate) fn page(db: &Connection, catalog: &Catalog, after: Counter, limit: us
     entries(db, catalog, "WHERE counter > ? ORDER BY counter LIMIT ?", params![after as i64, limit as i64])
 }
 
-/// Sent entries, oldest first.
-pub(crate) fn sent_entries(db: &Connection, catalog: &Catalog, limit: usize) -> Result<Vec<Entry>> {
-    entries(
-        db,
-        catalog,
-        "INDEXED BY dynos_queue_sent WHERE sent = 1 ORDER BY counter LIMIT ?",
-        [limit as i64],
-    )
-}
-
 /// Sent entries of a table, oldest first.
 pub(crate) fn sent_of_table(db: &Connection, catalog: &Catalog, n: i64, limit: usize) -> Result<Vec<Entry>> {
     let rest = "INDEXED BY dynos_queue_sent WHERE sent = 1 AND tbl = ? ORDER BY counter LIMIT ?";
     entries(db, catalog, rest, params![n, limit as i64])
 }
 
-/// The records that wait for nothing, by their oldest entries, one at a time to `each` until it answers false.
-pub(crate) fn ready(db: &Connection, mut each: impl FnMut(i64, String) -> Result<bool>) -> Result<()> {
-    let sql = "SELECT tbl, id FROM dynos_queue INDEXED BY dynos_queue_ready \
-               WHERE head = 1 AND sent = 0 AND retry_at IS NULL ORDER BY counter";
-    let mut statement = db.prepare_cached(sql).map_err(translate)?;
-    let mut rows = statement.query([]).map_err(translate)?;
-    while let Some(row) = rows.next().map_err(translate)? {
-        let (n, id) = (row.get(0).map_err(translate)?, row.get(1).map_err(translate)?);
-        if !each(n, id)? {
-            break;
-        }
-    }
-    Ok(())
+/// Which records are asked for, by their oldest entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// Those with a sent entry.
+    Sent,
+    /// Those that wait for nothing.
+    Ready,
+}
+
+/// Records from after a counter on: counter, table and id.
+pub(crate) fn heads(
+    db: &Connection,
+    which: Which,
+    after: i64,
+    limit: usize,
+) -> Result<Vec<(i64, i64, String)>> {
+    let chosen = match which {
+        Which::Sent => "INDEXED BY dynos_queue_sent WHERE sent = 1",
+        Which::Ready => "INDEXED BY dynos_queue_ready WHERE head = 1 AND sent = 0 AND retry_at IS NULL",
+    };
+    let sql =
+        format!("SELECT counter, tbl, id FROM dynos_queue {chosen} AND counter > ? ORDER BY counter LIMIT ?");
+    let mut statement = db.prepare_cached(&sql).map_err(translate)?;
+    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+    let rows = statement.query_map([after, limit as i64], read).map_err(translate)?;
+    rows.collect::<rusqlite::Result<_>>().map_err(translate)
 }
 
 /// Whether a waiting record's time has come.

@@ -1,7 +1,7 @@
 //! What planners and people get to see.
 
 use dynos_sync_core::{
-    Entry, Fields, RecordId, RecordKey, TableName, measure,
+    Entry, Fields, RecordId, RecordKey, ReplicaError, TableName, measure,
     replica::{Due, DueLimits, Seen, State, TableState},
 };
 use rusqlite::{Connection, Row};
@@ -9,7 +9,9 @@ use rusqlite::{Connection, Row};
 use crate::{
     error::{Result, damaged, translate},
     header::Header,
-    queue, rows,
+    letters,
+    queue::{self, Which},
+    rows,
     session::Session,
     table::Catalog,
 };
@@ -71,18 +73,19 @@ pub(crate) fn get(db: &Connection, catalog: &Catalog, key: &RecordKey) -> Result
 
 /// Everything must have been collected.
 pub(crate) fn records(
-    session: &Session<'_>,
+    session: &mut Session<'_>,
     table: &TableName,
     ids: &[RecordId],
     all: bool,
 ) -> Result<Vec<Seen>> {
-    let table = session.catalog.named(table)?;
+    let catalog = session.catalog;
+    let table = catalog.named(table)?;
     if session.header.pending == 0 && !all {
         return Ok(Vec::new());
     }
     let mut seen = Vec::new();
     for id in ids {
-        let entries = queue::of_record(session.db, session.catalog, table.n, id.as_str())?;
+        let entries = entries(session, table.n, id.as_str())?;
         if entries.is_empty() && !all {
             continue;
         }
@@ -98,29 +101,53 @@ pub(crate) fn records(
     Ok(seen)
 }
 
-/// Everything must have been collected, and the waiting records released.
-pub(crate) fn due(session: &Session<'_>, limits: &DueLimits) -> Result<Due> {
-    let (db, catalog) = (session.db, session.catalog);
-    let mut due = Due { groups: Vec::new(), next_retry: queue::next_retry(db)? };
-    let mut bytes = 0;
-    let mut add = |group: Vec<Entry>| {
-        if group.is_empty() {
-            return true;
+/// A record's entries. Where one cannot be read any more they go to the dead letters: a damaged entry is reported, and
+/// holds up neither its record nor others.
+fn entries(session: &mut Session<'_>, n: i64, id: &str) -> Result<Vec<Entry>> {
+    match queue::of_record(session.db, session.catalog, n, id) {
+        Err(ReplicaError::Corrupt(what)) => {
+            tracing::error!(what, "a queued edit cannot be read and goes to the dead letters");
+            letters::bury_damaged(session, n, id)?;
+            Ok(Vec::new())
         }
-        bytes += group.iter().map(size).sum::<usize>();
-        let fits = due.groups.is_empty() || bytes <= limits.bytes;
-        if fits {
-            due.groups.push(group);
-        }
-        fits && due.groups.len() < limits.records
-    };
-    let sent = queue::sent_entries(db, catalog, limits.records)?;
-    if sent.is_empty() {
-        queue::ready(db, |n, id| Ok(add(queue::of_record(db, catalog, n, &id)?)))?;
-    } else {
-        sent.into_iter().map(|entry| vec![entry]).all(add);
+        entries => entries,
     }
-    Ok(due)
+}
+
+/// Everything must have been collected, and the waiting records released.
+pub(crate) fn due(session: &mut Session<'_>, limits: &DueLimits) -> Result<Due> {
+    let next_retry = queue::next_retry(session.db)?;
+    let mut groups = groups(session, Which::Sent, limits)?;
+    if groups.is_empty() {
+        groups = self::groups(session, Which::Ready, limits)?;
+    }
+    Ok(Due { groups, next_retry })
+}
+
+fn groups(session: &mut Session<'_>, which: Which, limits: &DueLimits) -> Result<Vec<Vec<Entry>>> {
+    let (mut groups, mut bytes, mut after) = (Vec::new(), 0, 0);
+    loop {
+        let heads = queue::heads(session.db, which, after, limits.records)?;
+        let Some((last, ..)) = heads.last() else { return Ok(groups) };
+        after = *last;
+        for (_, n, id) in heads {
+            let mut group = entries(session, n, &id)?;
+            if which == Which::Sent {
+                group.retain(|entry| entry.sent.is_some());
+            }
+            bytes += group.iter().map(size).sum::<usize>();
+            if bytes > limits.bytes && !groups.is_empty() {
+                return Ok(groups);
+            }
+            // Of a table that was dropped, and of a damaged record, there are none: others take the place.
+            if !group.is_empty() {
+                groups.push(group);
+            }
+            if groups.len() == limits.records {
+                return Ok(groups);
+            }
+        }
+    }
 }
 
 fn size(entry: &Entry) -> usize {

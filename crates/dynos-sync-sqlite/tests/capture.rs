@@ -3,7 +3,7 @@
 
 use dynos_sync_core::{
     Edit, Fields, Replica, Value, fields, json,
-    replica::{Existing, State, TableOptions},
+    replica::{DueLimits, Existing, State, TableOptions},
 };
 use dynos_sync_sqlite::{SqliteOptions, SqliteReplica};
 use futures_executor::block_on;
@@ -262,6 +262,12 @@ fn a_table_that_is_dropped_holds_nobody_up() {
     shared.run("DROP TABLE gone; INSERT INTO kept VALUES (2, 2)");
     let tables: Vec<String> = shared.queue().into_iter().map(|(table, ..)| table).collect();
     assert_eq!(tables, ["kept", "kept"]);
+    for sent in [0, 1] {
+        shared.run(&format!("UPDATE dynos_queue SET sent = {sent} WHERE counter = 1"));
+        let limits = DueLimits { now: 0, records: 1, bytes: 1000 };
+        let due = block_on(shared.replica.due(&limits)).unwrap();
+        assert_eq!(due.groups[0][0].key.to_string(), "kept/1");
+    }
     assert_eq!(shared.state().tables.len(), 1);
     assert!(block_on(shared.replica.remove_table(&"gone".parse().unwrap())).unwrap());
     assert_eq!(shared.state().pending, 2);
@@ -308,8 +314,29 @@ fn a_programs_trigger_may_write_texts_in_double_quotes() {
          CREATE TRIGGER logs AFTER INSERT ON note BEGIN INSERT INTO log VALUES (\"inserted\"); END",
         &["note"],
     );
-    let store = Op::Store { key: RecordKey::new("note", "1").unwrap(), record: Some(fields([("v", json!(1))])) };
+    let store =
+        Op::Store { key: RecordKey::new("note", "1").unwrap(), record: Some(fields([("v", json!(1))])) };
     block_on(shared.replica.commit(Batch { ops: vec![store], ..Batch::default() })).unwrap();
     let logged: String = shared.program.query_row("SELECT what FROM log", [], |row| row.get(0)).unwrap();
     assert_eq!(logged, "inserted");
+}
+
+#[test]
+fn a_queued_edit_that_cannot_be_read_holds_nobody_up() {
+    for damage in ["data = '{\"v\": '", "op = 9", "data = '[]'"] {
+        for sent in [0, 1] {
+            let shared = Shared::new(NOTES, &["notes"]);
+            shared.run("INSERT INTO notes VALUES (1, 'a', 1, NULL), (2, 'b', 2, NULL)");
+            shared.queue();
+            shared.run(&format!("UPDATE dynos_queue SET {damage}, sent = {sent} WHERE id = '1'"));
+            let limits = DueLimits { now: 0, records: 10, bytes: 1000 };
+            let due = || block_on(shared.replica.due(&limits)).unwrap().groups;
+            let groups = due();
+            let ids: Vec<&str> = groups.iter().map(|group| group[0].key.id.as_str()).collect();
+            assert_eq!(ids, ["2"], "{damage}");
+            let letters = block_on(shared.replica.dead_letters(0, 10)).unwrap();
+            assert_eq!((letters[0].key.id.as_str(), letters[0].code.as_str()), ("1", "damaged"));
+            assert_eq!(shared.state().pending, 1);
+        }
+    }
 }
