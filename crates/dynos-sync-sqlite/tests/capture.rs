@@ -340,3 +340,54 @@ fn a_queued_edit_that_cannot_be_read_holds_nobody_up() {
         }
     }
 }
+
+#[test]
+fn an_applications_own_transaction_is_queued_whole_or_not_at_all() {
+    let shared = Shared::new(NOTES, &["notes"]);
+    let insert = |sql: &'static str| block_on(shared.replica.write_with(move |db| db.execute_batch(sql)));
+    insert("INSERT INTO notes VALUES (1, 'a', 1, 'x'); INSERT INTO notes VALUES (2, 'b', 2, 'y')").unwrap();
+    assert_eq!(shared.queue().len(), 2);
+    let failed =
+        insert("INSERT INTO notes VALUES (3, 'c', 3, 'z'); INSERT INTO notes VALUES (4, 'd', 4, 'x')");
+    assert!(failed.is_err());
+    assert_eq!(shared.queue().len(), 2);
+    let count = |db: &Connection| db.query_row("SELECT count(*) FROM notes", [], |row| row.get::<_, i64>(0));
+    assert_eq!(block_on(shared.replica.read_with(count)).unwrap(), 2);
+    let written = block_on(shared.replica.read_with(|db| db.execute("DELETE FROM notes", [])));
+    assert!(written.is_err(), "a reader cannot write");
+}
+
+#[test]
+fn writes_that_wait_together_fail_alone() {
+    use dynos_sync_core::{
+        RecordKey,
+        replica::{Batch, Op, Outcome},
+    };
+    let shared = Shared::new(
+        "CREATE TABLE parent (id INTEGER PRIMARY KEY);
+         CREATE TABLE child (id INTEGER PRIMARY KEY, parent INTEGER NOT NULL
+                             REFERENCES parent DEFERRABLE INITIALLY DEFERRED, code TEXT UNIQUE);
+         INSERT INTO parent VALUES (1)",
+        &["parent", "child"],
+    );
+    // Every fifth has no parent, which shows only at the commit; every seventh takes a code that is taken.
+    let write = |n: i64| {
+        let parent = if n % 5 == 0 { 99 } else { 1 };
+        let code = if n % 7 == 0 { "taken".to_owned() } else { format!("c{n}") };
+        let edit = Edit::Upsert(fields([("parent", json!(parent)), ("code", json!(code))]));
+        let key = RecordKey::new("child", &n.to_string()).unwrap();
+        shared.replica.commit(Batch { ops: vec![Op::Write { key, edit, at: 1 }], ..Batch::default() })
+    };
+    block_on(write(1)).unwrap();
+    shared.run("UPDATE child SET code = 'taken' WHERE id = 1");
+    let outcomes = block_on(futures_util::future::join_all((2..60).map(write)));
+    for (n, outcome) in (2..60).zip(outcomes) {
+        let fits = n % 5 != 0 && n % 7 != 0;
+        assert_eq!(matches!(outcome, Ok(Outcome::Committed(_))), fits, "{n}: {outcome:?}");
+    }
+    let rows = "SELECT count(*) FROM child";
+    let rows: i64 = shared.program.query_row(rows, [], |row| row.get(0)).unwrap();
+    let queued = shared.queue().into_iter().filter(|(table, ..)| table == "child").map(|(_, id, _)| id);
+    let queued: std::collections::BTreeSet<String> = queued.collect();
+    assert_eq!(queued.len() as i64, rows, "a row and its entry are there together");
+}
