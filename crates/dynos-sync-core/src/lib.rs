@@ -7,6 +7,7 @@
 //! * the planners of [`plan`]: plain functions from *what was seen* to *what to do*;
 //! * the conflict strategies of [`conflict`], the privacy gate [`Redactor`] and the row gate [`Ownership`];
 //! * the seams that adapters implement: [`Replica`] (a device's database), [`Remote`] (a backend), [`Clock`];
+//! * the small store roles of [`split`], for those who bring their own storage, and what lifts them to the seams;
 //! * an in-memory replica and an in-memory server ([`memory`]), held to the same conformance suites as the real
 //!   ones (`conformance`, behind the feature `testing`).
 //!
@@ -42,6 +43,7 @@ mod record;
 mod redact;
 pub mod remote;
 pub mod replica;
+pub mod split;
 mod table;
 pub mod wire;
 

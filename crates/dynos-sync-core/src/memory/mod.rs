@@ -2,7 +2,7 @@
 //!
 //! They keep every promise of the seams but durability, and pass the same conformance suites as the real ones.
 
-mod replica;
+pub(crate) mod replica;
 mod server;
 
 pub use replica::MemoryReplica;

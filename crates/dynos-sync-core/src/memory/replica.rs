@@ -45,37 +45,38 @@ impl MemoryReplica {
     }
 }
 
+/// What a database holds, and what each step does to it. Shared with [`SplitReplica`](crate::split::SplitReplica).
 #[derive(Clone, Debug)]
-struct Store {
-    seed: [u8; 16],
-    renamed: u64,
-    generation: Generation,
-    server: Option<String>,
-    clock: Millis,
-    last_counter: Counter,
-    tables: Vec<TableState>,
-    rows: BTreeMap<RecordKey, Fields>,
-    queue: BTreeMap<RecordKey, Pending>,
+pub(crate) struct Store {
+    pub(crate) seed: [u8; 16],
+    pub(crate) renamed: u64,
+    pub(crate) generation: Generation,
+    pub(crate) server: Option<String>,
+    pub(crate) clock: Millis,
+    pub(crate) last_counter: Counter,
+    pub(crate) tables: Vec<TableState>,
+    pub(crate) rows: BTreeMap<RecordKey, Fields>,
+    pub(crate) queue: BTreeMap<RecordKey, Pending>,
     /// The records with pending entries, by their oldest entry.
-    order: BTreeMap<Counter, RecordKey>,
-    dead: BTreeMap<i64, DeadLetter>,
-    journal: BTreeMap<i64, Journaled>,
-    seen: BTreeSet<RecordKey>,
+    pub(crate) order: BTreeMap<Counter, RecordKey>,
+    pub(crate) dead: BTreeMap<i64, DeadLetter>,
+    pub(crate) journal: BTreeMap<i64, Journaled>,
+    pub(crate) seen: BTreeSet<RecordKey>,
     /// Rows that the server was never offered.
-    local: BTreeSet<RecordKey>,
-    last_id: i64,
-    closed: bool,
+    pub(crate) local: BTreeSet<RecordKey>,
+    pub(crate) last_id: i64,
+    pub(crate) closed: bool,
 }
 
 /// A record's pending entries, never empty.
-#[derive(Clone, Debug)]
-struct Pending {
-    base: Option<Fields>,
-    entries: Vec<Entry>,
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Pending {
+    pub(crate) base: Option<Fields>,
+    pub(crate) entries: Vec<Entry>,
 }
 
 impl Store {
-    fn new(seed: [u8; 16]) -> Self {
+    pub(crate) fn new(seed: [u8; 16]) -> Self {
         Self {
             seed,
             renamed: 0,
@@ -119,7 +120,7 @@ impl Store {
             && expected.cursor.as_ref().is_none_or(cursor_holds)
     }
 
-    fn table(&self, name: &TableName) -> Option<&TableState> {
+    pub(crate) fn table(&self, name: &TableName) -> Option<&TableState> {
         self.tables.iter().find(|table| table.spec.name == *name)
     }
 
@@ -127,7 +128,7 @@ impl Store {
         self.tables.iter_mut().find(|table| table.spec.name == *name)
     }
 
-    fn require(&self, key: &RecordKey) -> Result<(), ReplicaError> {
+    pub(crate) fn require(&self, key: &RecordKey) -> Result<(), ReplicaError> {
         match self.table(&key.table) {
             Some(_) => Ok(()),
             None => Err(ReplicaError::UnknownTable(key.table.clone())),
@@ -455,7 +456,7 @@ impl Store {
         self.append(key, Edit::Replace(row), at, None);
     }
 
-    fn due(&self, limits: &DueLimits) -> Due {
+    pub(crate) fn due(&self, limits: &DueLimits) -> Due {
         let mut due = Due::default();
         let sent: Vec<Vec<Entry>> = self
             .order
@@ -489,22 +490,138 @@ fn size(edit: &Edit) -> usize {
     edit.fields().and_then(|fields| crate::record::measure(fields).ok()).unwrap_or(0)
 }
 
+impl Store {
+    pub(crate) fn state(&self) -> State {
+        State {
+            replica: self.identity(),
+            generation: self.generation,
+            server: self.server.clone(),
+            clock: self.clock,
+            last_counter: self.last_counter,
+            tables: self.tables.clone(),
+            pending: self.pending(),
+            dead_letters: self.dead.len() as u64,
+            conflicts: self.journal.len() as u64,
+            quarantined: 0,
+        }
+    }
+
+    pub(crate) fn records(&self, table: &TableName, ids: &[RecordId], rows: bool) -> Vec<Seen> {
+        let look = |id: &RecordId| {
+            let key = RecordKey { table: table.clone(), id: id.clone() };
+            let pending = self.queue.get(&key);
+            (rows || pending.is_some()).then(|| Seen {
+                id: id.clone(),
+                row: self.rows.get(&key).cloned(),
+                base: pending.and_then(|pending| pending.base.clone()),
+                entries: pending.map(|pending| pending.entries.clone()).unwrap_or_default(),
+            })
+        };
+        ids.iter().filter_map(look).collect()
+    }
+
+    pub(crate) fn unsettled(&self, table: &TableName, limit: usize) -> Vec<Entry> {
+        let entries =
+            self.order.values().filter_map(|key| self.queue.get(key)).flat_map(|pending| &pending.entries);
+        let sent = entries.filter(|entry| entry.key.table == *table && entry.sent.is_some());
+        sent.take(limit).cloned().collect()
+    }
+
+    /// As [`commit`](Self::commit), but where it fails or is stale nothing is left behind.
+    pub(crate) fn try_commit(&mut self, batch: Batch) -> Result<Outcome, ReplicaError> {
+        // A batch of one step leaves nothing behind when it fails; a longer one is tried on a copy.
+        if batch.ops.len() == 1 {
+            return self.commit(batch);
+        }
+        let mut trial = self.clone();
+        let outcome = trial.commit(batch)?;
+        if matches!(outcome, Outcome::Committed(_)) {
+            *self = trial;
+        }
+        Ok(outcome)
+    }
+
+    pub(crate) fn add_table(&mut self, options: TableOptions) -> bool {
+        if let Some(table) = self.table_mut(&options.name) {
+            let changed = table.policy != options.policy;
+            table.policy = options.policy;
+            return changed;
+        }
+        let keys: Vec<RecordKey> =
+            self.rows.keys().filter(|key| key.table == options.name).cloned().collect();
+        self.tables.push(TableState {
+            spec: TableSpec::document(options.name),
+            policy: options.policy,
+            cursor: None,
+            phase: Phase::First,
+            declared: false,
+            synced_at: None,
+            ahead: None,
+        });
+        if options.existing == Existing::Ignore {
+            self.local.extend(keys);
+            return true;
+        }
+        for key in keys {
+            let row = self.rows.get(&key).cloned().unwrap_or_default();
+            self.append(key, Edit::Upsert(row), 0, None);
+        }
+        true
+    }
+
+    pub(crate) fn remove_table(&mut self, table: &TableName) -> bool {
+        let before = self.tables.len();
+        self.tables.retain(|state| state.spec.name != *table);
+        let keys: Vec<RecordKey> = self.queue.keys().filter(|key| key.table == *table).cloned().collect();
+        for key in keys {
+            self.unqueue(&key);
+        }
+        self.dead.retain(|_, letter| letter.key.table != *table);
+        self.journal.retain(|_, journaled| journaled.resolved.key.table != *table);
+        self.seen.retain(|key| key.table != *table);
+        self.tables.len() < before
+    }
+
+    pub(crate) fn logout(&mut self, discard: bool) -> Logout {
+        let changes = self.pending() + self.dead.len() as u64;
+        if changes > 0 && !discard {
+            return Logout::Unsynced { changes };
+        }
+        let mut fresh = Self::new(self.seed);
+        fresh.rows = std::mem::take(&mut self.rows);
+        fresh.rows.retain(|key, _| self.table(&key.table).is_none());
+        fresh.renamed = self.renamed + 1;
+        fresh.generation = self.generation + 1;
+        fresh.tables.clone_from(&self.tables);
+        for table in &mut fresh.tables {
+            (table.cursor, table.ahead, table.phase) = (None, None, Phase::First);
+            (table.synced_at, table.declared) = (None, false);
+            table.policy.user = None;
+        }
+        *self = fresh;
+        Logout::Done { discarded: changes }
+    }
+
+    pub(crate) fn entries(&self, after: Counter, limit: usize) -> Vec<Entry> {
+        let mut entries: Vec<&Entry> = self.queue.values().flat_map(|pending| &pending.entries).collect();
+        entries.sort_by_key(|entry| entry.counter);
+        entries.into_iter().filter(|entry| entry.counter > after).take(limit).cloned().collect()
+    }
+
+    pub(crate) fn dead_letters(&self, after: i64, limit: usize) -> Vec<DeadLetter> {
+        let letters = self.dead.range(after.saturating_add(1)..);
+        letters.take(limit).map(|(_, letter)| letter.clone()).collect()
+    }
+
+    pub(crate) fn conflicts(&self, before: i64, limit: usize) -> Vec<Journaled> {
+        self.journal.range(..before).rev().take(limit).map(|(_, journaled)| journaled.clone()).collect()
+    }
+}
+
 #[async_trait]
 impl Replica for MemoryReplica {
     async fn state(&self) -> Result<State, ReplicaError> {
-        let store = self.open()?;
-        Ok(State {
-            replica: store.identity(),
-            generation: store.generation,
-            server: store.server.clone(),
-            clock: store.clock,
-            last_counter: store.last_counter,
-            tables: store.tables.clone(),
-            pending: store.pending(),
-            dead_letters: store.dead.len() as u64,
-            conflicts: store.journal.len() as u64,
-            quarantined: 0,
-        })
+        Ok(self.open()?.state())
     }
 
     async fn get(&self, key: &RecordKey) -> Result<Option<Fields>, ReplicaError> {
@@ -519,18 +636,7 @@ impl Replica for MemoryReplica {
         ids: &[RecordId],
         rows: bool,
     ) -> Result<Vec<Seen>, ReplicaError> {
-        let store = self.open()?;
-        let look = |id: &RecordId| {
-            let key = RecordKey { table: table.clone(), id: id.clone() };
-            let pending = store.queue.get(&key);
-            (rows || pending.is_some()).then(|| Seen {
-                id: id.clone(),
-                row: store.rows.get(&key).cloned(),
-                base: pending.and_then(|pending| pending.base.clone()),
-                entries: pending.map(|pending| pending.entries.clone()).unwrap_or_default(),
-            })
-        };
-        Ok(ids.iter().filter_map(look).collect())
+        Ok(self.open()?.records(table, ids, rows))
     }
 
     async fn due(&self, limits: &DueLimits) -> Result<Due, ReplicaError> {
@@ -538,110 +644,35 @@ impl Replica for MemoryReplica {
     }
 
     async fn unsettled(&self, table: &TableName, limit: usize) -> Result<Vec<Entry>, ReplicaError> {
-        let store = self.open()?;
-        let entries =
-            store.order.values().filter_map(|key| store.queue.get(key)).flat_map(|pending| &pending.entries);
-        let sent = entries.filter(|entry| entry.key.table == *table && entry.sent.is_some());
-        Ok(sent.take(limit).cloned().collect())
+        Ok(self.open()?.unsettled(table, limit))
     }
 
     async fn commit(&self, batch: Batch) -> Result<Outcome, ReplicaError> {
-        let mut store = self.open()?;
-        // A batch of one step leaves nothing behind when it fails; a longer one is tried on a copy.
-        if batch.ops.len() == 1 {
-            return store.commit(batch);
-        }
-        let mut trial = store.clone();
-        let outcome = trial.commit(batch)?;
-        if matches!(outcome, Outcome::Committed(_)) {
-            *store = trial;
-        }
-        Ok(outcome)
+        self.open()?.try_commit(batch)
     }
 
     async fn add_table(&self, options: TableOptions) -> Result<bool, ReplicaError> {
-        let mut store = self.open()?;
-        if let Some(table) = store.table_mut(&options.name) {
-            let changed = table.policy != options.policy;
-            table.policy = options.policy;
-            return Ok(changed);
-        }
-        let keys: Vec<RecordKey> =
-            store.rows.keys().filter(|key| key.table == options.name).cloned().collect();
-        store.tables.push(TableState {
-            spec: TableSpec::document(options.name),
-            policy: options.policy,
-            cursor: None,
-            phase: Phase::First,
-            declared: false,
-            synced_at: None,
-            ahead: None,
-        });
-        if options.existing == Existing::Ignore {
-            store.local.extend(keys);
-            return Ok(true);
-        }
-        for key in keys {
-            let row = store.rows.get(&key).cloned().unwrap_or_default();
-            store.append(key, Edit::Upsert(row), 0, None);
-        }
-        Ok(true)
+        Ok(self.open()?.add_table(options))
     }
 
     async fn remove_table(&self, table: &TableName) -> Result<bool, ReplicaError> {
-        let mut store = self.open()?;
-        let before = store.tables.len();
-        store.tables.retain(|state| state.spec.name != *table);
-        let keys: Vec<RecordKey> = store.queue.keys().filter(|key| key.table == *table).cloned().collect();
-        for key in keys {
-            store.unqueue(&key);
-        }
-        store.dead.retain(|_, letter| letter.key.table != *table);
-        store.journal.retain(|_, journaled| journaled.resolved.key.table != *table);
-        store.seen.retain(|key| key.table != *table);
-        Ok(store.tables.len() < before)
+        Ok(self.open()?.remove_table(table))
     }
 
     async fn logout(&self, discard: bool) -> Result<Logout, ReplicaError> {
-        let mut store = self.open()?;
-        let changes = store.pending() + store.dead.len() as u64;
-        if changes > 0 && !discard {
-            return Ok(Logout::Unsynced { changes });
-        }
-        let mut fresh = Store::new(store.seed);
-        fresh.rows = std::mem::take(&mut store.rows);
-        fresh.rows.retain(|key, _| store.table(&key.table).is_none());
-        fresh.renamed = store.renamed + 1;
-        fresh.generation = store.generation + 1;
-        fresh.tables.clone_from(&store.tables);
-        for table in &mut fresh.tables {
-            (table.cursor, table.phase, table.synced_at, table.declared) = (None, Phase::First, None, false);
-            table.policy.user = None;
-        }
-        *store = fresh;
-        Ok(Logout::Done { discarded: changes })
+        Ok(self.open()?.logout(discard))
     }
 
     async fn queue(&self, after: Counter, limit: usize) -> Result<Vec<Entry>, ReplicaError> {
-        let store = self.open()?;
-        let mut entries: Vec<&Entry> = store.queue.values().flat_map(|pending| &pending.entries).collect();
-        entries.sort_by_key(|entry| entry.counter);
-        Ok(entries.into_iter().filter(|entry| entry.counter > after).take(limit).cloned().collect())
+        Ok(self.open()?.entries(after, limit))
     }
 
     async fn dead_letters(&self, after: i64, limit: usize) -> Result<Vec<DeadLetter>, ReplicaError> {
-        Ok(self
-            .open()?
-            .dead
-            .range(after.saturating_add(1)..)
-            .take(limit)
-            .map(|(_, letter)| letter.clone())
-            .collect())
+        Ok(self.open()?.dead_letters(after, limit))
     }
 
     async fn conflicts(&self, before: i64, limit: usize) -> Result<Vec<Journaled>, ReplicaError> {
-        let store = self.open()?;
-        Ok(store.journal.range(..before).rev().take(limit).map(|(_, journaled)| journaled.clone()).collect())
+        Ok(self.open()?.conflicts(before, limit))
     }
 
     async fn close(&self) {

@@ -1,0 +1,241 @@
+//! [`SplitReplica`]: three stores, joined into a replica.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use futures_util::lock::{Mutex, MutexGuard};
+
+use super::{
+    image,
+    scope::{self, Scope},
+    stores::{LocalStore, QueueStore, TimestampStore},
+    text,
+    work::{self, Work},
+};
+use crate::{
+    entry::Entry,
+    ids::{Counter, RecordId, RecordKey, TableName},
+    memory::replica::Store,
+    record::Fields,
+    replica::{
+        Batch, DeadLetter, Due, DueLimits, Journaled, Logout, Outcome, Replica, ReplicaError, Seen, State,
+        TableOptions,
+    },
+};
+
+/// A device's database made of any three stores. Its tables are document tables.
+///
+/// # How a commit is made whole
+///
+/// First the queue store takes, in one [`apply`](QueueStore::apply), the new state of the queue together with what is
+/// still to be done to rows and cursors. This is the moment of the commit. Then the rows are written, then the cursors.
+/// Where the process ends in between, or a store fails, the next opening (after a failure: the next call) reads the
+/// stores again and does the rest: the rows of records with pending entries are brought to their base image plus the
+/// entries, and the other rows and the cursors to what the last commit left to do.
+///
+/// # What is weaker than one transaction
+///
+/// * Somebody who reads the local store directly may see rows that lag behind the queue, or a page half applied, until
+///   the commit ends or the replica is opened again. Readers that go through the replica wait for the commit.
+/// * A call that answers with a store's error may yet take effect, whole, at the next call or opening: where the queue
+///   store had taken it before the error.
+/// * Identity, counters and clock live in the queue store. Losing it loses them, and all that is unsynced.
+/// * Rows of synced tables belong to the replica: one that was changed behind its back may be put back at an opening.
+///   Only one replica at a time may be open on the stores.
+///
+/// The queue, the dead letters, the journal and the ids that a resync has seen are held in memory, and asking for what is
+/// due walks through the queue. Rows are not held, but for those that a batch touches, and all of a table's where it is
+/// adopted or ends a resync or restore. A commit costs what it touches.
+#[derive(Debug)]
+pub struct SplitReplica {
+    local: Box<dyn LocalStore>,
+    queue: Box<dyn QueueStore>,
+    timestamps: Box<dyn TimestampStore>,
+    seed: [u8; 16],
+    /// All but the rows. Empty while a change is on its way to the stores, and so after one that did not get there.
+    memory: Mutex<Option<Store>>,
+    closed: AtomicBool,
+}
+
+impl SplitReplica {
+    /// Joins three stores, and heals what an earlier process left half done. The identity of new stores is made from
+    /// `seed`: 16 random bytes, different at every call.
+    ///
+    /// # Errors
+    /// What the stores answer, and [`ReplicaError::Corrupt`] where the queue store's texts cannot be read.
+    pub async fn open(
+        local: impl LocalStore,
+        queue: impl QueueStore,
+        timestamps: impl TimestampStore,
+        seed: [u8; 16],
+    ) -> Result<Self, ReplicaError> {
+        let (local, queue, timestamps) = (Box::new(local), Box::new(queue), Box::new(timestamps));
+        let closed = AtomicBool::new(false);
+        let replica = Self { local, queue, timestamps, seed, memory: Mutex::new(None), closed };
+        *replica.memory.lock().await = Some(replica.load().await?);
+        Ok(replica)
+    }
+
+    /// Reads the stores and finishes what they show to be unfinished.
+    async fn load(&self) -> Result<Store, ReplicaError> {
+        let mut texts = self.queue.load().await?;
+        if texts.is_empty() {
+            let fresh = Store::new(self.seed);
+            self.queue.apply(&image::first(&fresh)?).await?;
+            return Ok(fresh);
+        }
+        if let Some(left) = texts.remove(image::WORK) {
+            let work: Work = text::parse(&left)?;
+            work.carry_out(&*self.local, &*self.timestamps).await?;
+        }
+        let store = image::read(&texts, self.seed, self.timestamps.all().await?)?;
+        work::replay(&store.queue, &*self.local).await?;
+        Ok(store)
+    }
+
+    /// What is in memory, read anew where the last change did not get through.
+    async fn memory(&self) -> Result<MutexGuard<'_, Option<Store>>, ReplicaError> {
+        let mut memory = self.memory.lock().await;
+        if self.closed.load(Ordering::Acquire) {
+            return Err(ReplicaError::Closed);
+        }
+        if memory.is_none() {
+            *memory = Some(self.load().await?);
+        }
+        Ok(memory)
+    }
+
+    /// Answers a question that the rows do not matter to.
+    async fn ask<T>(&self, question: impl FnOnce(&Store) -> T) -> Result<T, ReplicaError> {
+        let memory = self.memory().await?;
+        memory.as_ref().map(question).ok_or(ReplicaError::Closed)
+    }
+
+    /// Changes the part of the state that `scope` names, in memory and in the stores. A `change` that fails leaves the
+    /// part as it was.
+    async fn change<T>(
+        &self,
+        scope: impl FnOnce(&Store) -> Scope,
+        change: impl FnOnce(&mut Store) -> Result<T, ReplicaError> + Send,
+    ) -> Result<T, ReplicaError> {
+        let mut memory = self.memory().await?;
+        // Whatever goes wrong from here on, this future being dropped included: nothing stays behind that the stores
+        // do not have, as nothing stays behind at all.
+        let mut store = memory.take().ok_or(ReplicaError::Closed)?;
+        let scope = scope(&store);
+        let mut before = scope::take(&mut store, &scope);
+        self.read_rows(&scope, &mut before).await?;
+        let mut after = before.clone();
+        let answer = change(&mut after);
+        self.write(&before, &after, Work::between(&before, &after)).await?;
+        scope::give(&mut store, after);
+        *memory = Some(store);
+        answer
+    }
+
+    async fn read_rows(&self, scope: &Scope, part: &mut Store) -> Result<(), ReplicaError> {
+        let mut keys = scope.rows.clone();
+        for table in &scope.rows_of {
+            let ids = self.local.ids(table).await?.into_iter();
+            keys.extend(ids.map(|id| RecordKey { table: table.clone(), id }));
+        }
+        for key in keys {
+            if let Some(row) = self.local.get(&key).await? {
+                part.rows.insert(key, row);
+            }
+        }
+        Ok(())
+    }
+
+    /// Queue, rows, cursors: the order that [`load`](Self::load) can finish from any point.
+    async fn write(&self, before: &Store, after: &Store, work: Work) -> Result<(), ReplicaError> {
+        let mut changes = image::difference(before, after)?;
+        if changes.is_empty() && work.is_empty() {
+            return Ok(());
+        }
+        changes.push(work.kept(after)?);
+        self.queue.apply(&changes).await?;
+        work.carry_out(&*self.local, &*self.timestamps).await
+    }
+}
+
+#[async_trait]
+impl Replica for SplitReplica {
+    async fn state(&self) -> Result<State, ReplicaError> {
+        self.ask(Store::state).await
+    }
+
+    async fn get(&self, key: &RecordKey) -> Result<Option<Fields>, ReplicaError> {
+        let memory = self.memory().await?;
+        memory.as_ref().map_or(Ok(()), |store| store.require(key))?;
+        self.local.get(key).await
+    }
+
+    async fn records(
+        &self,
+        table: &TableName,
+        ids: &[RecordId],
+        rows: bool,
+    ) -> Result<Vec<Seen>, ReplicaError> {
+        let memory = self.memory().await?;
+        let mut records =
+            memory.as_ref().map(|store| store.records(table, ids, rows)).ok_or(ReplicaError::Closed)?;
+        for seen in &mut records {
+            seen.row = self.local.get(&RecordKey { table: table.clone(), id: seen.id.clone() }).await?;
+        }
+        Ok(records)
+    }
+
+    async fn due(&self, limits: &DueLimits) -> Result<Due, ReplicaError> {
+        self.ask(|store| store.due(limits)).await
+    }
+
+    async fn unsettled(&self, table: &TableName, limit: usize) -> Result<Vec<Entry>, ReplicaError> {
+        self.ask(|store| store.unsettled(table, limit)).await
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<Outcome, ReplicaError> {
+        let planned = batch.clone();
+        self.change(|store| Scope::of(store, &planned), |part| part.try_commit(batch)).await
+    }
+
+    async fn add_table(&self, options: TableOptions) -> Result<bool, ReplicaError> {
+        let name = options.name.clone();
+        self.change(|store| Scope::to_add(store, &name), |part| Ok(part.add_table(options))).await
+    }
+
+    async fn remove_table(&self, table: &TableName) -> Result<bool, ReplicaError> {
+        self.change(|store| Scope::to_remove(store, table), |part| Ok(part.remove_table(table))).await
+    }
+
+    async fn logout(&self, discard: bool) -> Result<Logout, ReplicaError> {
+        let mut memory = self.memory().await?;
+        let before = memory.take().ok_or(ReplicaError::Closed)?;
+        let mut after = before.clone();
+        let answer = after.logout(discard);
+        let mut work = Work::between(&before, &after);
+        if matches!(answer, Logout::Done { .. }) {
+            work.cleared = after.tables.iter().map(|table| table.spec.name.clone()).collect();
+        }
+        self.write(&before, &after, work).await?;
+        *memory = Some(after);
+        Ok(answer)
+    }
+
+    async fn queue(&self, after: Counter, limit: usize) -> Result<Vec<Entry>, ReplicaError> {
+        self.ask(|store| store.entries(after, limit)).await
+    }
+
+    async fn dead_letters(&self, after: i64, limit: usize) -> Result<Vec<DeadLetter>, ReplicaError> {
+        self.ask(|store| store.dead_letters(after, limit)).await
+    }
+
+    async fn conflicts(&self, before: i64, limit: usize) -> Result<Vec<Journaled>, ReplicaError> {
+        self.ask(|store| store.conflicts(before, limit)).await
+    }
+
+    async fn close(&self) {
+        let _commit = self.memory.lock().await;
+        self.closed.store(true, Ordering::Release);
+    }
+}

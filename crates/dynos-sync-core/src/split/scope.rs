@@ -1,0 +1,148 @@
+//! Which part of a replica's state a step can touch, so that its cost is the step's and not the queue's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    ids::{RecordKey, TableName},
+    memory::replica::Store,
+    replica::{Batch, Op, Phase},
+};
+
+/// A part of a [`Store`].
+#[derive(Debug, Default)]
+pub(super) struct Scope {
+    /// These records.
+    pub(super) records: BTreeSet<RecordKey>,
+    /// These tables whole.
+    pub(super) tables: BTreeSet<TableName>,
+    /// Those of the records whose rows matter.
+    pub(super) rows: BTreeSet<RecordKey>,
+    /// Those of the tables all of whose rows matter.
+    pub(super) rows_of: BTreeSet<TableName>,
+    letters: BTreeSet<i64>,
+    conflicts: BTreeSet<i64>,
+}
+
+impl Scope {
+    /// What a batch reads or changes.
+    pub(super) fn of(store: &Store, batch: &Batch) -> Self {
+        let mut scope = Self::default();
+        scope.records.extend(batch.expected.newest.iter().map(|(key, _)| key.clone()));
+        batch.ops.iter().for_each(|op| scope.add(store, op));
+        scope.records.extend(scope.rows.iter().cloned());
+        scope
+    }
+
+    /// What adding a table reads or changes: the rows that it has, where it is new.
+    pub(super) fn to_add(store: &Store, table: &TableName) -> Self {
+        let new: BTreeSet<TableName> =
+            store.table(table).is_none().then(|| table.clone()).into_iter().collect();
+        Self { tables: new.clone(), rows_of: new, ..Self::default() }
+    }
+
+    /// What removing a table changes: all that is kept of it but the rows.
+    pub(super) fn to_remove(store: &Store, table: &TableName) -> Self {
+        let letters = store.dead.values().filter(|letter| letter.key.table == *table);
+        let conflicts = store.journal.values().filter(|conflict| conflict.resolved.key.table == *table);
+        Self {
+            tables: [table.clone()].into(),
+            letters: letters.map(|letter| letter.id).collect(),
+            conflicts: conflicts.map(|conflict| conflict.id).collect(),
+            ..Self::default()
+        }
+    }
+
+    fn add(&mut self, store: &Store, op: &Op) {
+        match op {
+            Op::Write { key, .. }
+            | Op::Enqueue { key, .. }
+            | Op::Store { key, .. }
+            | Op::Settle { key, record: Some(_), .. }
+            | Op::Bury { key, .. } => drop(self.rows.insert(key.clone())),
+            Op::Resolve { conflict, .. } => drop(self.rows.insert(conflict.key.clone())),
+            Op::Offer { key, .. }
+            | Op::Thaw { key, .. }
+            | Op::Settle { key, record: None, .. }
+            | Op::Postpone { key, .. } => drop(self.records.insert(key.clone())),
+            Op::Freeze(entry) => drop(self.records.insert(entry.key.clone())),
+            Op::Revive { letter, .. } if let Some(dead) = store.dead.get(letter) => {
+                self.letters.insert(*letter);
+                self.rows.insert(dead.key.clone());
+            }
+            Op::Discard { letter } | Op::Revive { letter, .. } => drop(self.letters.insert(*letter)),
+            Op::Forget { conflict } => drop(self.conflicts.insert(*conflict)),
+            Op::Prune { before } => {
+                let old = store.journal.values().filter(|conflict| conflict.resolved.decided_at < *before);
+                self.conflicts.extend(old.map(|conflict| conflict.id));
+            }
+            Op::Advance { table, seen, .. } => {
+                let key = |id: &_| RecordKey { table: table.clone(), id: Clone::clone(id) };
+                self.records.extend(seen.iter().map(key));
+            }
+            Op::Restart { table, .. } => drop(self.tables.insert(table.clone())),
+            Op::Complete { table, .. } if walks(store, table) || self.tables.contains(table) => {
+                self.tables.insert(table.clone());
+                self.rows_of.insert(table.clone());
+            }
+            Op::Rename => self.records.extend(store.queue.keys().cloned()),
+            Op::Complete { .. }
+            | Op::Skip { .. }
+            | Op::Confirm { .. }
+            | Op::Declared { .. }
+            | Op::Bind { .. }
+            | Op::Observe { .. } => {}
+        }
+    }
+}
+
+/// Whether the end of a pull looks at the rows that it did not see.
+fn walks(store: &Store, table: &TableName) -> bool {
+    store.table(table).is_some_and(|state| matches!(state.phase, Phase::Resync | Phase::Restore { .. }))
+}
+
+/// Moves a part out of a store. It has all of the store's numbers and tables, and no rows yet.
+pub(super) fn take(store: &mut Store, scope: &Scope) -> Store {
+    let mut part = Store::new(store.seed);
+    (part.renamed, part.generation, part.server) = (store.renamed, store.generation, store.server.clone());
+    (part.clock, part.last_counter, part.last_id) = (store.clock, store.last_counter, store.last_id);
+    part.tables.clone_from(&store.tables);
+    part.queue = take_entries(&mut store.queue, scope);
+    for pending in part.queue.values() {
+        let oldest = pending.entries[0].counter;
+        part.order.extend(store.order.remove_entry(&oldest));
+    }
+    part.seen = take_keys(&mut store.seen, scope);
+    part.local = take_keys(&mut store.local, scope);
+    part.dead.extend(scope.letters.iter().filter_map(|id| store.dead.remove_entry(id)));
+    part.journal.extend(scope.conflicts.iter().filter_map(|id| store.journal.remove_entry(id)));
+    part
+}
+
+/// Puts a part back, changed or not.
+pub(super) fn give(store: &mut Store, part: Store) {
+    (store.renamed, store.generation, store.server) = (part.renamed, part.generation, part.server);
+    (store.clock, store.last_counter, store.last_id) = (part.clock, part.last_counter, part.last_id);
+    store.tables = part.tables;
+    store.queue.extend(part.queue);
+    store.order.extend(part.order);
+    store.seen.extend(part.seen);
+    store.local.extend(part.local);
+    store.dead.extend(part.dead);
+    store.journal.extend(part.journal);
+}
+
+fn take_entries<V>(map: &mut BTreeMap<RecordKey, V>, scope: &Scope) -> BTreeMap<RecordKey, V> {
+    let mut taken: BTreeMap<_, _> = scope.records.iter().filter_map(|key| map.remove_entry(key)).collect();
+    if !scope.tables.is_empty() {
+        taken.extend(map.extract_if(.., |key, _| scope.tables.contains(&key.table)));
+    }
+    taken
+}
+
+fn take_keys(set: &mut BTreeSet<RecordKey>, scope: &Scope) -> BTreeSet<RecordKey> {
+    let mut taken: BTreeSet<_> = scope.records.iter().filter_map(|key| set.take(key)).collect();
+    if !scope.tables.is_empty() {
+        taken.extend(set.extract_if(.., |key| scope.tables.contains(&key.table)));
+    }
+    taken
+}

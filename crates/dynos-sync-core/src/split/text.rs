@@ -1,0 +1,105 @@
+//! Entries and dead letters as JSON.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    clock::Millis,
+    cursor::Cursor,
+    entry::{Edit, Entry, Operation, Sent},
+    ids::{Counter, RecordKey},
+    record::Fields,
+    replica::{DeadLetter, ReplicaError},
+};
+
+#[derive(Serialize, Deserialize)]
+struct EditText {
+    op: Operation,
+    #[serde(default)]
+    data: Fields,
+    at: Millis,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct EntryText {
+    key: RecordKey,
+    edit: EditText,
+    /// Whether it was sent: an entry can be sent without a base.
+    sent: bool,
+    base: Option<Cursor>,
+    attempts: u32,
+    retry_at: Option<Millis>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct LetterText {
+    key: RecordKey,
+    edits: Vec<EditText>,
+    code: String,
+    message: String,
+    at: Millis,
+}
+
+impl EditText {
+    fn of(edit: &Edit, at: Millis) -> Self {
+        Self { op: edit.operation(), data: edit.fields().cloned().unwrap_or_default(), at }
+    }
+
+    fn edit(self) -> (Edit, Millis) {
+        (Edit::new(self.op, self.data), self.at)
+    }
+}
+
+impl EntryText {
+    pub(super) fn of(entry: &Entry) -> Self {
+        Self {
+            key: entry.key.clone(),
+            edit: EditText::of(&entry.edit, entry.at),
+            sent: entry.sent.is_some(),
+            base: entry.sent.as_ref().and_then(|sent| sent.base.clone()),
+            attempts: entry.attempts,
+            retry_at: entry.retry_at,
+        }
+    }
+
+    pub(super) fn entry(self, counter: Counter) -> Entry {
+        let Self { key, edit, sent, base, attempts, retry_at } = self;
+        let (edit, at) = edit.edit();
+        Entry { counter, key, edit, at, sent: sent.then_some(Sent { base }), attempts, retry_at }
+    }
+}
+
+impl LetterText {
+    pub(super) fn of(letter: &DeadLetter) -> Self {
+        let edits = letter.edits.iter().map(|(edit, at)| EditText::of(edit, *at)).collect();
+        let (code, message) = (letter.code.clone(), letter.message.clone());
+        Self { key: letter.key.clone(), edits, code, message, at: letter.at }
+    }
+
+    pub(super) fn letter(self, id: i64) -> DeadLetter {
+        let Self { key, edits, code, message, at } = self;
+        let edits = edits.into_iter().map(EditText::edit).collect();
+        DeadLetter { id, key, edits, code, message, at }
+    }
+}
+
+pub(super) fn text(value: &impl Serialize) -> Result<String, ReplicaError> {
+    serde_json::to_string(value).map_err(|error| ReplicaError::Storage {
+        message: "a value has no JSON form".to_owned(),
+        source: Some(Box::new(error)),
+    })
+}
+
+/// Reads a text. An error does not tell it: it is the user's data.
+pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, ReplicaError> {
+    serde_json::from_str(text).map_err(|_| corrupt("a text that cannot be read"))
+}
+
+pub(super) fn number<T: FromStr>(name: &str) -> Result<T, ReplicaError> {
+    name.parse().map_err(|_| corrupt("a key that cannot be read"))
+}
+
+pub(super) fn corrupt(what: &str) -> ReplicaError {
+    ReplicaError::Corrupt(format!("the queue store has {what}"))
+}
