@@ -43,8 +43,8 @@ use crate::{
 /// * Rows of synced tables belong to the replica: one that was changed behind its back may be put back at an opening.
 ///   Only one replica at a time may be open on the stores.
 ///
-/// The queue, the dead letters, the journal and the ids that a resync has seen are held in memory, and asking for what is
-/// due walks through the queue. Rows are not held, but for those that a batch touches, and all of a table's where it is
+/// The queue, the dead letters, the journal and the ids that a resync has seen are held in memory. Asking for what is due,
+/// and for the state, walks through the queue; a write costs as much as its record has pending entries. Rows are not held, but for those that a batch touches, and all of a table's where it is
 /// adopted or ends a resync or restore. A commit costs what it touches.
 #[derive(Debug)]
 pub struct SplitReplica {
