@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     clock::Millis,
@@ -61,6 +62,23 @@ pub struct PushEntry {
 }
 
 impl PushEntry {
+    /// Whether a NUL occurs in it. Postgres cannot keep one, not even in JSON.
+    pub fn has_nul(&self) -> bool {
+        fn occurs(value: &Value) -> bool {
+            match value {
+                Value::String(text) => text.contains('\0'),
+                Value::Array(items) => items.iter().any(occurs),
+                Value::Object(fields) => within(fields),
+                _ => false,
+            }
+        }
+        fn within(fields: &Fields) -> bool {
+            fields.iter().any(|(name, value)| name.contains('\0') || occurs(value))
+        }
+        let base = self.base.as_ref().is_some_and(|base| base.as_str().contains('\0'));
+        base || self.id.as_str().contains('\0') || self.data.as_ref().is_some_and(within)
+    }
+
     /// The edit that the entry carries.
     pub fn edit(&self) -> Edit {
         Edit::new(self.op, self.data.clone().unwrap_or_default())
@@ -83,6 +101,17 @@ pub struct PushAnswer {
     pub results: Vec<PushResult>,
     /// How the heads of the tables touched moved in this push's transaction.
     pub heads: BTreeMap<TableName, HeadMove>,
+}
+
+impl PushAnswer {
+    /// The answer to a request from which some entries were left out, each of which gets a refusal in its place.
+    /// `sent` says of every entry whether it was in the request.
+    #[must_use]
+    pub fn filled(self, sent: &[bool], refused: impl Fn() -> PushResult) -> Self {
+        let mut results = self.results.into_iter();
+        let mut result = |sent: &bool| if *sent { results.next() } else { None }.unwrap_or_else(&refused);
+        Self { results: sent.iter().map(&mut result).collect(), heads: self.heads }
+    }
 }
 
 /// How a table's head moved.

@@ -81,15 +81,16 @@ impl From<StoreError> for ApiError {
             StoreError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             StoreError::Expired(_) => StatusCode::GONE,
             StoreError::Forked(_) => StatusCode::CONFLICT,
-            StoreError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-            StoreError::Sqlite(_) | StoreError::Corrupt(_) => {
-                // The cause is for the operator. It names no content: SQLite's messages quote none of what was bound.
+            StoreError::Unavailable | StoreError::TimedOut => StatusCode::SERVICE_UNAVAILABLE,
+            StoreError::Sqlite(_) | StoreError::Database(_) | StoreError::Corrupt(_) => {
+                // The cause is for the operator. It names no content: SQLite's messages quote none of what was bound,
+                // and of Postgres' only the code was kept.
                 tracing::error!(error = &error as &dyn std::error::Error, "a request failed in the store");
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         };
         let message = match &error {
-            StoreError::Corrupt(_) => "the database failed".to_owned(),
+            StoreError::Corrupt(_) | StoreError::Database(_) => "the database failed".to_owned(),
             error => error.to_string(),
         };
         let expired = if let StoreError::Expired(expired) = error { Some(expired) } else { None };

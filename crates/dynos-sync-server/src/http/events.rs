@@ -88,18 +88,20 @@ impl Listener {
 /// Waits for a change that the user may see, and takes along what else has happened since.
 async fn gather(user: &Scope, moves: &mut broadcast::Receiver<Moved>) -> Option<Hint> {
     let mut tables: BTreeSet<TableName> = BTreeSet::new();
-    let seen = |moved: &Moved| moved.scope == Scope::Shared || moved.scope == *user;
+    let seen = |scope: &Scope| *scope == Scope::Shared || scope == user;
     while tables.is_empty() {
         match moves.recv().await {
-            Ok(moved) if seen(&moved) => drop(tables.insert(moved.table)),
-            Ok(_) => {}
-            Err(RecvError::Lagged(_)) => return Some(Hint { tables: Vec::new() }),
+            Ok(Moved::Table { scope, table }) if seen(&scope) => drop(tables.insert(table)),
+            Ok(Moved::Table { .. }) => {}
+            Ok(Moved::Anything) | Err(RecvError::Lagged(_)) => return Some(Hint { tables: Vec::new() }),
             Err(RecvError::Closed) => return None,
         }
     }
     while let Ok(moved) = moves.try_recv() {
-        if seen(&moved) {
-            tables.insert(moved.table);
+        match moved {
+            Moved::Table { scope, table } if seen(&scope) => drop(tables.insert(table)),
+            Moved::Table { .. } => {}
+            Moved::Anything => return Some(Hint { tables: Vec::new() }),
         }
     }
     Some(Hint { tables: tables.into_iter().collect() })

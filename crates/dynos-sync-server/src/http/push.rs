@@ -25,13 +25,9 @@ impl LoosePush {
 /// Puts a refusal in the place of each entry that was left out. It is not remembered: no entry that cannot be
 /// read will ever be applied, under its number or any other.
 pub(super) fn fill(answer: PushAnswer, sound: &[bool]) -> PushAnswer {
-    let mut results = answer.results.into_iter();
-    let refused = || PushResult::Rejected {
+    answer.filled(sound, || PushResult::Rejected {
         code: RejectCode::Invalid,
         message: "the entry is malformed: a field is missing, unknown or not allowed".to_owned(),
         current: None,
-    };
-    let mut result = |sound: &bool| if *sound { results.next() } else { None }.unwrap_or_else(refused);
-    let results = sound.iter().map(&mut result).collect();
-    PushAnswer { results, heads: answer.heads }
+    })
 }

@@ -5,20 +5,27 @@
 
 mod cursor;
 mod digest;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod sqlite;
 
-use std::fmt::Debug;
+use std::{fmt::Debug, time::Duration};
 
 use async_trait::async_trait;
 use dynos_sync_core::{
     Counter, Cursor, Millis, RecordId, Seq, TableName, TableSpec,
     wire::{Expired, Heads, HeadsRequest, PullRequest, PushAnswer, PushRequest},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::broadcast;
 
+#[cfg(feature = "postgres")]
+pub use self::postgres::PostgresStore;
 pub use self::sqlite::SqliteStore;
+
+/// How many changes of tables a listener may be behind before it is told only that it missed some.
+const MOVES: usize = 1024;
 
 /// Who calls, as their token says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -36,13 +43,18 @@ pub enum Scope {
     Shared,
 }
 
-/// A table changed.
+/// Something changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Moved {
-    /// Whose table.
-    pub scope: Scope,
-    /// Which.
-    pub table: TableName,
+pub enum Moved {
+    /// A table.
+    Table {
+        /// Whose.
+        scope: Scope,
+        /// Which.
+        table: TableName,
+    },
+    /// Nobody knows what: the store could not listen for a while.
+    Anything,
 }
 
 /// Where the server keeps its data.
@@ -77,7 +89,7 @@ pub trait Store: Debug + Send + Sync + 'static {
 }
 
 /// What [`Store::purge`] did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Purged {
     /// Tombstones forgotten.
     pub tombstones: usize,
@@ -95,12 +107,12 @@ pub struct Health {
 }
 
 /// A page as [`wire::Page`](dynos_sync_core::wire::Page) is written, its records being passed on as they were stored.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Page {
     /// The newest change of every record that changed after the cursor.
     pub changes: Vec<Change>,
     /// Which of the unsettled entries were applied.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub settled: Vec<Counter>,
     /// Where the next page starts.
     pub next: Cursor,
@@ -109,7 +121,7 @@ pub struct Page {
 }
 
 /// A change as [`dynos_sync_core::Change`] is written.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Change {
     /// The record's id.
     pub id: RecordId,
@@ -118,10 +130,10 @@ pub struct Change {
     /// The edit's time.
     pub at: Millis,
     /// Whether the asking replica made it.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub own: bool,
     /// The record; absent where it was deleted.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<Box<RawValue>>,
 }
 
@@ -144,9 +156,15 @@ pub enum StoreError {
     /// The store cannot answer now.
     #[error("the store cannot answer now")]
     Unavailable,
-    /// The database failed.
+    /// The store took too long.
+    #[error("the store took too long")]
+    TimedOut,
+    /// The SQLite database failed.
     #[error("the database failed")]
     Sqlite(#[from] rusqlite::Error),
+    /// The database failed, with this SQLSTATE.
+    #[error("the database failed ({0})")]
+    Database(String),
     /// What the database holds does not make sense.
     #[error("the database holds something unexpected: {0}")]
     Corrupt(String),
@@ -156,4 +174,9 @@ impl From<dynos_sync_core::Invalid> for StoreError {
     fn from(invalid: dynos_sync_core::Invalid) -> Self {
         Self::Invalid(invalid.to_string())
     }
+}
+
+/// The time that lies a retention before another.
+fn before(now: Millis, retention: Duration) -> Millis {
+    now.saturating_sub(i64::try_from(retention.as_millis()).unwrap_or(i64::MAX))
 }

@@ -69,7 +69,11 @@ impl Home {
     }
 
     pub(crate) async fn start_with(&self, config: Config) -> Running {
-        let server = Server::open(config).unwrap();
+        self.serve(Server::open(config).unwrap()).await
+    }
+
+    /// Serves what was opened elsewhere.
+    pub(crate) async fn serve(&self, server: Server) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();

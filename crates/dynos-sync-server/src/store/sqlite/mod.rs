@@ -30,11 +30,8 @@ use rusqlite::Connection;
 use tokio::sync::{RwLock, broadcast};
 
 use self::{readers::Readers, writer::Writer};
-use super::{Caller, Health, Moved, Page, Purged, Scope, Store, StoreError};
+use super::{Caller, Health, MOVES, Moved, Page, Purged, Scope, Store, StoreError};
 use crate::config::{Config, Now, Retention};
-
-/// How many changes of tables a listener may be behind before it is told only that it missed some.
-const MOVES: usize = 1024;
 
 /// A [`Store`] in one SQLite file.
 #[derive(Debug)]

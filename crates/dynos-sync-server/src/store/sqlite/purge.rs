@@ -1,12 +1,10 @@
 //! Forgetting what nobody needs any more.
 
-use std::time::Duration;
-
 use dynos_sync_core::Millis;
 use rusqlite::Connection;
 
 use super::Rules;
-use crate::store::{Purged, StoreError};
+use crate::store::{Purged, StoreError, before};
 
 /// How many rows of a kind one transaction forgets: a push that waits for it should not notice.
 const CHUNK: usize = 1000;
@@ -38,8 +36,4 @@ fn tombstones(conn: &Connection, before: Millis) -> Result<usize, StoreError> {
         forget.execute([row])?;
     }
     Ok(dead.len())
-}
-
-fn before(now: Millis, retention: Duration) -> Millis {
-    now.saturating_sub(i64::try_from(retention.as_millis()).unwrap_or(i64::MAX))
 }

@@ -249,7 +249,7 @@ impl<'a> Push<'a> {
             };
             if before < table.head {
                 conn.execute("UPDATE tables SET head = ?2 WHERE tbl = ?1", (table.id, table.head))?;
-                moved.push(Moved { scope: self.rules.scope(caller, &name), table: name.clone() });
+                moved.push(Moved::Table { scope: self.rules.scope(caller, &name), table: name.clone() });
             }
             let cursor = |seq| history::cursor(conn, table.scope, seq, 0);
             heads.insert(name, HeadMove { before: cursor(before)?, after: cursor(table.head)? });

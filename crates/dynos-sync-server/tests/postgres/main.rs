@@ -1,0 +1,10 @@
+//! The store on a real Postgres: each test has a database of its own, on the server that `scripts/test` starts.
+
+#![cfg(feature = "postgres")]
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod conformance;
+mod database;

@@ -1,0 +1,327 @@
+-- Push. A request is read, and its entries are then judged, applied with the caller's rights, and numbered. What goes
+-- wrong for one entry makes the statement fail that it shares with others; the entries are then tried one by one, each
+-- in a savepoint, so that the one at fault is the one that is refused.
+--
+--   dynos_push ─► dynos.opened                      reads, locks the writer, answers what was answered before
+--       └──────► dynos.settled ─► dynos.attempted ─► dynos.judged     compares entries with what they change
+--                    │                  └─────────► dynos.written     a statement for each run of like entries
+--                    ├──────────► dynos.shown_as_stored
+--                    └──────────► dynos.number      numbers, or finds that somebody was faster: once more
+--       └──────► dynos.closed                       keeps the outcomes
+--
+-- Of these only opened, judged, number, closed and what writes documents have rights of their own. They take nobody's
+-- word for who calls.
+
+create or replace function public.dynos_push(replica uuid, entries json) returns json language plpgsql as $$
+#variable_conflict use_variable
+declare
+    todo constant dynos.entry[] := dynos.opened(replica, entries);
+    part dynos.entry[];
+    results dynos.result[];
+    acts dynos.act[];
+    settled record;
+begin
+    -- What was answered before, and what cannot be judged.
+    select array_agg(row(e.ord, e.status, null, null, e.seq, e.code, e.message, null)::dynos.result) into results
+    from unnest(todo) e where e.status <> 'todo';
+    results := dynos.shown_as_stored(todo, results);
+    -- A record that occurs several times is taken one entry after the other.
+    for part in
+        select array_agg(p.e order by p.ord) from (
+            select e, e.ord, row_number() over (partition by e.name, e.id order by e.ord) as round
+            from unnest(todo) e where e.status = 'todo') p
+        group by p.round order by p.round
+    loop
+        settled := dynos.settled(replica, part);
+        results := results || settled.results;
+        acts := acts || settled.acts;
+    end loop;
+    return dynos.closed(replica, todo, results, acts);
+end $$;
+
+-- Entries as they come. (One with a NUL does not come this far: Postgres does not read JSON that has one in it. Clients
+-- refuse it themselves.)
+create or replace function dynos.entries(entries json) returns dynos.entry[]
+language plpgsql stable as $$
+#variable_conflict use_column
+begin
+    return (
+        select array_agg(row(
+            x.ord, case when r.counter between 1 and 9223372036854775807 then r.counter::bigint end, r."table", r.id,
+            r.op, r.base, case when r.at between 0 and 253402300799999 then r.at::bigint end, r.data,
+            sha256(convert_to(json_build_array(r."table", r.id, r.op, r.at)::text || coalesce(r.data::text, ''), 'UTF8')),
+            case when r.op = 'delete' then '{}'::text[]
+                 when json_typeof(r.data) = 'object' then array(select k from json_object_keys(r.data) k order by k) end,
+            null, null, 'todo', true, null, null, null)::dynos.entry order by x.ord)
+        from json_array_elements(entries) with ordinality x (e, ord)
+        cross join lateral json_to_record(x.e)
+            as r (counter numeric, "table" text, id text, op text, base text, at numeric, data json)
+    );
+exception when data_exception then
+    raise sqlstate 'PT422' using message = 'the entries are malformed';
+end $$;
+
+-- Reads a request. The writer's row is locked: a repeat that overtakes its original waits for it.
+create or replace function dynos.opened(replica uuid, entries json) returns dynos.entry[]
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
+declare
+    limits dynos.meta;
+    mine constant text := dynos.mine();
+    me bigint;
+    todo dynos.entry[];
+    forked bigint;
+begin
+    select * into limits from dynos.meta;
+    if json_typeof(entries) is distinct from 'array' or replica is null then
+        raise sqlstate 'PT422' using message = 'a push names a replica and lists entries';
+    elsif json_array_length(entries) > limits.push_entries then
+        raise sqlstate 'PT413' using message =
+            format('%s entries, the limit is %s', json_array_length(entries), limits.push_entries);
+    end if;
+    insert into dynos.scope (name) select mine
+    where not exists (select from dynos.scope where name = mine) on conflict do nothing;
+    insert into dynos.writer (scope, replica) select s.scope, opened.replica from dynos.scope s
+    where s.name = mine and dynos.me(opened.replica) is null on conflict do nothing;
+    me := dynos.me(opened.replica);
+    perform from dynos.writer where writer = me for update;
+
+    todo := dynos.entries(entries);
+    select min(e.counter) into forked
+    from unnest(todo) e join dynos.outcome o on o.writer = me and o.counter = e.counter where o.digest <> e.digest;
+    if forked is not null then
+        raise sqlstate 'PT409' using detail = forked, message = format(
+            'counter %s was used before for another entry: two databases use this replica''s identity', forked);
+    end if;
+    return (
+        with tables as materialized (
+            select n.* from (select distinct name from unnest(todo)) d cross join lateral dynos.named(d.name) n
+        )
+        select array_agg(row(e.ord, e.counter, e.name, e.id, e.op, e.base, e.at, e.data, e.digest, e.fields, t.scope,
+            t.tracked, case when o.seq is not null then 'duplicate'
+                when coalesce(o.code, f.code) is not null then 'rejected' else 'todo' end,
+            o.writer is null and e.counter is not null, o.seq, coalesce(o.code, f.code), coalesce(o.message, f.message)
+        )::dynos.entry order by e.ord)
+        from unnest(todo) e
+        left join tables t on t.name = e.name
+        left join dynos.outcome o on o.writer = me and o.counter = e.counter
+        left join lateral dynos.fault(e, coalesce(t.known, false), t.columns, limits.record_bytes) f on o.writer is null
+    );
+end $$;
+
+-- The caller's replica, as the books know it.
+create or replace function dynos.me(replica uuid) returns bigint
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    select w.writer from dynos.writer w join dynos.scope s using (scope)
+    where s.name = dynos.mine() and w.replica = me.replica
+$$;
+
+-- What a table's name stands for, for the caller. columns: null in a document table.
+create or replace function dynos.named(wanted text)
+returns table (name text, scope text, known boolean, tracked boolean, columns text[])
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    select wanted, s.scope, c.relation is not null or exists (
+            select from dynos.tab b join dynos.scope k using (scope)
+            where k.name = s.scope and b.name = wanted and b.spec is not null),
+        c.relation is not null,
+        case when c.relation is not null then
+            (select array_agg(a.attname::text) from pg_attribute a
+             where a.attrelid = c.relation and a.attnum > 0 and not a.attisdropped) end
+    from (select dynos.scope_of(wanted) as scope) s
+    left join dynos.track t on t.name = wanted
+    left join lateral (select oid as relation from pg_class where oid = t.relation) c on true
+$$;
+
+-- What can be said against an entry without looking at its record.
+create or replace function dynos.fault(
+    e dynos.entry, known boolean, columns text[], record_bytes bigint, out code text, out message text
+) language plpgsql stable as $$
+begin
+    if e.counter is null then
+        select 'invalid', 'the counter is out of range' into code, message;
+    elsif e.name is null or e.id is null or octet_length(e.id) not between 1 and 1024 then
+        select 'invalid', 'the id has 1 to 1024 bytes' into code, message;
+    elsif e.op is null or e.op not in ('upsert', 'replace', 'patch', 'delete') then
+        select 'invalid', 'the operation is unknown' into code, message;
+    elsif e.at is null then
+        select 'invalid', 'the edit''s time is out of range' into code, message;
+    elsif not known then
+        select 'unknown_table', format('table %s was not declared', left(e.name, 128)) into code, message;
+    elsif e.fields is null then
+        select 'invalid', 'the entry has no data' into code, message;
+    elsif octet_length(e.data::text) > record_bytes then
+        select 'too_large', format('%s bytes, the limit is %s', octet_length(e.data::text), record_bytes)
+        into code, message;
+    elsif length(e.data::text) - length(translate(e.data::text, '{[', '')) > 64 and dynos.depth(e.data) > 64 then
+        select 'invalid', 'nested deeper than 64 levels' into code, message;
+    elsif columns is not null and not e.fields <@ columns then
+        select 'unknown_column', format('table %s has no column %s', e.name, left(f, 128)) into code, message
+        from unnest(e.fields) f where f <> all (columns) limit 1;
+    end if;
+end $$;
+
+-- Has entries of different records take effect, as often as somebody else is faster.
+create or replace function dynos.settled(
+    replica uuid, todo dynos.entry[], out results dynos.result[], out acts dynos.act[]
+) language plpgsql as $$
+begin
+    for try in 1 .. 10 loop
+        begin
+            results := dynos.shown_as_stored(todo, dynos.attempted(replica, todo));
+            select array_agg(row(e.ord, e.scope, e.name, e.id, e.op = 'delete', null, e.counter, e.at, r.seen, null, null,
+                null)::dynos.act) into acts
+            from unnest(results) r join unnest(todo) e using (ord) where r.status = 'applied';
+            acts := dynos.pushed(replica, acts);
+            select array_agg(row(r.ord, r.status, r.seen, r.living, coalesce(a.seq, r.seq), r.code, r.message, r.record
+                )::dynos.result) into results
+            from unnest(results) r left join unnest(acts) a using (ord);
+            return;
+        exception when sqlstate 'DY001' then null;
+        end;
+    end loop;
+    raise sqlstate 'PT503' using message = 'these records change too fast: try again';
+end $$;
+
+-- Numbers a push's changes as the caller's replica's.
+create or replace function dynos.pushed(replica uuid, acts dynos.act[]) returns dynos.act[]
+language sql security definer set search_path = pg_catalog, pg_temp as $$
+    select dynos.number((
+        select array_agg(row(a.ord, dynos.scope_of(a.name), a.name, a.id, a.dead, dynos.me(pushed.replica), a.counter, a.at,
+            a.seen, null, null, null)::dynos.act)
+        from unnest(acts) a))
+$$;
+
+-- Judges and writes, together or, where that fails, one by one.
+create or replace function dynos.attempted(replica uuid, todo dynos.entry[]) returns dynos.result[]
+language plpgsql as $$
+declare
+    results dynos.result[];
+    each dynos.entry;
+    state text;
+    refusal text;
+    reason text;
+begin
+    begin
+        results := dynos.written(todo, dynos.judged(replica, todo));
+        perform dynos.constraints_checked();
+        return results;
+    exception when others then
+        get stacked diagnostics state = returned_sqlstate, reason = message_text;
+        refusal := dynos.refusal(state);
+        if refusal is null then
+            raise;
+        end if;
+    end;
+    if cardinality(todo) = 1 then
+        return array[row(todo[1].ord, 'rejected', null, null, null, refusal, left(reason, 400), null)::dynos.result];
+    end if;
+    foreach each in array todo loop
+        results := results || dynos.attempted(replica, array[each]);
+    end loop;
+    return results;
+end $$;
+
+-- The protocol's word for an error that an entry causes; null for one that it does not cause.
+create or replace function dynos.refusal(state text) returns text language sql immutable as $$
+    select case
+        when left(state, 2) in ('08', '25', '3D', '40', '53', '55', '57', '58', 'DY', 'F0', 'XX') or state = '42601' then null
+        when state = '42501' then 'forbidden'
+        when state = '42703' then 'unknown_column'
+        when state = '42P01' then 'unknown_table'
+        when left(state, 2) = '54' then 'too_large'
+        when left(state, 2) in ('21', '22', '42') then 'invalid'
+        else 'constraint'
+    end
+$$;
+
+-- Checks now what the application's tables would check at the commit.
+create or replace function dynos.constraints_checked() returns void language plpgsql as $$
+declare
+    names text;
+begin
+    select string_agg(format('%I.%I', n.nspname, c.conname), ', ') into names
+    from pg_constraint c join pg_namespace n on n.oid = c.connamespace
+    where c.condeferrable and c.connamespace <> 'dynos'::regnamespace;
+    if names is not null then
+        execute 'set constraints ' || names || ' immediate';
+        execute 'set constraints ' || names || ' deferred';
+    end if;
+end $$;
+
+-- Compare and set: an entry may take effect if nobody else changed the record since its author saw it.
+create or replace function dynos.judged(replica uuid, todo dynos.entry[]) returns dynos.result[]
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    with me as materialized (select dynos.me(judged.replica) as writer),
+    tables as materialized (
+        select t.name, b.tab, k.scope, coalesce(b.purged, 0) as purged
+        from (select distinct name from unnest(todo)) t
+        left join dynos.scope k on k.name = dynos.scope_of(t.name)
+        left join dynos.tab b on b.scope = k.scope and b.name = t.name
+    ),
+    bases as materialized (
+        select d.name, d.base, (j).fault, (j).seq
+        from (select distinct name, base from unnest(todo)) d join tables t using (name)
+        cross join lateral dynos.judge(t.scope, t.purged, d.base) j
+    )
+    select array_agg(case
+        when b.fault = 'malformed' then row(e.ord, 'rejected', null, null, null, 'invalid',
+            'the base is not a cursor of this server', null)::dynos.result
+        when c.writer = me.writer and e.counter <= c.counter then
+            row(e.ord, 'duplicate', c.seq, null, c.seq, null, null, null)::dynos.result
+        when c.writer is distinct from me.writer and c.seq > case when b.fault is null then b.seq else 0 end
+            -- What its author saw is not this server's history: the pull that follows says so.
+            or b.fault is not null then row(e.ord, 'conflict', c.seq, null, coalesce(c.seq, 0), null, null, null)::dynos.result
+        when e.op = 'patch' and coalesce(c.dead, true) then
+            row(e.ord, 'rejected', c.seq, false, null, 'not_found', 'there is no such record', null)::dynos.result
+        else row(e.ord, 'todo', c.seq, not coalesce(c.dead, true), null, null, null, null)::dynos.result
+    end order by e.ord)
+    from unnest(todo) e cross join me
+    join tables t using (name) join bases b on b.name = e.name and b.base is not distinct from e.base
+    left join dynos.change c on c.tab = t.tab and c.id = e.id
+$$;
+
+-- Keeps outcomes, and tells how the heads moved.
+create or replace function dynos.closed(
+    replica uuid, todo dynos.entry[], results dynos.result[], acts dynos.act[]
+) returns json language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
+declare
+    me constant bigint := dynos.me(closed.replica);
+    answer json;
+begin
+    insert into dynos.outcome (writer, counter, digest, seq, code, message, stored)
+    select me, e.counter, e.digest, r.seq, r.code, r.message, dynos.now_ms()
+    from unnest(todo) e join unnest(results) r using (ord)
+    where e.keep and r.status in ('applied', 'duplicate', 'rejected')
+    -- One request may hold an entry twice.
+    on conflict do nothing;
+    update dynos.writer set counter = greatest(counter, m.newest)
+    from (select max(e.counter) as newest from unnest(todo) e join unnest(results) r using (ord)
+          where e.keep and r.status in ('applied', 'duplicate', 'rejected')) m
+    where writer = me and m.newest > counter;
+
+    select json_build_object(
+        'results', coalesce((
+            select json_agg(case r.status
+                when 'conflict' then json_build_object('status', 'conflict', 'seq', r.seq)
+                when 'rejected' then case when r.record is null
+                    then json_build_object('status', 'rejected', 'code', r.code, 'message', r.message)
+                    else json_build_object('status', 'rejected', 'code', r.code, 'message', r.message, 'current', r.record) end
+                else case when r.record is null
+                    then json_build_object('status', r.status, 'seq', r.seq)
+                    else json_build_object('status', r.status, 'seq', r.seq, 'record', r.record) end
+            end order by e.ord)
+            from unnest(todo) e join unnest(results) r using (ord)), '[]'),
+        'heads', coalesce((
+            select json_object_agg(t.name, json_build_object(
+                -- Where the transaction changed more than the entries say, the device has to look.
+                'before', dynos.cursor(k.scope, case when a.alone then a.before else coalesce(b.head, 0) end),
+                'after', dynos.cursor(k.scope, coalesce(b.head, 0))))
+            from (select distinct name from unnest(todo) where name is not null) t
+            left join dynos.scope k on k.name = dynos.scope_of(t.name)
+            left join dynos.tab b on b.scope = k.scope and b.name = t.name
+            left join (select name, min(before) as before, bool_and(alone) as alone
+                       from unnest(acts) group by name) a on a.name = t.name), '{}'))
+    into answer;
+    return answer;
+end $$;
