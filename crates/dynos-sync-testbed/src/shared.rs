@@ -6,8 +6,8 @@ use std::env;
 pub(crate) fn variable(name: &str) -> String {
     env::var(name).unwrap_or_else(|_| {
         panic!(
-            "{name} is not set: this test runs beside shared services. Run it through scripts/test, or start them \
-             with `scripts/testbed/up --max-rows 1000 --max-rows 7 DIR` and `eval \"$(scripts/testbed/env DIR)\"`"
+            "{name} is not set: this test runs beside shared services. Run it through scripts/test, or start them as \
+             scripts/testbed/README.md says"
         )
     })
 }
