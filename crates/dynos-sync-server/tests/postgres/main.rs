@@ -6,5 +6,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod caller;
 mod conformance;
 mod database;
+mod order;
+mod tables;
