@@ -10,4 +10,6 @@ mod caller;
 mod conformance;
 mod database;
 mod order;
+mod servers;
+mod strangers;
 mod tables;
