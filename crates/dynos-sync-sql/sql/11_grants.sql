@@ -34,7 +34,7 @@ begin
             -- What has no rights of its own, and of what has, only what that calls.
             or (n.nspname = 'dynos' and not p.prosecdef and p.proname not in ('call', 'watch', 'reconcile'))
             or (n.nspname = 'dynos' and p.proname in ('opened', 'judged', 'pushed', 'closed', 'tracked', 'write_documents',
-                'document', 'page_begun', 'newest', 'documents_changed', 'cursor', 'scope_of'))
+                'document', 'page_begun', 'newest', 'documents_changed', 'cursor', 'scope_of', 'deaths'))
     loop
         execute format('grant execute on function %s to %s', it.signature, role);
     end loop;

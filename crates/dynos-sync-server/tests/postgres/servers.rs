@@ -131,7 +131,7 @@ async fn a_restart_of_postgres_passes() {
             match ada.push(&request(2, &["y"])).await {
                 Ok(answer) => break answer.results,
                 Err(error) => {
-                    assert!(error.is_transient() && start.elapsed() < Duration::from_secs(20), "{error:?}")
+                    assert!(error.is_transient() && start.elapsed() < Duration::from_secs(20), "{error:?}");
                 }
             }
         };

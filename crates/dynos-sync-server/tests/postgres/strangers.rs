@@ -201,7 +201,7 @@ async fn the_books_are_out_of_reach() {
 /// What the protocol's functions are made of can be called by whoever may call them: it must be of no use.
 #[tokio::test]
 async fn the_parts_of_the_functions_are_of_no_use_to_a_stranger() {
-    let (database, ada, bob) = ada_and_bob().await;
+    let (database, ada, _bob) = ada_and_bob().await;
     let client = database.client().await;
     let tab: i64 = client
         .query_one("SELECT b.tab FROM dynos.tab b JOIN dynos.scope s USING (scope) WHERE s.name = 'u:ada' AND b.name = 'notes'", &[])

@@ -181,6 +181,28 @@ async fn what_the_database_does_on_its_own_reaches_the_author_too() {
 }
 
 #[tokio::test]
+async fn children_that_a_cascade_took_before_their_turn_are_deleted_all_the_same() {
+    let database = Database::installed().await;
+    let sql = "CREATE TABLE parent (id int PRIMARY KEY, user_id text NOT NULL);
+        CREATE TABLE child (id int PRIMARY KEY, user_id text NOT NULL, parent int NOT NULL REFERENCES parent ON DELETE CASCADE);
+        INSERT INTO parent VALUES (1, 'ada'); INSERT INTO child VALUES (10, 'ada', 1), (11, 'ada', 1);
+        GRANT ALL ON parent, child TO authenticated;
+        SELECT dynos_track('parent', 'user_id'), dynos_track('child', 'user_id')";
+    database.sql(sql).await;
+    let ada = Caller::new(&database, "ada", 1).await;
+    let bases = json!({"parent": ada.head("parent").await, "child": ada.head("child").await});
+    let entries = [("parent", "1"), ("child", "10"), ("child", "11")].into_iter().zip(1..).map(
+        |((table, id), counter)| {
+            let mut entry = Caller::entry(counter, table, id, "delete", Value::Null);
+            entry["base"] = bases[table].clone();
+            entry
+        },
+    );
+    assert_eq!(statuses(&ada.push(entries.collect()).await), ["applied"; 3]);
+    assert_eq!(ada.records("child").await, json!({}));
+}
+
+#[tokio::test]
 async fn a_side_effect_in_the_same_table_is_not_skipped() {
     let database = Database::installed().await;
     let sql = "CREATE TABLE t (id int PRIMARY KEY, user_id text NOT NULL, current bool);
