@@ -66,6 +66,8 @@
 mod error;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "supabase")]
+mod supabase;
 mod token;
 #[cfg(feature = "http")]
 mod transport;
