@@ -92,6 +92,17 @@ pub struct PushRequest {
     pub replica: ReplicaId,
     /// The entries, those of one record in the order in which they were made.
     pub entries: Vec<PushEntry>,
+    /// How far the replica has seen the histories of the entries' tables, its own pushes included, when it sends this. An
+    /// entry may have an older base: where the server no longer has what was seen since, it answers `Conflict`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub seen: BTreeMap<TableName, Cursor>,
+}
+
+impl PushRequest {
+    /// A request of a replica that has seen no more than its entries' bases say.
+    pub fn new(replica: ReplicaId, entries: Vec<PushEntry>) -> Self {
+        Self { replica, entries, seen: BTreeMap::new() }
+    }
 }
 
 /// The server's answer to a push.

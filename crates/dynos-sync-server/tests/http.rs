@@ -40,10 +40,7 @@ async fn compressed_both_ways() {
     one.declare(&["t"]).await;
     let text = "y".repeat(10_000);
     let body = |n| {
-        let request = PushRequest {
-            replica: one.replica,
-            entries: vec![upsert(n, &format!("{n}"), json!({"x": text}))],
-        };
+        let request = PushRequest::new(one.replica, vec![upsert(n, &format!("{n}"), json!({"x": text}))]);
         serde_json::to_vec(&request).unwrap()
     };
     for (n, encoding, bytes) in [
@@ -272,10 +269,7 @@ async fn the_server_ends_with_one_whole_file() {
                 one.http
                     .post(format!("{}/v1/push", one.base))
                     .bearer_auth(&one.token)
-                    .json(&PushRequest {
-                        replica: one.replica,
-                        entries: vec![upsert(n, &format!("{n}"), json!({}))],
-                    })
+                    .json(&PushRequest::new(one.replica, vec![upsert(n, &format!("{n}"), json!({}))]))
                     .send()
                     .await
                     .is_ok_and(|response| response.status() == 200)

@@ -12,10 +12,12 @@
 -- Of these only opened, judged, number, closed and what writes documents have rights of their own. They take nobody's
 -- word for who calls.
 
-create or replace function public.dynos_push(replica uuid, entries json) returns json language plpgsql as $$
+-- seen: how far the replica has seen the histories of the entries' tables: an object of cursors.
+create or replace function public.dynos_push(replica uuid, entries json, seen json default '{}') returns json
+language plpgsql as $$
 #variable_conflict use_variable
 declare
-    opened constant dynos.step[] := dynos.opened(replica, entries);
+    opened constant dynos.step[] := dynos.opened(replica, entries, seen);
     part dynos.step[];
     done dynos.step[];
     acts dynos.act[];
@@ -60,7 +62,7 @@ exception when data_exception then
 end $$;
 
 -- Reads a request. The writer's row is locked: a repeat that overtakes its original waits for it.
-create or replace function dynos.opened(replica uuid, entries json) returns dynos.step[]
+create or replace function dynos.opened(replica uuid, entries json, seen json) returns dynos.step[]
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 declare
@@ -68,6 +70,7 @@ declare
     mine constant text := dynos.mine();
     me bigint;
     todo dynos.entry[];
+    lost constant text[] := dynos.lost(seen);
     forked bigint;
 begin
     select * into limits from dynos.meta;
@@ -98,15 +101,33 @@ begin
         select array_agg(row(
             row(e.ord, e.counter, e.name, e.id, e.op, e.base, e.at, e.data, e.digest, e.fields, t.scope, t.tracked,
                 o.writer is null and e.counter is not null)::dynos.entry,
-            row(case when o.seq is not null then 'duplicate'
-                    when coalesce(o.code, f.code) is not null then 'rejected' else 'todo' end,
-                null, null, o.seq, coalesce(o.code, f.code), coalesce(o.message, f.message), null)::dynos.result
+            row(case when o.seq is not null then 'duplicate' when o.code is not null then 'rejected'
+                    -- The pull that follows says what was lost.
+                    when e.name = any (lost) then 'conflict' when f.code is not null then 'rejected' else 'todo' end,
+                null, null, case when e.name = any (lost) then coalesce(o.seq, 0) else o.seq end, coalesce(o.code, f.code), coalesce(o.message, f.message), null)::dynos.result
             )::dynos.step order by e.ord)
         from unnest(todo) e
         left join tables t on t.name = e.name
         left join dynos.outcome o on o.writer = me and o.counter = e.counter
         left join lateral dynos.fault(e, coalesce(t.known, false), t.columns, limits.record_bytes) f on o.writer is null
     );
+end $$;
+
+-- The tables of whose history the caller has seen more than there is.
+create or replace function dynos.lost(seen json) returns text[]
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    faults text[];
+    lost text[];
+begin
+    select array_agg((j).fault), array_agg(t.name) filter (where (j).fault = 'rolled_back') into faults, lost
+    from json_each_text(coalesce(seen, '{}')) t (name, cursor)
+    left join dynos.scope s on s.name = dynos.scope_of(t.name)
+    cross join lateral dynos.judge(s.scope, 0, t.cursor) j;
+    if 'malformed' = any (faults) then
+        raise sqlstate 'PT422' using message = 'the cursor is not one of this server''s';
+    end if;
+    return coalesce(lost, '{}');
 end $$;
 
 -- The caller's replica, as the books know it.

@@ -60,7 +60,7 @@ begin
     end if;
     case verb
         when 'push' then
-            return public.dynos_push((request ->> 'replica')::uuid, request -> 'entries');
+            return public.dynos_push((request ->> 'replica')::uuid, request -> 'entries', request -> 'seen');
         when 'pull' then
             return public.dynos_pull((request ->> 'replica')::uuid, request ->> 'table', request ->> 'cursor',
                 (request ->> 'limit')::bigint, request -> 'unsettled', (request ->> 'all')::boolean);

@@ -175,7 +175,28 @@ impl Scope {
         self.epochs.iter().find(|(known, _)| *known > life).map_or(self.head, |(_, start)| *start)
     }
 
-    fn push(&mut self, life: u64, replica: ReplicaId, entry: &PushEntry) -> Result<PushResult, RemoteError> {
+    /// The tables of whose history the caller has seen more than there is.
+    fn lost(&self, seen: &BTreeMap<TableName, Cursor>) -> Result<BTreeSet<TableName>, RemoteError> {
+        let mut lost = BTreeSet::new();
+        for (table, cursor) in seen {
+            match self.locate(table, Some(cursor)) {
+                Err(RemoteError::CursorExpired(Expired::RolledBack { .. })) => {
+                    lost.insert(table.clone());
+                }
+                Ok(_) | Err(RemoteError::CursorExpired(Expired::Purged)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(lost)
+    }
+
+    fn push(
+        &mut self,
+        life: u64,
+        replica: ReplicaId,
+        entry: &PushEntry,
+        lost: &BTreeSet<TableName>,
+    ) -> Result<PushResult, RemoteError> {
         if let Some((earlier, outcome)) = self.outcomes.get(&(replica, entry.counter)) {
             let same = |e: &PushEntry| (e.table.clone(), e.id.clone(), e.op, e.at, e.data.clone());
             return match outcome {
@@ -185,6 +206,9 @@ impl Scope {
                 }
                 outcome => Ok(outcome.clone()),
             };
+        }
+        if lost.contains(&entry.table) {
+            return Ok(PushResult::Conflict { seq: self.head });
         }
         let result = match self.locate(&entry.table, entry.base.as_ref()) {
             Ok(base) => self.decide(life, replica, entry, base),
@@ -335,8 +359,9 @@ impl Remote for MemoryRemote {
         let scope = data.scope(&self.user);
         let mut trial = scope.clone();
         let tables: BTreeSet<TableName> = request.entries.iter().map(|entry| entry.table.clone()).collect();
+        let lost = trial.lost(&request.seen)?;
         let results: Result<Vec<PushResult>, RemoteError> =
-            request.entries.iter().map(|entry| trial.push(life, request.replica, entry)).collect();
+            request.entries.iter().map(|entry| trial.push(life, request.replica, entry, &lost)).collect();
         let results = results?;
         let moved =
             |table: &TableName| HeadMove { before: scope.table_head(table), after: trial.table_head(table) };

@@ -1,6 +1,6 @@
 //! Pushing: what to send, and what an answer means.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     clock::Millis,
@@ -9,7 +9,7 @@ use crate::{
     ids::{RecordKey, Seq, TableName},
     plan::backoff::Backoff,
     redact::Redactor,
-    replica::{Batch, Expected, Op, Revert, State},
+    replica::{Batch, Expected, Op, Revert, State, TableState},
     wire::{PushAnswer, PushEntry, PushRequest, PushResult, RejectCode},
 };
 
@@ -31,9 +31,19 @@ pub fn prepare(state: &State, groups: Vec<Vec<Entry>>) -> Prepared {
     let fresh = coalesced.iter().filter(|(_, fresh)| *fresh);
     let ops = fresh.map(|(entry, _)| Op::Freeze(entry.clone())).collect();
     let entries: Vec<Entry> = coalesced.into_iter().map(|(entry, _)| entry).collect();
-    let request = PushRequest { replica: state.replica, entries: entries.iter().map(outgoing).collect() };
+    let request = PushRequest {
+        seen: seen(state, &entries),
+        ..PushRequest::new(state.replica, entries.iter().map(outgoing).collect())
+    };
     let expected = Expected { generation: Some(state.generation), ..Expected::default() };
     Prepared { batch: Batch { expected, ops }, entries, request }
+}
+
+/// How far the histories of the entries' tables were seen: an entry that is sent again has an older base.
+fn seen(state: &State, entries: &[Entry]) -> BTreeMap<TableName, Cursor> {
+    let tables = entries.iter().filter_map(|entry| state.table(&entry.key.table));
+    let place = |table: &TableState| table.ahead.clone().or_else(|| table.cursor.clone());
+    tables.filter_map(|table| Some((table.spec.name.clone(), place(table)?))).collect()
 }
 
 /// One entry with the effect of the group, under the number of its last, and whether it has to be marked as sent.

@@ -94,7 +94,7 @@ async fn every_entry_has_its_result() {
         at: 5,
         data: Some(fields([("title", "milk".into())])),
     };
-    let request = PushRequest { replica: ReplicaId::from_random([1; 16]), entries: vec![entry] };
+    let request = PushRequest::new(ReplicaId::from_random([1; 16]), vec![entry]);
     for (results, fits) in [(0, false), (1, true), (2, false)] {
         let result = vec![r#"{"status":"applied","seq":4}"#; results].join(",");
         let server =

@@ -20,7 +20,7 @@ fn push(text: &str) -> PushRequest {
         at: 5,
         data: Some(fields([("title", text.into())])),
     };
-    PushRequest { replica: ReplicaId::from_random([1; 16]), entries: vec![entry] }
+    PushRequest::new(ReplicaId::from_random([1; 16]), vec![entry])
 }
 
 fn applied() -> Reply {

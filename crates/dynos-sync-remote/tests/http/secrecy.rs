@@ -42,7 +42,7 @@ fn push() -> PushRequest {
         at: 5,
         data: Some(fields([("title", RECORD.into())])),
     };
-    PushRequest { replica: ReplicaId::from_random([1; 16]), entries: vec![entry] }
+    PushRequest::new(ReplicaId::from_random([1; 16]), vec![entry])
 }
 
 /// Servers that repeat what they were told, in every way that reaches a message.

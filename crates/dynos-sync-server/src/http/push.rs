@@ -1,7 +1,9 @@
 //! Entries that cannot even be read are refused one by one, like any others: they must not block the rest.
 
+use std::collections::BTreeMap;
+
 use dynos_sync_core::{
-    ReplicaId, Value,
+    Cursor, ReplicaId, TableName, Value,
     wire::{PushAnswer, PushEntry, PushRequest, PushResult, RejectCode},
 };
 use serde::Deserialize;
@@ -11,6 +13,8 @@ use serde::Deserialize;
 pub(super) struct LoosePush {
     replica: ReplicaId,
     entries: Vec<Value>,
+    #[serde(default)]
+    seen: BTreeMap<TableName, Cursor>,
 }
 
 impl LoosePush {
@@ -18,7 +22,14 @@ impl LoosePush {
     pub(super) fn sort(self) -> (PushRequest, Vec<bool>) {
         let read: Vec<_> = self.entries.into_iter().map(|entry| PushEntry::deserialize(entry).ok()).collect();
         let sound = read.iter().map(Option::is_some).collect();
-        (PushRequest { replica: self.replica, entries: read.into_iter().flatten().collect() }, sound)
+        (
+            PushRequest {
+                replica: self.replica,
+                entries: read.into_iter().flatten().collect(),
+                seen: self.seen,
+            },
+            sound,
+        )
     }
 }
 

@@ -1,6 +1,9 @@
 //! The suite that every remote has to pass, through real HTTP, on a real Postgres.
 
-use std::{sync::Arc, sync::Mutex, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use dynos_sync_core::{Remote, conformance::remote::Fixture, remote_conformance};
 use dynos_sync_remote::HttpRemote;
@@ -25,7 +28,9 @@ struct Served {
 impl Served {
     fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let home = Home::new();
+        // Postgres has its own clock, by which it notes when things were stored.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let home = Home::at(since.as_millis() as i64);
         let database = Database::new();
         let served = Self { home, database, running: Mutex::new(None), runtime };
         served.runtime.block_on(served.start());

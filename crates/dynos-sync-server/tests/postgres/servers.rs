@@ -44,7 +44,7 @@ fn request(counter: u64, ids: &[&str]) -> PushRequest {
         data: Some(fields([("n", json!(1))])),
     };
     let entries = (counter..).zip(ids).map(entry).collect();
-    PushRequest { replica: ReplicaId::from_random([7; 16]), entries }
+    PushRequest::new(ReplicaId::from_random([7; 16]), entries)
 }
 
 async fn declare(remote: &HttpRemote) {

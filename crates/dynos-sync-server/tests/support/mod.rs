@@ -45,7 +45,12 @@ pub(crate) struct Home {
 
 impl Home {
     pub(crate) fn new() -> Self {
-        let clock = TestClock(Arc::new(AtomicI64::new(1_800_000_000_000)));
+        Self::at(1_800_000_000_000)
+    }
+
+    /// With a clock that stands at a time.
+    pub(crate) fn at(now: i64) -> Self {
+        let clock = TestClock(Arc::new(AtomicI64::new(now)));
         Self { dir: tempfile::tempdir().unwrap(), clock }
     }
 
@@ -177,7 +182,7 @@ impl Device {
     }
 
     pub(crate) async fn try_push(&self, entries: Vec<PushEntry>) -> Response {
-        self.post("/v1/push", &PushRequest { replica: self.replica, entries }).await
+        self.post("/v1/push", &PushRequest::new(self.replica, entries)).await
     }
 
     pub(crate) async fn push(&self, entries: Vec<PushEntry>) -> PushAnswer {

@@ -70,7 +70,7 @@ impl Client {
     }
 
     pub(super) async fn try_push(&self, entries: Vec<PushEntry>) -> Result<PushAnswer, RemoteError> {
-        self.remote.push(&PushRequest { replica: self.replica, entries }).await
+        self.remote.push(&PushRequest::new(self.replica, entries)).await
     }
 
     pub(super) async fn push(&self, entries: Vec<PushEntry>) -> PushAnswer {

@@ -1,5 +1,7 @@
 //! Cursors of a history that the backend no longer has: tombstones were purged, or an older copy was restored.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::{
@@ -12,7 +14,7 @@ use crate::{
     entry::Edit,
     ids::Seq,
     remote::RemoteError,
-    wire::{Expired, PullRequest, PushEntry, PushResult},
+    wire::{Expired, PullRequest, PushEntry, PushRequest, PushResult},
 };
 
 fn is_purged(error: &RemoteError) -> bool {
@@ -228,6 +230,32 @@ pub async fn an_entry_with_a_lost_base_is_a_conflict(fixture: &dyn Fixture) {
     let result = client.push_one(entry_on(&beyond, 1, "kept", patch(json!({"a": 3})))).await;
     assert!(matches!(result, PushResult::Conflict { .. }), "its author saw what is not there: {result:?}");
     assert_eq!(client.record("kept").await, some(json!({"a": 1})));
+}
+
+/// An edit that was frozen early has an old base, which the copy has too. What it was made on top of may be lost all the
+/// same: a patch would meet no record, and an upsert would make a part of one.
+pub async fn an_entry_of_a_replica_that_has_seen_what_was_lost_is_a_conflict(fixture: &dyn Fixture) {
+    let Some((common, within, beyond)) = restored(fixture).await else { return };
+    let client = Client::new(fixture, "ada", 1).await;
+    let seen = BTreeMap::from([(name(TABLE), beyond)]);
+    let push = async |entries| {
+        let request = PushRequest { seen: seen.clone(), ..PushRequest::new(client.replica, entries) };
+        client.remote.push(&request).await.unwrap().results
+    };
+    for (counter, edit) in [(3, patch(json!({"a": 3}))), (4, upsert(json!({"b": 3}))), (5, Edit::Delete)] {
+        let results = push(vec![entry_on(&within, counter, "lost", edit)]).await;
+        assert!(matches!(results[..], [PushResult::Conflict { .. }]), "{counter}: {results:?}");
+    }
+    let repeated = push(vec![entry(1, "kept", upsert(json!({"a": 1})))]).await;
+    assert!(matches!(repeated[..], [PushResult::Duplicate { seq, .. }] if seq == common), "{repeated:?}");
+    assert_eq!(client.record("lost").await, None);
+    // What belongs to another table, or has seen no more than there is, is applied.
+    let request = PushRequest {
+        seen: BTreeMap::from([(name(TABLE), within.clone())]),
+        ..PushRequest::new(client.replica, vec![entry_on(&within, 6, "new", upsert(json!({})))])
+    };
+    let results = client.remote.push(&request).await.unwrap().results;
+    assert!(matches!(results[..], [PushResult::Applied { .. }]), "{results:?}");
 }
 
 pub async fn a_second_restore_is_noticed_too(fixture: &dyn Fixture) {

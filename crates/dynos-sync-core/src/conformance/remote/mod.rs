@@ -169,6 +169,7 @@ macro_rules! remote_conformance {
                 a_restored_backend_keeps_its_identity
                 what_a_restore_lost_is_applied_again
                 an_entry_with_a_lost_base_is_a_conflict
+                an_entry_of_a_replica_that_has_seen_what_was_lost_is_a_conflict
                 a_second_restore_is_noticed_too
             }
             values {

@@ -9,7 +9,7 @@ mod pool;
 
 use async_trait::async_trait;
 use dynos_sync_core::{
-    Millis, TableName, TableSpec,
+    Cursor, Millis, TableName, TableSpec,
     wire::{Heads, HeadsRequest, PullRequest, PushAnswer, PushRequest, PushResult, RejectCode, Tables},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -92,6 +92,7 @@ impl Store for PostgresStore {
         if sent > limit {
             return Err(StoreError::TooLarge(format!("{sent} entries, the limit is {limit}")));
         }
+        request.seen.values().try_for_each(readable)?;
         let (request, kept) = without_nul(request);
         match self.call::<PushAnswer>(caller, "push", &request).await {
             // Half as much may be done in time.
@@ -107,10 +108,7 @@ impl Store for PostgresStore {
     }
 
     async fn pull(&self, caller: &Caller, mut request: PullRequest) -> Result<Page, StoreError> {
-        if request.cursor.as_ref().is_some_and(|cursor| cursor.as_str().contains('\0')) {
-            // Postgres has no such text.
-            return Err(StoreError::Invalid("the cursor is not one of this server's".to_owned()));
-        }
+        request.cursor.iter().try_for_each(readable)?;
         request.limit = request.limit.clamp(1, self.limits.page_changes.max(1));
         self.call(caller, "pull", &request).await
     }
@@ -135,6 +133,14 @@ impl Store for PostgresStore {
         self.listener.stop();
         self.pool.close();
         Ok(())
+    }
+}
+
+/// Postgres has no text with a NUL.
+fn readable(cursor: &Cursor) -> Result<(), StoreError> {
+    match cursor.as_str().contains('\0') {
+        true => Err(StoreError::Invalid("the cursor is not one of this server's".to_owned())),
+        false => Ok(()),
     }
 }
 

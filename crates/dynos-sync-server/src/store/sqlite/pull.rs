@@ -1,8 +1,10 @@
 //! Reading: where histories end, and pages of changes.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use dynos_sync_core::{
-    RecordId, Seq, TableName,
-    wire::{Heads, HeadsRequest, PullRequest},
+    Cursor, RecordId, Seq, TableName,
+    wire::{Expired, Heads, HeadsRequest, PullRequest},
 };
 use rusqlite::{Connection, Row};
 use serde_json::value::RawValue;
@@ -73,13 +75,37 @@ fn find(conn: &Connection, rules: &Rules, caller: &Caller, name: &TableName) -> 
     Ok(Table { id: -1, scope, spec, head: 0, purged: 0 })
 }
 
+/// The tables of whose history the caller has seen more than there is.
+pub(super) fn lost(
+    conn: &Connection,
+    rules: &Rules,
+    caller: &Caller,
+    seen: &BTreeMap<TableName, Cursor>,
+) -> Result<BTreeSet<TableName>, StoreError> {
+    let mut lost = BTreeSet::new();
+    for (name, cursor) in seen {
+        match history::judge(conn, &find(conn, rules, caller, name)?, cursor)? {
+            Standing::Expired(Expired::RolledBack { .. }) => {
+                lost.insert(name.clone());
+            }
+            Standing::Valid(_) | Standing::Expired(Expired::Purged) => {}
+            Standing::Malformed => return Err(malformed()),
+        }
+    }
+    Ok(lost)
+}
+
+fn malformed() -> StoreError {
+    StoreError::Invalid("the cursor is not one of this server's".to_owned())
+}
+
 /// After which seq the page starts, and the floor of the walk that it belongs to.
 fn start(conn: &Connection, table: &Table, request: &PullRequest) -> Result<(Seq, Seq), StoreError> {
     let Some(cursor) = &request.cursor else { return Ok((0, table.purged)) };
     match history::judge(conn, table, cursor)? {
         Standing::Valid(position) => Ok((position.seq, position.floor)),
         Standing::Expired(expired) => Err(StoreError::Expired(expired)),
-        Standing::Malformed => Err(StoreError::Invalid("the cursor is not one of this server's".to_owned())),
+        Standing::Malformed => Err(malformed()),
     }
 }
 

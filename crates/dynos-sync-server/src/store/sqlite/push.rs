@@ -1,6 +1,6 @@
 //! Deciding about entries, and committing them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dynos_sync_core::{
     Counter, Edit, Fields, Limits, Millis, Operation, ReplicaId, Seq, TableName, measure,
@@ -14,6 +14,7 @@ use super::{
     catalog::{self, ScopeId, Table, WriterId},
     history::{self, Standing},
     outcome::{self, Outcome},
+    pull,
     record::{self, Stored},
 };
 use crate::store::{Caller, Moved, StoreError, digest::digest};
@@ -35,6 +36,7 @@ pub(super) fn push(
         return Err(StoreError::TooLarge(format!("{sent} entries, the limit is {limit}")));
     }
     let mut push = Push::begin(conn, rules, incarnation, caller, request.replica)?;
+    push.lost = pull::lost(conn, rules, caller, &request.seen)?;
     let results: Result<_, _> = request.entries.iter().map(|entry| push.entry(entry)).collect();
     let (heads, moved) = push.end(caller)?;
     Ok((PushAnswer { results: results?, heads }, moved))
@@ -54,6 +56,8 @@ struct Push<'a> {
     now: Millis,
     tables: BTreeMap<TableName, Option<Touched>>,
     seqs: BTreeMap<ScopeId, Seq>,
+    /// Tables of whose history the caller has seen more than there is: the pull that follows a conflict says so.
+    lost: BTreeSet<TableName>,
     written: usize,
     shown: usize,
 }
@@ -85,6 +89,7 @@ impl<'a> Push<'a> {
             now,
             tables,
             seqs,
+            lost: BTreeSet::new(),
             written: 0,
             shown: 0,
         })
@@ -101,6 +106,9 @@ impl<'a> Push<'a> {
         let digest = digest(entry);
         if let Some(outcome) = outcome::find(self.conn, self.writer, entry.counter, &digest)? {
             return self.repeat(entry, outcome);
+        }
+        if self.lost.contains(&entry.table) {
+            return Ok(PushResult::Conflict { seq: 0 });
         }
         let result = self.decide(entry)?;
         let outcome = match &result {
