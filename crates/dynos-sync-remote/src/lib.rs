@@ -62,15 +62,24 @@
 //!
 //! [`Remote`]: dynos_sync_core::Remote
 
-#[cfg(feature = "http")]
+#[cfg(feature = "transport")]
+mod checks;
+#[cfg(feature = "transport")]
+#[macro_use]
+mod connection;
+#[cfg(feature = "transport")]
 mod error;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "supabase")]
+mod supabase;
 mod token;
-#[cfg(feature = "http")]
+// Each backend uses a part of it.
+#[cfg(feature = "transport")]
+#[allow(dead_code)]
 mod transport;
 
-#[cfg(feature = "http")]
+#[cfg(feature = "transport")]
 pub use error::BuildError;
 #[cfg(feature = "http")]
 pub use http::{HttpRemote, HttpRemoteBuilder};
