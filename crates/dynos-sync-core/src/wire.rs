@@ -94,6 +94,16 @@ pub struct PushRequest {
     pub entries: Vec<PushEntry>,
 }
 
+impl PushRequest {
+    /// What Postgres can read of it, and which of the entries that is. The others are not remembered by the server:
+    /// they will never be applied, and get [`PushResult::holds_nul`] for an answer.
+    pub fn without_nul(self) -> (Self, Vec<bool>) {
+        let kept = self.entries.iter().map(|entry| !entry.has_nul()).collect();
+        let entries = self.entries.into_iter().filter(|entry| !entry.has_nul()).collect();
+        (Self { entries, ..self }, kept)
+    }
+}
+
 /// The server's answer to a push.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PushAnswer {
@@ -158,6 +168,17 @@ pub enum PushResult {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         current: Option<Current>,
     },
+}
+
+impl PushResult {
+    /// What becomes of an entry with a NUL where the server's database is Postgres.
+    pub fn holds_nul() -> Self {
+        Self::Rejected {
+            code: RejectCode::Invalid,
+            message: "it holds a NUL, which the server's database cannot keep".to_owned(),
+            current: None,
+        }
+    }
 }
 
 /// A record as the server has it now.

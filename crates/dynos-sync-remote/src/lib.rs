@@ -11,6 +11,9 @@
 //!   error, log line or `Debug` output; neither do the contents of records;
 //! * a token that expired is refreshed once, however many calls find out at the same time.
 //!
+//! [`SupabaseRemote`] (feature `supabase`) does the same with a Supabase project in place of a server, and
+//! [`GoTrueSession`] keeps its users signed in; see `docs/supabase.md`.
+//!
 //! Where the token comes from is the application's: a fixed one ([`StaticToken`], or
 //! [`token`](HttpRemoteBuilder::token)) or a [`TokenProvider`] that can renew it.
 //!
@@ -83,4 +86,6 @@ mod transport;
 pub use error::BuildError;
 #[cfg(feature = "http")]
 pub use http::{HttpRemote, HttpRemoteBuilder};
+#[cfg(feature = "supabase")]
+pub use supabase::{GoTrueBuilder, GoTrueSession, SignInError, SupabaseRemote, SupabaseRemoteBuilder};
 pub use token::{Secret, StaticToken, TokenError, TokenProvider};

@@ -1,6 +1,6 @@
 //! HTTP to one Supabase project.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use dynos_sync_core::RemoteError;
 use reqwest::{
@@ -74,5 +74,11 @@ impl Client {
         body: &impl Serialize,
     ) -> Result<Request, RemoteError> {
         Request::new(method, path).json(body, self.transport.compresses())
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("url", &self.endpoint().to_string()).finish_non_exhaustive()
     }
 }

@@ -123,6 +123,7 @@ fn sqlstate(state: &str, message: String, retry_after: Option<Duration>) -> Fail
 
 impl Failure {
     /// The refusal that it is of the one row that was to be written, if it is one.
+    #[allow(dead_code)]
     pub(crate) fn rejection(&self) -> Option<(RejectCode, &str)> {
         match self {
             Self::Entry { code, message, .. } => Some((*code, message)),
