@@ -136,8 +136,35 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=36500))]
     pub(crate) tombstone_days: u32,
     /// Do not wait for the disk: a power failure may take the last commits away.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "database_url")]
     pub(crate) allow_lazy_commits: bool,
+    #[command(flatten)]
+    pub(crate) postgres: PostgresArgs,
+}
+
+/// A Postgres database in place of the file. Several servers may share one.
+#[derive(Clone, Args)]
+pub(crate) struct PostgresArgs {
+    /// Keep the data in this Postgres database: postgres://user:password@host/name. Other users of this machine may see
+    /// the list of processes: prefer the variable.
+    #[arg(long, value_name = "URL", env = "DYNOS_DATABASE_URL", hide_env_values = true)]
+    pub(crate) database_url: Option<String>,
+    /// The database role whose rights and row-level security requests have.
+    #[arg(long, value_name = "ROLE", requires = "database_url")]
+    pub(crate) database_role: Option<String>,
+    /// The certificate authority that signs the database server's certificate, in PEM. Default: the system's.
+    #[arg(long, value_name = "FILE", requires = "database_url")]
+    pub(crate) database_ca: Option<PathBuf>,
+    /// The most connections to the database.
+    #[arg(long, value_name = "N", default_value_t = 16, requires = "database_url", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) database_connections: u16,
+}
+
+impl fmt::Debug for PostgresArgs {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresArgs").finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

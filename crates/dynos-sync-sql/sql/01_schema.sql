@@ -146,11 +146,11 @@ do $$ begin
     );
 exception when duplicate_object then null; end $$;
 
--- An entry of a push, as it was read. "status" is todo where it has to be judged; else it has its result already.
+-- An entry of a push, as it was read. keep: whether its outcome is to be kept.
 do $$ begin
     create type dynos.entry as (
         ord bigint, counter bigint, name text, id text, op text, base text, at bigint, data json, digest bytea,
-        fields text[], scope text, tracked boolean, status text, keep boolean, seq bigint, code text, message text
+        fields text[], scope text, tracked boolean, keep boolean
     );
 exception when duplicate_object then null; end $$;
 
@@ -158,8 +158,14 @@ exception when duplicate_object then null; end $$;
 -- whether the record existed.
 do $$ begin
     create type dynos.result as (
-        ord bigint, status text, seen bigint, living boolean, seq bigint, code text, message text, record json
+        status text, seen bigint, living boolean, seq bigint, code text, message text, record json
     );
+exception when duplicate_object then null; end $$;
+
+-- An entry and what has become of it so far. The two travel together: joining them again and again by their number
+-- would cost more than everything else.
+do $$ begin
+    create type dynos.step as (e dynos.entry, r dynos.result);
 exception when duplicate_object then null; end $$;
 
 insert into dynos.meta (version) values (1) on conflict do nothing;

@@ -77,10 +77,10 @@ begin
     -- From here on nobody writes to the table until this transaction ends.
     execute format('lock table %s in share row exclusive mode', dynos.qualified(relation));
     select * into known from dynos.track t where t.name = called or t.relation = "table";
-    if known.relation <> relation then
+    if known.relation <> relation and exists (select from pg_class where oid = known.relation) then
         raise exception 'another table is synced as %', called using hint = 'give another name: name => …';
     end if;
-    delete from dynos.track t where t.relation = "table";
+    delete from dynos.track t where t.relation = "table" or t.name = called;
     insert into dynos.track (name, relation, owner, key, id_of_row, key_of_id, row_of_id, id_of_id)
     select called, relation, dynos_track.owner, keys,
         dynos.id_sql(array_agg(format('r.%I', k) order by o), numbers),
@@ -96,7 +96,7 @@ begin
     -- Rows that are there already, and rows that came and went unseen. A table that was not tracked until now may
     -- hold anything: all of its rows are told.
     perform dynos.reconcile(called, whole => known.name is null or known.name <> called
-        or known.owner is distinct from owner);
+        or known.relation <> relation or known.owner is distinct from owner);
 end $$;
 
 -- Makes the triggers of a table anew.

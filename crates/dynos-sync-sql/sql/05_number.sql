@@ -19,18 +19,19 @@ begin
         select distinct on (n.scope, n.name, e.id) n.scope, n.name, e.id, n.dead, n.n, e.o
         from dynos.note n cross join unnest(n.ids) with ordinality e (id, o)
         where n.xid = me order by n.scope, n.name, e.id, n.n desc, e.o desc
-    ), mine as (
-        select a.ord, a.scope, a.name, a.id, coalesce(n.dead, a.dead) as dead, a.writer, a.counter, a.at, a.seen
-        from unnest(acts) a left join noted n using (scope, name, id)
-    ), others as (
-        select row_number() over (order by n.n, n.o) + 1000000000 as ord, n.scope, n.name, n.id, n.dead,
-            null::bigint as writer, null::bigint as counter, now as at, null::bigint as seen
-        from noted n
-        where not exists (select from unnest(acts) a
-                          where a.scope = n.scope and a.name = n.name and a.id = n.id)
+    ), touched as (
+        select scope, name, id, ord, null::bigint as n, null::bigint as o, dead as wanted, null::boolean as dead, writer,
+            counter, at, seen from unnest(acts)
+        union all
+        select scope, name, id, null, n, o, null, dead, null, null, null, null from noted
     )
     select array_agg(row(ord, scope, name, id, dead, writer, counter, at, seen, null, null, null)::dynos.act order by ord)
-    into todo from (select * from mine union all select * from others) both_;
+    into todo from (
+        -- A record has one act at most, and one newest note.
+        select scope, name, id, coalesce(max(ord), 1000000000 + row_number() over (order by max(n), max(o))) as ord,
+            coalesce(bool_or(dead), bool_or(wanted)) as dead, max(writer) as writer, max(counter) as counter,
+            coalesce(max(at), now) as at, max(seen) as seen
+        from touched group by scope, name, id) t;
     delete from dynos.note where xid = me;
     if todo is null then
         return acts;

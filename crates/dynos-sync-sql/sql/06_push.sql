@@ -15,28 +15,26 @@
 create or replace function public.dynos_push(replica uuid, entries json) returns json language plpgsql as $$
 #variable_conflict use_variable
 declare
-    todo constant dynos.entry[] := dynos.opened(replica, entries);
-    part dynos.entry[];
-    results dynos.result[];
+    opened constant dynos.step[] := dynos.opened(replica, entries);
+    part dynos.step[];
+    done dynos.step[];
     acts dynos.act[];
     settled record;
 begin
     -- What was answered before, and what cannot be judged.
-    select array_agg(row(e.ord, e.status, null, null, e.seq, e.code, e.message, null)::dynos.result) into results
-    from unnest(todo) e where e.status <> 'todo';
-    results := dynos.shown_as_stored(todo, results);
+    done := dynos.shown_as_stored(array(select s from unnest(opened) s where (s.r).status <> 'todo'));
     -- A record that occurs several times is taken one entry after the other.
     for part in
-        select array_agg(p.e order by p.ord) from (
-            select e, e.ord, row_number() over (partition by e.name, e.id order by e.ord) as round
-            from unnest(todo) e where e.status = 'todo') p
+        select array_agg(p.s order by p.ord) from (
+            select s, (s.e).ord, row_number() over (partition by (s.e).name, (s.e).id order by (s.e).ord) as round
+            from unnest(opened) s where (s.r).status = 'todo') p
         group by p.round order by p.round
     loop
         settled := dynos.settled(replica, part);
-        results := results || settled.results;
+        done := done || settled.done;
         acts := acts || settled.acts;
     end loop;
-    return dynos.closed(replica, todo, results, acts);
+    return dynos.closed(replica, done, acts);
 end $$;
 
 -- Entries as they come. (One with a NUL does not come this far: Postgres does not read JSON that has one in it. Clients
@@ -52,7 +50,7 @@ begin
             sha256(convert_to(json_build_array(r."table", r.id, r.op, r.at)::text || coalesce(r.data::text, ''), 'UTF8')),
             case when r.op = 'delete' then '{}'::text[]
                  when json_typeof(r.data) = 'object' then array(select k from json_object_keys(r.data) k order by k) end,
-            null, null, 'todo', true, null, null, null)::dynos.entry order by x.ord)
+            null, null, true)::dynos.entry order by x.ord)
         from json_array_elements(entries) with ordinality x (e, ord)
         cross join lateral json_to_record(x.e)
             as r (counter numeric, "table" text, id text, op text, base text, at numeric, data json)
@@ -62,7 +60,7 @@ exception when data_exception then
 end $$;
 
 -- Reads a request. The writer's row is locked: a repeat that overtakes its original waits for it.
-create or replace function dynos.opened(replica uuid, entries json) returns dynos.entry[]
+create or replace function dynos.opened(replica uuid, entries json) returns dynos.step[]
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 declare
@@ -97,11 +95,13 @@ begin
         with tables as materialized (
             select n.* from (select distinct name from unnest(todo)) d cross join lateral dynos.named(d.name) n
         )
-        select array_agg(row(e.ord, e.counter, e.name, e.id, e.op, e.base, e.at, e.data, e.digest, e.fields, t.scope,
-            t.tracked, case when o.seq is not null then 'duplicate'
-                when coalesce(o.code, f.code) is not null then 'rejected' else 'todo' end,
-            o.writer is null and e.counter is not null, o.seq, coalesce(o.code, f.code), coalesce(o.message, f.message)
-        )::dynos.entry order by e.ord)
+        select array_agg(row(
+            row(e.ord, e.counter, e.name, e.id, e.op, e.base, e.at, e.data, e.digest, e.fields, t.scope, t.tracked,
+                o.writer is null and e.counter is not null)::dynos.entry,
+            row(case when o.seq is not null then 'duplicate'
+                    when coalesce(o.code, f.code) is not null then 'rejected' else 'todo' end,
+                null, null, o.seq, coalesce(o.code, f.code), coalesce(o.message, f.message), null)::dynos.result
+            )::dynos.step order by e.ord)
         from unnest(todo) e
         left join tables t on t.name = e.name
         left join dynos.outcome o on o.writer = me and o.counter = e.counter
@@ -162,19 +162,14 @@ end $$;
 
 -- Has entries of different records take effect, as often as somebody else is faster.
 create or replace function dynos.settled(
-    replica uuid, todo dynos.entry[], out results dynos.result[], out acts dynos.act[]
+    replica uuid, todo dynos.step[], out done dynos.step[], out acts dynos.act[]
 ) language plpgsql as $$
 begin
     for try in 1 .. 10 loop
         begin
-            results := dynos.shown_as_stored(todo, dynos.attempted(replica, todo));
-            select array_agg(row(e.ord, e.scope, e.name, e.id, e.op = 'delete', null, e.counter, e.at, r.seen, null, null,
-                null)::dynos.act) into acts
-            from unnest(results) r join unnest(todo) e using (ord) where r.status = 'applied';
-            acts := dynos.pushed(replica, acts);
-            select array_agg(row(r.ord, r.status, r.seen, r.living, coalesce(a.seq, r.seq), r.code, r.message, r.record
-                )::dynos.result) into results
-            from unnest(results) r left join unnest(acts) a using (ord);
+            done := dynos.shown_as_stored(dynos.attempted(replica, todo));
+            acts := dynos.pushed(replica, done);
+            done := dynos.with_numbers(done, acts);
             return;
         exception when sqlstate 'DY001' then null;
         end;
@@ -182,29 +177,43 @@ begin
     raise sqlstate 'PT503' using message = 'these records change too fast: try again';
 end $$;
 
--- Numbers a push's changes as the caller's replica's.
-create or replace function dynos.pushed(replica uuid, acts dynos.act[]) returns dynos.act[]
-language sql security definer set search_path = pg_catalog, pg_temp as $$
-    select dynos.number((
-        select array_agg(row(a.ord, dynos.scope_of(a.name), a.name, a.id, a.dead, dynos.me(pushed.replica), a.counter, a.at,
-            a.seen, null, null, null)::dynos.act)
-        from unnest(acts) a))
+-- Numbers what was applied, as changes of the caller's replica.
+create or replace function dynos.pushed(replica uuid, done dynos.step[]) returns dynos.act[]
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    me constant bigint := dynos.me(replica);
+begin
+    return dynos.number((
+        with tables as materialized (
+            select name, dynos.scope_of(name) as scope from (select distinct (s.e).name from unnest(done) s) n
+        )
+        select array_agg(row((s.e).ord, t.scope, t.name, (s.e).id, (s.e).op = 'delete', me, (s.e).counter, (s.e).at,
+            (s.r).seen, null, null, null)::dynos.act)
+        from unnest(done) s join tables t on t.name = (s.e).name where (s.r).status = 'applied'));
+end $$;
+
+-- Neither the planner nor we know how many entries there are: it is not to compare each with each.
+create or replace function dynos.with_numbers(done dynos.step[], acts dynos.act[]) returns dynos.step[]
+language sql stable set enable_nestloop = off as $$
+    select array_agg(row(s.e, row((s.r).status, (s.r).seen, (s.r).living, coalesce(a.seq, (s.r).seq), (s.r).code,
+        (s.r).message, (s.r).record)::dynos.result)::dynos.step)
+    from unnest(done) s left join unnest(acts) a on a.ord = (s.e).ord
 $$;
 
 -- Judges and writes, together or, where that fails, one by one.
-create or replace function dynos.attempted(replica uuid, todo dynos.entry[]) returns dynos.result[]
+create or replace function dynos.attempted(replica uuid, todo dynos.step[]) returns dynos.step[]
 language plpgsql as $$
 declare
-    results dynos.result[];
-    each dynos.entry;
+    done dynos.step[];
+    each dynos.step;
     state text;
     refusal text;
     reason text;
 begin
     begin
-        results := dynos.written(todo, dynos.judged(replica, todo));
+        done := dynos.written(dynos.judged(replica, todo));
         perform dynos.constraints_checked();
-        return results;
+        return done;
     exception when others then
         get stacked diagnostics state = returned_sqlstate, reason = message_text;
         refusal := dynos.refusal(state);
@@ -213,12 +222,13 @@ begin
         end if;
     end;
     if cardinality(todo) = 1 then
-        return array[row(todo[1].ord, 'rejected', null, null, null, refusal, left(reason, 400), null)::dynos.result];
+        return array[row((todo[1]).e, row('rejected', null, null, null, refusal, left(reason, 400), null)::dynos.result
+            )::dynos.step];
     end if;
     foreach each in array todo loop
-        results := results || dynos.attempted(replica, array[each]);
+        done := done || dynos.attempted(replica, array[each]);
     end loop;
-    return results;
+    return done;
 end $$;
 
 -- The protocol's word for an error that an entry causes; null for one that it does not cause.
@@ -249,79 +259,80 @@ begin
 end $$;
 
 -- Compare and set: an entry may take effect if nobody else changed the record since its author saw it.
-create or replace function dynos.judged(replica uuid, todo dynos.entry[]) returns dynos.result[]
-language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-    with me as materialized (select dynos.me(judged.replica) as writer),
-    tables as materialized (
-        select t.name, b.tab, k.scope, coalesce(b.purged, 0) as purged
-        from (select distinct name from unnest(todo)) t
-        left join dynos.scope k on k.name = dynos.scope_of(t.name)
-        left join dynos.tab b on b.scope = k.scope and b.name = t.name
-    ),
-    bases as materialized (
-        select d.name, d.base, (j).fault, (j).seq
-        from (select distinct name, base from unnest(todo)) d join tables t using (name)
-        cross join lateral dynos.judge(t.scope, t.purged, d.base) j
-    )
-    select array_agg(case
-        when b.fault = 'malformed' then row(e.ord, 'rejected', null, null, null, 'invalid',
-            'the base is not a cursor of this server', null)::dynos.result
-        when c.writer = me.writer and e.counter <= c.counter then
-            row(e.ord, 'duplicate', c.seq, null, c.seq, null, null, null)::dynos.result
-        when c.writer is distinct from me.writer and c.seq > case when b.fault is null then b.seq else 0 end
-            -- What its author saw is not this server's history: the pull that follows says so.
-            or b.fault is not null then row(e.ord, 'conflict', c.seq, null, coalesce(c.seq, 0), null, null, null)::dynos.result
-        when e.op = 'patch' and coalesce(c.dead, true) then
-            row(e.ord, 'rejected', c.seq, false, null, 'not_found', 'there is no such record', null)::dynos.result
-        else row(e.ord, 'todo', c.seq, not coalesce(c.dead, true), null, null, null, null)::dynos.result
-    end order by e.ord)
-    from unnest(todo) e cross join me
-    join tables t using (name) join bases b on b.name = e.name and b.base is not distinct from e.base
-    left join dynos.change c on c.tab = t.tab and c.id = e.id
-$$;
-
--- Keeps outcomes, and tells how the heads moved.
-create or replace function dynos.closed(
-    replica uuid, todo dynos.entry[], results dynos.result[], acts dynos.act[]
-) returns json language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+create or replace function dynos.judged(replica uuid, todo dynos.step[]) returns dynos.step[]
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 declare
-    me constant bigint := dynos.me(closed.replica);
-    answer json;
+    me constant bigint := dynos.me(replica);
+begin
+    return (
+        with tables as materialized (
+            select t.name, b.tab, k.scope, coalesce(b.purged, 0) as purged
+            from (select distinct (s.e).name from unnest(todo) s) t
+            left join dynos.scope k on k.name = dynos.scope_of(t.name)
+            left join dynos.tab b on b.scope = k.scope and b.name = t.name
+        ), bases as materialized (
+            select d.name, d.base, t.tab, j.fault, j.seq
+            from (select distinct (s.e).name, (s.e).base from unnest(todo) s) d join tables t using (name)
+            cross join lateral dynos.judge(t.scope, t.purged, d.base) j
+        )
+        select array_agg(row(s.e, case
+            when b.fault = 'malformed' then
+                row('rejected', null, null, null, 'invalid', 'the base is not a cursor of this server', null)::dynos.result
+            when c.writer = me and (s.e).counter <= c.counter then
+                row('duplicate', c.seq, null, c.seq, null, null, null)::dynos.result
+            when c.writer is distinct from me and c.seq > case when b.fault is null then b.seq else 0 end
+                -- What its author saw is not this server's history: the pull that follows says so.
+                or b.fault is not null then row('conflict', c.seq, null, coalesce(c.seq, 0), null, null, null)::dynos.result
+            when (s.e).op = 'patch' and coalesce(c.dead, true) then
+                row('rejected', c.seq, false, null, 'not_found', 'there is no such record', null)::dynos.result
+            else row('todo', c.seq, not coalesce(c.dead, true), null, null, null, null)::dynos.result
+        end)::dynos.step order by (s.e).ord)
+        from unnest(todo) s
+        join bases b on b.name = (s.e).name and b.base is not distinct from (s.e).base
+        left join dynos.change c on c.tab = b.tab and c.id = (s.e).id
+    );
+end $$;
+
+-- Keeps outcomes, and tells how the heads moved.
+create or replace function dynos.closed(replica uuid, done dynos.step[], acts dynos.act[]) returns json
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
+declare
+    me constant bigint := dynos.me(replica);
 begin
     insert into dynos.outcome (writer, counter, digest, seq, code, message, stored)
-    select me, e.counter, e.digest, r.seq, r.code, r.message, dynos.now_ms()
-    from unnest(todo) e join unnest(results) r using (ord)
-    where e.keep and r.status in ('applied', 'duplicate', 'rejected')
+    select me, (s.e).counter, (s.e).digest, (s.r).seq, (s.r).code, (s.r).message, dynos.now_ms()
+    from unnest(done) s where (s.e).keep and (s.r).status in ('applied', 'duplicate', 'rejected')
     -- One request may hold an entry twice.
     on conflict do nothing;
     update dynos.writer set counter = greatest(counter, m.newest)
-    from (select max(e.counter) as newest from unnest(todo) e join unnest(results) r using (ord)
-          where e.keep and r.status in ('applied', 'duplicate', 'rejected')) m
+    from (select max((s.e).counter) as newest from unnest(done) s
+          where (s.e).keep and (s.r).status in ('applied', 'duplicate', 'rejected')) m
     where writer = me and m.newest > counter;
 
-    select json_build_object(
-        'results', coalesce((
-            select json_agg(case r.status
-                when 'conflict' then json_build_object('status', 'conflict', 'seq', r.seq)
-                when 'rejected' then case when r.record is null
-                    then json_build_object('status', 'rejected', 'code', r.code, 'message', r.message)
-                    else json_build_object('status', 'rejected', 'code', r.code, 'message', r.message, 'current', r.record) end
-                else case when r.record is null
-                    then json_build_object('status', r.status, 'seq', r.seq)
-                    else json_build_object('status', r.status, 'seq', r.seq, 'record', r.record) end
-            end order by e.ord)
-            from unnest(todo) e join unnest(results) r using (ord)), '[]'),
+    return json_build_object(
+        'results', coalesce((select json_agg(dynos.result_json(s.r) order by (s.e).ord) from unnest(done) s), '[]'),
         'heads', coalesce((
             select json_object_agg(t.name, json_build_object(
                 -- Where the transaction changed more than the entries say, the device has to look.
                 'before', dynos.cursor(k.scope, case when a.alone then a.before else coalesce(b.head, 0) end),
                 'after', dynos.cursor(k.scope, coalesce(b.head, 0))))
-            from (select distinct name from unnest(todo) where name is not null) t
+            from (select distinct (s.e).name from unnest(done) s where (s.e).name is not null) t
             left join dynos.scope k on k.name = dynos.scope_of(t.name)
             left join dynos.tab b on b.scope = k.scope and b.name = t.name
             left join (select name, min(before) as before, bool_and(alone) as alone
-                       from unnest(acts) group by name) a on a.name = t.name), '{}'))
-    into answer;
-    return answer;
+                       from unnest(acts) group by name) a on a.name = t.name), '{}'));
 end $$;
+
+create or replace function dynos.result_json(r dynos.result) returns json language sql immutable as $$
+    select case
+        when r.status = 'conflict' then json_build_object('status', 'conflict', 'seq', r.seq)
+        when r.status = 'rejected' and r.record is null then
+            json_build_object('status', 'rejected', 'code', r.code, 'message', r.message)
+        when r.status = 'rejected' then
+            json_build_object('status', 'rejected', 'code', r.code, 'message', r.message, 'current', r.record)
+        when r.record is null then json_build_object('status', r.status, 'seq', r.seq)
+        else json_build_object('status', r.status, 'seq', r.seq, 'record', r.record)
+    end
+$$;

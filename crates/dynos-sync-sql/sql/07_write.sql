@@ -2,22 +2,21 @@
 -- row-level security decide.
 
 -- Writes what was found in order. Entries that are alike and follow one another are one statement.
-create or replace function dynos.written(todo dynos.entry[], results dynos.result[]) returns dynos.result[]
-language plpgsql as $$
+create or replace function dynos.written(todo dynos.step[]) returns dynos.step[] language plpgsql as $$
 declare
     run record;
 begin
     for run in
         select name, bool_or(tracked) as tracked, verb, fields, array_agg(e order by ord) as entries
         from (
-            select e, e.ord, e.name, e.tracked, verb, e.fields, row_number() over (order by e.ord)
-                - row_number() over (partition by e.name, verb, e.fields order by e.ord) as island
-            from unnest(todo) e join unnest(results) r using (ord)
+            select s.e, (s.e).ord, (s.e).name, (s.e).tracked, verb, (s.e).fields, row_number() over (order by (s.e).ord)
+                - row_number() over (partition by (s.e).name, verb, (s.e).fields order by (s.e).ord) as island
+            from unnest(todo) s
             cross join lateral (select case
-                when e.op = 'delete' then case when r.living then 'delete' else 'nothing' end
-                when not r.living then 'insert'
-                when e.op = 'replace' then 'replace' else 'update' end as verb) v
-            where r.status = 'todo') x
+                when (s.e).op = 'delete' then case when (s.r).living then 'delete' else 'nothing' end
+                when not (s.r).living then 'insert'
+                when (s.e).op = 'replace' then 'replace' else 'update' end as verb) v
+            where (s.r).status = 'todo') x
         group by name, verb, fields, island order by min(ord)
     loop
         if run.verb = 'nothing' then
@@ -29,8 +28,9 @@ begin
             perform dynos.write_documents(run.verb, run.entries);
         end if;
     end loop;
-    return (select array_agg(row(r.ord, case r.status when 'todo' then 'applied' else r.status end, r.seen, r.living,
-        r.seq, r.code, r.message, r.record)::dynos.result) from unnest(results) r);
+    return (select array_agg(row(s.e, row(case (s.r).status when 'todo' then 'applied' else (s.r).status end,
+        (s.r).seen, (s.r).living, (s.r).seq, (s.r).code, (s.r).message, (s.r).record)::dynos.result)::dynos.step)
+        from unnest(todo) s);
 end $$;
 
 create or replace function dynos.tracked(wanted text) returns dynos.track
@@ -209,48 +209,60 @@ $$;
 
 -- Adds records to results: the stored form where it differs from what was sent, and, for what is refused, the record
 -- as it is (as far as there is room in an answer).
-create or replace function dynos.shown_as_stored(todo dynos.entry[], results dynos.result[]) returns dynos.result[]
-language plpgsql as $$
+create or replace function dynos.shown_as_stored(done dynos.step[]) returns dynos.step[] language plpgsql as $$
 declare
     part record;
-    found_ dynos.result[];
-    shown dynos.result[] := '{}';
+    shown dynos.step[] := '{}';
 begin
     for part in
-        select e.name, array_agg(e) as entries, array_agg(r) as results
-        from unnest(results) r join unnest(todo) e using (ord)
-        where r.status = 'applied' and e.op <> 'delete' and e.tracked group by e.name
+        select t.name, array_agg(s) as steps
+        from unnest(done) s
+        cross join lateral (select case when (s.r).status = 'rejected' then '' when (s.r).status = 'applied'
+            and (s.e).op <> 'delete' and (s.e).tracked then (s.e).name end as name) t
+        group by t.name
     loop
-        execute dynos.stored_sql(dynos.tracked(part.name)) into found_ using part.entries, part.results;
-        shown := shown || found_;
+        if part.name = '' then
+            part.steps := dynos.shown_as_they_are(part.steps);
+        elsif part.name is not null then
+            execute dynos.stored_sql(dynos.tracked(part.name)) into part.steps using part.steps;
+        end if;
+        shown := shown || part.steps;
     end loop;
-    return (
-        select array_agg(row(r.ord, r.status, r.seen, r.living, r.seq, r.code, r.message,
-            case when r.status = 'applied' or r.total <= 4194304 then r.record end)::dynos.result)
-        from (
-            select r.*, sum(octet_length(r.record::text)) filter (where r.status = 'rejected') over (order by r.ord) as total
-            from (
-                select r.ord, r.status, r.seen, r.living, r.seq, r.code, r.message,
-                    case when r.status = 'rejected' then dynos.current(e) else s.record end as record
-                from unnest(results) r join unnest(todo) e using (ord) left join unnest(shown) s using (ord)) r
-        ) r
-    );
+    return shown;
 end $$;
 
--- Which of the written entries $1 (with results $2) are stored otherwise than they were sent, and how, as SQL.
+-- Steps $1 of one table, with the records that are stored otherwise than they were sent, as SQL.
 create or replace function dynos.stored_sql(t dynos.track) returns text language sql stable as $$
     select format($sql$
-        select array_agg(row(e.ord, null, null, null, null, null, null, f.record)::dynos.result)
-        from unnest($1) e join unnest($2) s using (ord)
-        join lateral (select %s as record from %s r where %s) f on %s
+        select array_agg(row(s.e, row((s.r).status, (s.r).seen, (s.r).living, (s.r).seq, (s.r).code, (s.r).message,
+            f.record)::dynos.result)::dynos.step)
+        from unnest($1) s cross join lateral (select (s.e).*) e
+        left join lateral (select %s as record from %s r where %s) f on %s and (s.r).living
             -- What was sent is there,
             or (f.record::jsonb || (e.data::jsonb - %L::text[])) <> f.record::jsonb
             -- and nothing else, where the record is new.
-            or (e.op = 'replace' or not s.living) and jsonb_strip_nulls(f.record::jsonb - e.fields) <> '{}'
+            or (e.op = 'replace' or not (s.r).living) and jsonb_strip_nulls(f.record::jsonb - e.fields) <> '{}'
         $sql$, dynos.record_sql(t), dynos.qualified(t.relation), t.row_of_id,
         -- Where the database has a will of its own, an update may have changed more than it says.
-        case when dynos.has_a_will(t.relation) then 's.living' else 'false' end, t.key::text[])
+        case when dynos.has_a_will(t.relation) then 'true' else 'false' end, t.key::text[])
 $$;
+
+-- Refused entries with the records that they are about.
+create or replace function dynos.shown_as_they_are(refused dynos.step[]) returns dynos.step[] language plpgsql stable as $$
+declare
+    step dynos.step;
+    shown dynos.step[] := '{}';
+    it json;
+    room bigint := 4194304;
+begin
+    foreach step in array refused loop
+        it := dynos.current(step.e);
+        room := room - coalesce(octet_length(it::text), 0);
+        shown := shown || row(step.e, row((step.r).status, (step.r).seen, (step.r).living, (step.r).seq, (step.r).code,
+            (step.r).message, case when room >= 0 then it end)::dynos.result)::dynos.step;
+    end loop;
+    return shown;
+end $$;
 
 -- The record that a refused entry is about: null where that cannot be told, {} where there is none.
 create or replace function dynos.current(e dynos.entry) returns json language plpgsql stable as $$

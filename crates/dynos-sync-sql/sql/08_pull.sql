@@ -85,21 +85,20 @@ create or replace function dynos.changes(p dynos.page, out seq bigint, out json 
 returns setof record language plpgsql stable as $$
 declare
     t dynos.track;
+    lines dynos.line[];
 begin
     if p.tracked then
         t := dynos.tracked(p.name);
-        return query execute format('select * from dynos.fitting($1, array(
-            select row(c.id, c.seq, c.at, c.own, c.dead, f.record, f.here)::dynos.line
-            from dynos.newest($1) e (id, seq, at, own, dead)
-            cross join lateral (select e.id, e.seq, e.at, e.own, e.dead) c
-            left join lateral (select %s as record, true as here from %s r where not e.dead and %s and %s) f on true
-            order by c.seq))',
+        execute format('select array_agg(row(e.id, e.seq, e.at, e.own, e.dead, f.record, f.here)::dynos.line order by e.seq)
+            from dynos.newest($1) e
+            left join lateral (select %s as record, true as here from %s r where not e.dead and %s and %s) f on true',
             dynos.record_sql(t), dynos.qualified(t.relation), t.row_of_id,
             case when t.owner is null then 'true' else format('r.%I::text = %L', t.owner, dynos.subject()) end)
-        using p;
+        into lines using p;
     else
-        return query select * from dynos.fitting(p, dynos.documents_changed(p));
+        lines := dynos.documents_changed(p);
     end if;
+    return query select * from dynos.fitting(p, lines, dynos.scope_of(p.name) = 's');
 end $$;
 
 -- A change on its way into a page. here: whether its row can be seen.
@@ -112,34 +111,44 @@ exception when duplicate_object then null; end $$;
 -- The newest changes of a table after a place, one more than are wanted.
 create or replace function dynos.newest(p dynos.page)
 returns table (id text, seq bigint, at bigint, own boolean, dead boolean)
-language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-    select c.id, c.seq, c.at, p.own and c.writer is not null and c.writer = p.me, c.dead
-    from dynos.change c join dynos.tab b using (tab) join dynos.scope s using (scope)
+language plpgsql stable rows 1000 security definer set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
+begin
     -- The page comes from the caller's side: it is not taken at its word.
-    where c.tab = p.tab and s.name = dynos.scope_of(b.name) and c.seq > p.after
-        and (p.own or c.writer is null or p.me is null or c.writer <> p.me)
-    order by c.seq limit p.most + 1
-$$;
+    if exists (select from dynos.tab b join dynos.scope s using (scope)
+               where b.tab = p.tab and s.name = dynos.scope_of(b.name)) then
+        return query select c.id, c.seq, c.at, p.own and c.writer is not null and c.writer = p.me, c.dead
+            from dynos.change c
+            where c.tab = p.tab and c.seq > p.after and (p.own or c.writer is null or p.me is null or c.writer <> p.me)
+            order by c.seq limit p.most + 1;
+    end if;
+end $$;
 
 create or replace function dynos.documents_changed(p dynos.page) returns dynos.line[]
-language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-    select array_agg(row(c.id, c.seq, c.at, c.own, c.dead, d.data, d.id is not null)::dynos.line order by c.seq)
-    from dynos.newest(p) c
-    left join dynos.document d on d.scope = dynos.scope_of(p.name) and d.name = p.name and d.id = c.id and not c.dead
-$$;
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    place constant text := dynos.scope_of(p.name);
+begin
+    return (
+        select array_agg(row(c.id, c.seq, c.at, c.own, c.dead, d.data, d.id is not null)::dynos.line order by c.seq)
+        from dynos.newest(p) c
+        left join dynos.document d on d.scope = place and d.name = p.name and d.id = c.id and not c.dead);
+end $$;
 
 -- Cuts a page where it is full. A row of the caller's own that cannot be seen is gone for them; of a shared table's
 -- row not even the id is told.
-create or replace function dynos.fitting(p dynos.page, lines dynos.line[], out seq bigint, out json text, out more boolean)
-returns setof record language sql stable as $$
+create or replace function dynos.fitting(
+    p dynos.page, lines dynos.line[], shared boolean, out seq bigint, out json text, out more boolean
+) returns setof record language sql stable as $$
     with sized as (
-        select l.*, row_number() over (order by l.seq) as n, cardinality(lines) as count,
+        select l.*, row_number() over (order by l.seq) as n,
             sum(octet_length(l.id) + coalesce(octet_length(l.record::text), 0)) over (order by l.seq) as bytes
         from unnest(lines) l
     ), kept as (
-        select *, count(*) over () < count as more from sized where n <= p.most and (n = 1 or bytes <= p.bytes)
+        select *, count(*) over () < cardinality(lines) as more
+        from sized where n <= p.most and (n = 1 or bytes <= p.bytes)
     )
-    select seq, case when here or dead or dynos.scope_of(p.name) <> 's' then
+    select seq, case when here or dead or not shared then
             '{"id":' || to_json(id) || ',"seq":' || seq || ',"at":' || at
             || case when own then ',"own":true' else '' end
             || case when here and not dead then ',"record":' || record else '' end || '}' end,

@@ -78,15 +78,17 @@ start_postgres() {
     die "PostgreSQL did not start; its log is above"
 }
 
-# Runs SQL files as the superuser, and every *.sql of a directory in the order of the names.
+# Runs SQL files as the superuser, in one transaction; of a directory every *.sql in the order of the names.
 run_sql() { # FILE-OR-DIRECTORY...
-    local path file
+    local path file files=()
     for path in "$@"; do
         if [ -d "$path" ]; then
-            for file in "$path"/*.sql; do run_sql "$file"; done
+            for file in "$path"/*.sql; do files+=(-f "$file"); done
         else
-            PGOPTIONS='-c client_min_messages=warning' "$PGBIN/psql" "$DATABASE_URL" -X -q -v ON_ERROR_STOP=1 \
-                -v authenticator_password="$PG_PASSWORD" -f "$path" >/dev/null || die "SQL failed: $path"
+            files+=(-f "$path")
         fi
     done
+    [ ${#files[@]} -gt 0 ] || return 0
+    PGOPTIONS='-c client_min_messages=warning' "$PGBIN/psql" "$DATABASE_URL" -X -q -1 -v ON_ERROR_STOP=1 \
+        -v authenticator_password="$PG_PASSWORD" "${files[@]}" >/dev/null || die "the SQL failed; the reason is above"
 }

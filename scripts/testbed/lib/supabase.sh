@@ -24,7 +24,8 @@ prepare_database() { # SQL...
         die "the auth server could not prepare the database; its log is above"
     }
     # Again: the auth.uid() that it installs reads only a setting that PostgREST no longer makes.
-    run_sql "$HERE/prelude.sql" "$@"
+    run_sql "$HERE/prelude.sql"
+    run_sql "$@"
 }
 
 configure_auth() {

@@ -6,6 +6,7 @@ use std::{
     fs::{self, DirBuilder, OpenOptions},
     io,
     path::Path,
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,6 +14,10 @@ use dynos_sync::core::TableName;
 use dynos_sync_server::{
     Config, OpenError, Server,
     config::{Auth, Durability},
+    store::{
+        PostgresStore,
+        postgres::{ConnectError, PostgresOptions},
+    },
 };
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -28,8 +33,13 @@ pub(crate) async fn run(args: &ServeArgs, output: &Output) -> Result<(), Failure
     let shutdown = signals::shutdown()?;
     make_directory(&args.data).map_err(|error| Failure::file(&args.data, &error))?;
     let config = config(args)?;
-    make_private(&config.database).map_err(|error| Failure::file(&config.database, &error))?;
-    let server = Server::open(config).map_err(|error| cannot_open(args, &error))?;
+    let server = match &args.postgres.database_url {
+        Some(url) => on_postgres(url, args, config).await?,
+        None => {
+            make_private(&config.database).map_err(|error| Failure::file(&config.database, &error))?;
+            Server::open(config).map_err(|error| cannot_open(args, &error))?
+        }
+    };
     let listener = TcpListener::bind(args.listen).await.map_err(|error| {
         Failure::new(Code::Failed, format!("{}: {error}", args.listen))
             .hint("choose another address with --listen")
@@ -40,6 +50,24 @@ pub(crate) async fn run(args: &ServeArgs, output: &Output) -> Result<(), Failure
     }
     output.result(&json!({"listening": url}), format_args!("listening on {url}\n"))?;
     server.serve(listener, shutdown).await.map_err(|error| chain(&error))
+}
+
+async fn on_postgres(url: &str, args: &ServeArgs, config: Config) -> Result<Server, Failure> {
+    let mut options = PostgresOptions::new(url);
+    options.role.clone_from(&args.postgres.database_role);
+    options.root_certificate.clone_from(&args.postgres.database_ca);
+    options.connections = args.postgres.database_connections.into();
+    let store = PostgresStore::connect(&options, &config).await.map_err(|error| {
+        let failure = chain(&error);
+        match error {
+            ConnectError::Install(_) => failure.hint(
+                "the role must own the database or may create schemas and functions in it; or let its owner run what dynos supabase init prints",
+            ),
+            ConnectError::Unreachable(_) => failure.hint("see that the server is up, and the URL right"),
+            _ => failure.hint("correct --database-url"),
+        }
+    })?;
+    Server::with_store(Arc::new(store), config).map_err(|error| chain(&error))
 }
 
 /// The directory holds everybody's records: it is for its owner only.
