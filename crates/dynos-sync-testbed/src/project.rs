@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Database, Supabase, shared::variable};
+use crate::{Supabase, shared::variable};
 
 const GATEWAY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/testbed/gateway.mjs");
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,12 +29,12 @@ pub struct Project {
 }
 
 impl Project {
-    /// Starts both, and waits until they answer.
+    /// Starts both before the database at a URL, and waits until they answer. It needs the roles of the shared server.
     ///
     /// # Panics
     /// Where they cannot be started.
     #[must_use]
-    pub fn start(database: &Database) -> Self {
+    pub fn start(database: &str) -> Self {
         let supabase = Supabase::shared();
         let name = format!("dynos-{}-{}", process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
         let dir = env::temp_dir().join(name);
@@ -69,11 +69,11 @@ impl Project {
     ///
     /// # Panics
     /// Where it cannot be started.
-    pub fn start_rest(&mut self, database: &Database) {
+    pub fn start_rest(&mut self, database: &str) {
         let mut command = tied(&variable("DYNOS_TEST_POSTGREST"));
         command
             .current_dir(&self.dir)
-            .env("PGRST_DB_URI", database.url())
+            .env("PGRST_DB_URI", database)
             .env("PGRST_DB_SCHEMAS", "public")
             .env("PGRST_DB_ANON_ROLE", "anon")
             .env("PGRST_DB_MAX_ROWS", "1000")

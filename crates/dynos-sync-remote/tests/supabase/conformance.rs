@@ -10,7 +10,7 @@ use dynos_sync_testbed::{Database, Project, Supabase};
 use futures_util::future::BoxFuture;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::support::User;
+use crate::support::{User, at};
 
 struct Managed {
     project: Mutex<Project>,
@@ -24,9 +24,8 @@ impl Managed {
     fn new() -> Self {
         let database = Database::create();
         database.sql(&dynos_sync_sql::script());
-        let project = Project::start(&database);
-        let mut supabase = Supabase::shared();
-        project.url().clone_into(&mut supabase.url);
+        let project = Project::start(database.url());
+        let supabase = at(project.url());
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         Self { project: Mutex::new(project), database, supabase, users: Mutex::default(), runtime }
     }
@@ -44,7 +43,7 @@ impl Fixture for Managed {
         let mut project = self.project.lock().unwrap();
         project.stop_rest();
         self.database.backup();
-        project.start_rest(&self.database);
+        project.start_rest(self.database.url());
         Some(())
     }
 
@@ -52,7 +51,7 @@ impl Fixture for Managed {
         let mut project = self.project.lock().unwrap();
         project.stop_rest();
         self.database.restore();
-        project.start_rest(&self.database);
+        project.start_rest(self.database.url());
     }
 
     async fn purge(&self) -> Option<()> {

@@ -29,6 +29,13 @@ pub(crate) fn token(supabase: &Supabase, user: &str, role: &str, expires: i64) -
     encode(&Header::default(), &claims, &key).unwrap()
 }
 
+/// The shared project at another URL.
+pub(crate) fn at(url: &str) -> Supabase {
+    let mut supabase = Supabase::shared();
+    url.clone_into(&mut supabase.url);
+    supabase
+}
+
 /// A user who signed in.
 #[derive(Clone)]
 pub(crate) struct User {
