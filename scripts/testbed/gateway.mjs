@@ -1,12 +1,12 @@
 // Stands where Supabase's API gateway stands: one base URL, the apikey check, two upstreams.
 //   /rest/v1/* -> PostgREST, prefix removed      /auth/v1/* -> the auth server
-// usage: API_KEYS="ANON SERVICE" node gateway.mjs REST-SOCKET AUTH-PORT PORT-FILE
+// usage: API_KEYS="ANON SERVICE" node gateway.mjs REST-PORT AUTH-PORT PORT-FILE
 // Listens on a free loopback port and writes its number to PORT-FILE.
 import { renameSync, writeFileSync } from "node:fs";
 import http from "node:http";
 
 const [rest, auth, portFile] = process.argv.slice(2);
-const upstreams = { rest: { socketPath: rest }, auth: { host: "127.0.0.1", port: auth } };
+const ports = { rest, auth };
 const keys = process.env.API_KEYS.split(" ");
 // headers that concern one connection only
 const local = ["connection", "expect", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
@@ -32,18 +32,22 @@ function handle(req, res) {
   headers.authorization ??= `Bearer ${key}`;
   if (req.headers["transfer-encoding"]) headers["transfer-encoding"] = "chunked";
   const path = service === "auth" ? req.url : req.url.slice("/rest/v1".length).replace(/^(?!\/)/, "/");
-  const upstream = http.request({ ...upstreams[service], method: req.method, path, headers, agent: false });
+  const upstream = http.request({ host: "127.0.0.1", port: ports[service], method: req.method, path, headers, agent: false });
   upstream.on("response", (reply) => {
     res.writeHead(reply.statusCode, passedOn(reply.headers));
     reply.on("error", () => res.destroy());
     reply.pipe(res);
   });
-  upstream.on("error", () => {
+  upstream.on("error", (error) => {
+    if (!res.destroyed) console.error(`${req.method} ${service}: ${error.message}`);
     if (res.headersSent) res.destroy();
     else answer(res, 502, { message: "An invalid response was received from the upstream server" });
   });
   res.on("close", () => upstream.destroy());
-  req.pipe(upstream);
+  // Whole, not piped: PostgREST may answer before it has read everything, and what is still being written then breaks.
+  const parts = [];
+  req.on("data", (part) => parts.push(part));
+  req.on("end", () => upstream.end(Buffer.concat(parts)));
 }
 
 const server = http.createServer({ keepAliveTimeout: 75_000, requestTimeout: 0 }, handle);

@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     io::{Read, Write},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     path::PathBuf,
     process::{self, Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -24,6 +24,7 @@ static STARTED: AtomicU32 = AtomicU32::new(0);
 pub struct Project {
     dir: PathBuf,
     rest: Option<Child>,
+    rest_port: u16,
     gateway: Child,
     url: String,
 }
@@ -39,11 +40,12 @@ impl Project {
         let name = format!("dynos-{}-{}", process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
         let dir = env::temp_dir().join(name);
         fs::create_dir(&dir).expect("a directory of its own");
+        let rest_port = free_port();
         let mut command = tied(&variable("DYNOS_TEST_NODE"));
-        command.current_dir(&dir).args([GATEWAY, "rest.sock", "1", "port"]);
+        command.current_dir(&dir).args([GATEWAY, &rest_port.to_string(), "1", "port"]);
         command.env("API_KEYS", format!("{} {}", supabase.anon_key, supabase.service_key));
         let gateway = command.spawn().expect("the gateway can be run");
-        let mut project = Self { dir, rest: None, gateway, url: String::new() };
+        let mut project = Self { dir, rest: None, rest_port, gateway, url: String::new() };
         let port = await_some("the gateway", || {
             fs::read_to_string(project.dir.join("port")).ok().filter(|port| !port.is_empty())
         });
@@ -79,8 +81,8 @@ impl Project {
             .env("PGRST_DB_MAX_ROWS", "1000")
             .env("PGRST_DB_POOL", "4")
             .env("PGRST_JWT_SECRET", Supabase::shared().jwt_secret)
-            .env("PGRST_SERVER_UNIX_SOCKET", "rest.sock");
-        let _ = fs::remove_file(self.dir.join("rest.sock"));
+            .env("PGRST_SERVER_HOST", "127.0.0.1")
+            .env("PGRST_SERVER_PORT", self.rest_port.to_string());
         self.rest = Some(command.spawn().expect("PostgREST can be run"));
         await_some("PostgREST", || self.answers().then_some(()));
     }
@@ -112,6 +114,11 @@ fn tied(program: &str) -> Command {
     command.args(["--pdeathsig", "KILL", program]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
+    listener.local_addr().expect("it is bound").port()
 }
 
 fn end(mut child: Child) {

@@ -55,8 +55,9 @@ enable_confirmations = false
 CONF
 }
 
-# PostgREST listens on a socket in DIR, whose name is relative because a socket's path may not be long.
 launch_postgrest() { # MAX-ROWS
+    local port
+    port=$(free_port)
     cat >"$DIR/rest-$1.conf" <<CONF
 db-uri = "postgresql://authenticator:$PG_PASSWORD@127.0.0.1:$PG_PORT/postgres"
 db-schemas = "public"
@@ -64,9 +65,10 @@ db-anon-role = "anon"
 db-extra-search-path = "public, extensions"
 db-max-rows = $1
 jwt-secret = "$JWT_SECRET"
-server-unix-socket = "rest-$1.sock"
+server-host = "127.0.0.1"
+server-port = $port
 CONF
-    rm -f "$DIR/rest-$1.sock"
+    printf '%s' "$port" >"$DIR/rest-$1.port"
     launch "rest-$1" "$POSTGREST" "rest-$1.conf"
 }
 
@@ -74,7 +76,7 @@ CONF
 launch_gateway() { # MAX-ROWS
     rm -f "$DIR/gateway-$1.port"
     API_KEYS="$ANON_KEY $SERVICE_KEY" launch "gateway-$1" \
-        "$NODE" "$HERE/gateway.mjs" "rest-$1.sock" "$AUTH_PORT" "gateway-$1.port"
+        "$NODE" "$HERE/gateway.mjs" "$(cat "$DIR/rest-$1.port")" "$AUTH_PORT" "gateway-$1.port"
 }
 
 gateway_url() { # MAX-ROWS

@@ -4,8 +4,14 @@ use std::{fmt, sync::Arc};
 
 use dynos_sync_core::Remote;
 
-use super::{SupabaseRemote, client::Client, gotrue::GoTrueSession, managed::Managed};
-use crate::{connection::Connection, error::BuildError, token::Secret};
+use super::{
+    SupabaseRemote,
+    client::Client,
+    gotrue::GoTrueSession,
+    managed::Managed,
+    realtime::{Realtime, RealtimeSettings, Timing},
+};
+use crate::{connection::Connection, error::BuildError, token::Secret, transport::Endpoint};
 
 /// Configures a [`SupabaseRemote`]; begin with [`SupabaseRemote::builder`]. Only a token or a session is required.
 #[derive(Clone)]
@@ -47,12 +53,26 @@ impl SupabaseRemoteBuilder {
     /// # Errors
     /// [`BuildError`], saying which setting is wrong and what to do.
     pub fn build(self) -> Result<SupabaseRemote, BuildError> {
+        let realtime = Arc::new(self.realtime()?);
         let client = Client::new(self.connection, &self.anon_key)?;
         let url = client.endpoint().to_string();
         let mode: Arc<dyn Remote> = match self.mode {
             Mode::Managed => Arc::new(Managed::new(client)),
         };
-        Ok(SupabaseRemote { url, mode })
+        Ok(SupabaseRemote { url, mode, realtime })
+    }
+
+    fn realtime(&self) -> Result<Realtime, BuildError> {
+        let Connection { url, provider, allow_plain_http, settings } = self.connection.clone();
+        Realtime::new(RealtimeSettings {
+            endpoint: Endpoint::parse(&url, allow_plain_http)?,
+            api_key: self.anon_key.clone(),
+            tokens: provider.ok_or(BuildError::NoToken)?,
+            schema: "public".to_owned(),
+            root_certificate: settings.root_certificate,
+            user_agent: settings.user_agent,
+            timing: Timing { connect: settings.connect_timeout, ..Timing::default() },
+        })
     }
 }
 

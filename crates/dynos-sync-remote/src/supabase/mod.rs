@@ -5,6 +5,7 @@ mod client;
 mod error;
 mod gotrue;
 mod managed;
+pub(crate) mod realtime;
 
 use std::{fmt, sync::Arc};
 
@@ -15,6 +16,7 @@ use dynos_sync_core::{
 };
 use futures_util::stream::BoxStream;
 
+use self::realtime::Realtime;
 pub use self::{
     builder::SupabaseRemoteBuilder,
     gotrue::{GoTrueBuilder, GoTrueSession, SignInError},
@@ -27,6 +29,8 @@ use crate::token::Secret;
 /// `dynos supabase init` prints, and syncs the tables that were tracked there. Everything that `docs/protocol.md`
 /// promises holds.
 ///
+/// Live hints come from Supabase Realtime, for tables of its publication.
+///
 /// Connections belong to the tokio runtime in which they were made: use one remote in one runtime.
 ///
 /// Failures are reported as those of [`HttpRemote`](https://docs.rs/dynos-sync-remote) are. Beyond it: a call that the
@@ -37,6 +41,7 @@ use crate::token::Secret;
 pub struct SupabaseRemote {
     url: String,
     mode: Arc<dyn Remote>,
+    realtime: Arc<Realtime>,
 }
 
 impl SupabaseRemote {
@@ -76,6 +81,6 @@ impl Remote for SupabaseRemote {
     }
 
     fn hints(&self) -> BoxStream<'static, Hint> {
-        self.mode.hints()
+        self.realtime.hints(Vec::new())
     }
 }

@@ -10,7 +10,7 @@ use reqwest::Url;
 use crate::error::BuildError;
 
 /// What `localhost` is (the port is taken from the URL).
-pub(super) const LOCALHOST: [SocketAddr; 2] = [
+pub(crate) const LOCALHOST: [SocketAddr; 2] = [
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
     SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 0),
 ];

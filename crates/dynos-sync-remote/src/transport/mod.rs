@@ -3,15 +3,15 @@
 mod answer;
 mod auth;
 mod decode;
-mod endpoint;
+pub(crate) mod endpoint;
 pub(crate) mod json;
 mod network;
 mod opened;
 mod redirect;
 mod request;
 mod retry_after;
-mod text;
-mod tls;
+pub(crate) mod text;
+pub(crate) mod tls;
 
 use std::{
     future::Future,

@@ -6,13 +6,13 @@ use crate::token::Secret;
 const MAX_CHARS: usize = 500;
 
 /// Text from outside, made fit for a log line: control characters and the token removed, cut to 500 characters.
-pub(super) fn readable(text: &str, token: &Secret) -> String {
+pub(crate) fn readable(text: &str, token: &Secret) -> String {
     // In this order: neither a control character in the token nor the cut may hide part of it from the search.
     cut(&token.scrub(&printable(text)))
 }
 
 /// As [`readable`], where no token can be part of it.
-pub(super) fn public(text: &str) -> String {
+pub(crate) fn public(text: &str) -> String {
     cut(&printable(text))
 }
 

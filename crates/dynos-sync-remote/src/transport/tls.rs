@@ -15,7 +15,7 @@ use crate::error::BuildError;
 ///
 /// The cryptography is named, never the process's default: a library neither installs one nor fails because
 /// the application did, or did not.
-pub(super) fn config(needed: bool, root: Option<&[u8]>) -> Result<ClientConfig, BuildError> {
+pub(crate) fn config(needed: bool, root: Option<&[u8]>) -> Result<ClientConfig, BuildError> {
     let client = |error: rustls::Error| BuildError::Client { problem: error.to_string() };
     let builder =
         ClientConfig::builder_with_provider(Arc::new(CryptoProvider { ..ring::default_provider() }))
