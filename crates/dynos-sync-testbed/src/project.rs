@@ -89,13 +89,13 @@ impl Project {
 
     fn answers(&self) -> bool {
         let Supabase { service_key, .. } = Supabase::shared();
-        let ask = || {
+        let ask = || -> std::io::Result<bool> {
             let mut socket = TcpStream::connect(self.url.trim_start_matches("http://"))?;
             write!(socket, "GET /rest/v1/ HTTP/1.0\r\napikey: {service_key}\r\n\r\n")?;
             let mut answer = [0; 12];
             socket.read_exact(&mut answer).map(|()| answer.ends_with(b" 200"))
         };
-        ask().unwrap_or_else(|_: std::io::Error| false)
+        ask().unwrap_or(false)
     }
 }
 
