@@ -145,7 +145,7 @@ fn the_migration_names_the_tables_and_is_written_once() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("sync.sql");
     let output = ["supabase", "init", "--json", "--tables", "tasks", "--owner-column", "who", "--output"];
-    let again = || run(output.iter().map(|word| word.as_ref()).chain([file.as_os_str()]));
+    let again = || run(output.iter().map(AsRef::as_ref).chain([file.as_os_str()]));
     again().ok();
     assert!(std::fs::read_to_string(&file).unwrap().contains("dynos_track('\"tasks\"', 'who')"));
     again().failed(5, "exists");
