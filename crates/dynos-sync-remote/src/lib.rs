@@ -79,7 +79,7 @@ mod supabase;
 mod token;
 // Each backend uses a part of it.
 #[cfg(feature = "transport")]
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 mod transport;
 
 #[cfg(feature = "transport")]
