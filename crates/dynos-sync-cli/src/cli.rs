@@ -77,6 +77,9 @@ pub(crate) enum Command {
         after_help = "--json: {conflicts: [{id, table, record_id, strategy, kept, decided_at}]}; show adds base, local, remote and outcome to one of these; {undone}"
     )]
     Conflicts(ConflictsArgs),
+    /// Prepare a Supabase project.
+    #[command(after_help = "--json: {sql} or {written}")]
+    Supabase(SupabaseArgs),
     /// See it work: a server and three devices, offline edits, conflicts and a crash, in a few seconds.
     #[command(after_help = "--json: {equal, tables: {TABLE: rows}, differences}")]
     Demo,
@@ -97,6 +100,18 @@ pub(crate) struct RemoteArgs {
     /// A file that holds the token.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
+    /// A Supabase project's URL, in place of --remote [env: DYNOS_SUPABASE_URL].
+    #[arg(long, value_name = "URL", conflicts_with = "remote")]
+    pub(crate) supabase: Option<String>,
+    /// The project's public key, "anon" or "publishable" [env: DYNOS_ANON_KEY].
+    #[arg(long, value_name = "K")]
+    pub(crate) anon_key: Option<String>,
+    /// Sign in to the project with this address, and the password in DYNOS_PASSWORD or --password-file.
+    #[arg(long, value_name = "E", conflicts_with_all = ["token", "token_file"])]
+    pub(crate) email: Option<String>,
+    /// A file that holds the password.
+    #[arg(long, value_name = "FILE", requires = "email")]
+    pub(crate) password_file: Option<PathBuf>,
     /// Let the token travel unencrypted to another machine.
     #[arg(long)]
     pub(crate) allow_plain_http: bool,
@@ -215,7 +230,7 @@ pub(crate) struct TrackArgs {
     /// Fields that are masked before they leave the device: names, or dotted paths.
     #[arg(long, value_name = "FIELD")]
     pub(crate) sensitive: Vec<String>,
-    /// Write the server and the token to DB.dynos, readable for you only.
+    /// Write the server and the token (with --email: what renews it) to DB.dynos, readable for you only.
     #[arg(long)]
     pub(crate) remember: bool,
     #[command(flatten)]
@@ -254,7 +269,7 @@ pub(crate) struct CloneArgs {
     /// How often a failure that may pass is met with another try.
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) retries: u32,
-    /// Write the server and the token to NEW.sqlite.dynos, readable for you only.
+    /// Write the server and the token (with --email: what renews it) to NEW.sqlite.dynos, readable for you only.
     #[arg(long)]
     pub(crate) remember: bool,
 }
@@ -361,6 +376,34 @@ pub(crate) enum ConflictAction {
         /// The conflict's number.
         id: i64,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SupabaseArgs {
+    #[command(subcommand)]
+    pub(crate) action: SupabaseAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SupabaseAction {
+    /// Print a migration that lets the project's database sync tables. Running it again changes nothing.
+    Init(SupabaseInitArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SupabaseInitArgs {
+    /// Tables whose rows belong to users, parted by commas.
+    #[arg(long, value_name = "TABLES", value_delimiter = ',')]
+    pub(crate) tables: Vec<String>,
+    /// The column that names a row's user.
+    #[arg(long, value_name = "C", default_value = "user_id")]
+    pub(crate) owner_column: String,
+    /// Tables that all users share, as far as row-level security lets them.
+    #[arg(long, value_name = "TABLES", value_delimiter = ',')]
+    pub(crate) shared: Vec<String>,
+    /// Write it to a new file, such as supabase/migrations/20260101000000_dynos_sync.sql.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -24,10 +24,29 @@ pub(crate) struct Remembered {
     /// The token for this server, and for no other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) token: Option<String>,
+    /// That the server is a Supabase project.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) supabase: Option<RememberedProject>,
+}
+
+/// What a Supabase project needs beside its address.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub(crate) struct RememberedProject {
+    /// The project's public key.
+    pub(crate) anon_key: String,
+    /// What the next sign-in needs in place of a password. It is good for one use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) refresh_token: Option<String>,
 }
 
 impl Remembered {
     const MAX_BYTES: u64 = 64 * 1024;
+
+    /// Whether it is enough to sign in.
+    pub(crate) fn signs_in(&self) -> bool {
+        let refresh_token = self.supabase.as_ref().and_then(|project| project.refresh_token.as_ref());
+        self.token.is_some() || refresh_token.is_some()
+    }
 
     /// Reads what is remembered; `None` where nothing is.
     pub(crate) fn load(database: &Path) -> Result<Option<Self>, Failure> {

@@ -1,9 +1,17 @@
 //! Which server a command talks to, and with which token.
 
-use std::{ffi::OsString, fs, path::Path};
+mod supabase;
 
-use dynos_sync::remote::HttpRemote;
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+use dynos_sync::{core::Remote, remote::HttpRemote};
+
+use self::supabase::Project;
 use crate::{
     cli::RemoteArgs,
     config_file::Remembered,
@@ -11,42 +19,97 @@ use crate::{
 };
 
 /// A server and the token for it.
-#[derive(Clone)]
 pub(crate) struct Connection {
-    pub(crate) url: String,
-    pub(crate) token: Option<String>,
+    url: String,
+    token: Option<String>,
+    /// Where the server is a Supabase project.
+    project: Option<Project>,
+    allow_plain_http: bool,
+    database: PathBuf,
+}
+
+/// Where the server's address comes from says what kind of server it is.
+enum Address {
+    Dynos(String),
+    Supabase(String),
 }
 
 impl Connection {
-    /// The flag counts before the environment, and that before what is remembered. A remembered token goes to no other
-    /// server than the one that it was remembered with.
+    /// The flag counts before the environment, and that before what is remembered. What is remembered of a server goes
+    /// to no other one.
     pub(crate) fn resolve(given: &RemoteArgs, database: &Path) -> Result<Self, Failure> {
         let remembered = Remembered::load(database)?;
-        let url = given.remote.clone().or(variable("DYNOS_REMOTE")?);
-        let url = url.or_else(|| remembered.as_ref().map(|known| known.remote.clone())).ok_or_else(|| {
-            Failure::new(Code::Usage, "no server is named")
-                .hint("give --remote URL, set DYNOS_REMOTE, or remember one with dynos track --remember")
-        })?;
-        let known = remembered.filter(|known| same(&known.remote, &url)).and_then(|known| known.token);
-        let token = match given_token(given)? {
-            Some(token) => Some(token),
-            None => known,
+        let (url, is_project) = match address(given, remembered.as_ref())? {
+            Address::Dynos(url) => (url, false),
+            Address::Supabase(url) => (url, true),
         };
-        Ok(Self { url, token })
+        let known =
+            remembered.filter(|known| same(&known.remote, &url) && known.supabase.is_some() == is_project);
+        let project = match is_project {
+            true => Some(Project::resolve(given, known.as_ref().and_then(|known| known.supabase.clone()))?),
+            false if given.email.is_some() || given.anon_key.is_some() => {
+                let message = "--email and --anon-key are for Supabase projects";
+                return Err(
+                    Failure::new(Code::Usage, message).hint("give --supabase URL, or set DYNOS_SUPABASE_URL")
+                );
+            }
+            false => None,
+        };
+        // Whoever signs in wants neither the token of the environment nor a remembered one.
+        let token = match given.email {
+            Some(_) => None,
+            None => given_token(given)?.or(known.and_then(|known| known.token)),
+        };
+        let (allow_plain_http, database) = (given.allow_plain_http, database.to_owned());
+        Ok(Self { url, token, project, allow_plain_http, database })
     }
 
-    /// The client. Nothing is sent yet.
-    pub(crate) fn open(&self, allow_plain_http: bool) -> Result<HttpRemote, Failure> {
-        let Some(token) = &self.token else {
-            return Err(Failure::signed_out("there is no token for this server"));
-        };
-        Ok(HttpRemote::builder(&self.url).token(token.as_str()).allow_plain_http(allow_plain_http).build()?)
+    /// The client. A Supabase project is signed in to, if need be; to a server nothing is sent yet.
+    pub(crate) async fn open(&self) -> Result<Arc<dyn Remote>, Failure> {
+        match (&self.project, &self.token) {
+            (Some(project), token) => project.open(self, token.as_deref()).await,
+            (None, Some(token)) => {
+                let builder = HttpRemote::builder(&self.url).token(token.as_str());
+                Ok(Arc::new(builder.allow_plain_http(self.allow_plain_http).build()?))
+            }
+            (None, None) => Err(Failure::signed_out("there is no token for this server")),
+        }
     }
 
-    /// Writes it down beside the database.
-    pub(crate) fn remember(&self, database: &Path) -> Result<(), Failure> {
-        let remembered = Remembered { remote: self.url.clone(), token: self.token.clone() };
-        remembered.save(database).map(drop)
+    /// Writes it down beside the database. Of a sign-in to a Supabase project, what renews it.
+    pub(crate) async fn remember(&self) -> Result<(), Failure> {
+        if let Some(project) = &self.project {
+            project.signed_in(self).await?;
+        }
+        self.remembered().save(&self.database).map(drop)
+    }
+
+    fn remembered(&self) -> Remembered {
+        let supabase = self.project.as_ref().map(Project::remembered);
+        Remembered { remote: self.url.clone(), token: self.token.clone(), supabase }
+    }
+}
+
+fn address(given: &RemoteArgs, remembered: Option<&Remembered>) -> Result<Address, Failure> {
+    if let Some(url) = given.remote.clone() {
+        return Ok(Address::Dynos(url));
+    }
+    if let Some(url) = given.supabase.clone() {
+        return Ok(Address::Supabase(url));
+    }
+    if let Some(url) = variable("DYNOS_REMOTE")? {
+        return Ok(Address::Dynos(url));
+    }
+    if let Some(url) = variable("DYNOS_SUPABASE_URL")? {
+        return Ok(Address::Supabase(url));
+    }
+    match remembered {
+        Some(known) if known.supabase.is_some() => Ok(Address::Supabase(known.remote.clone())),
+        Some(known) => Ok(Address::Dynos(known.remote.clone())),
+        None => Err(Failure::new(Code::Usage, "no server is named").hint(
+            "give --remote URL or --supabase URL, set DYNOS_REMOTE or DYNOS_SUPABASE_URL, or remember one with dynos \
+             track --remember",
+        )),
     }
 }
 

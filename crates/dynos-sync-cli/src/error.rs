@@ -128,7 +128,8 @@ impl Failure {
     /// Nobody is signed in.
     pub(crate) fn signed_out(message: impl Into<String>) -> Self {
         Self::new(Code::SignInRequired, message).hint(
-            "give a valid token with --token-file, --token or DYNOS_TOKEN; `dynos token` makes one on the server",
+            "give a valid token with --token-file, --token or DYNOS_TOKEN; `dynos token` makes one on the server; to a Supabase \
+             project, sign in with --email",
         )
     }
 

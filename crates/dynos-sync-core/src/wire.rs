@@ -103,6 +103,14 @@ impl PushRequest {
     pub fn new(replica: ReplicaId, entries: Vec<PushEntry>) -> Self {
         Self { replica, entries, seen: BTreeMap::new() }
     }
+
+    /// What Postgres can read of it, and which of the entries that is. The others are not remembered by the server:
+    /// they will never be applied, and get [`PushResult::holds_nul`] for an answer.
+    pub fn without_nul(self) -> (Self, Vec<bool>) {
+        let kept = self.entries.iter().map(|entry| !entry.has_nul()).collect();
+        let entries = self.entries.into_iter().filter(|entry| !entry.has_nul()).collect();
+        (Self { entries, ..self }, kept)
+    }
 }
 
 /// The server's answer to a push.
@@ -169,6 +177,17 @@ pub enum PushResult {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         current: Option<Current>,
     },
+}
+
+impl PushResult {
+    /// What becomes of an entry with a NUL where the server's database is Postgres.
+    pub fn holds_nul() -> Self {
+        Self::Rejected {
+            code: RejectCode::Invalid,
+            message: "it holds a NUL, which the server's database cannot keep".to_owned(),
+            current: None,
+        }
+    }
 }
 
 /// A record as the server has it now.

@@ -11,6 +11,9 @@
 //!   error, log line or `Debug` output; neither do the contents of records;
 //! * a token that expired is refreshed once, however many calls find out at the same time.
 //!
+//! [`SupabaseRemote`] (feature `supabase`) does the same with a Supabase project in place of a server, and
+//! [`GoTrueSession`] keeps its users signed in; see `docs/supabase.md`.
+//!
 //! Where the token comes from is the application's: a fixed one ([`StaticToken`], or
 //! [`token`](HttpRemoteBuilder::token)) or a [`TokenProvider`] that can renew it.
 //!
@@ -62,18 +65,27 @@
 //!
 //! [`Remote`]: dynos_sync_core::Remote
 
-#[cfg(feature = "http")]
+#[cfg(feature = "transport")]
+mod checks;
+#[cfg(feature = "transport")]
+#[macro_use]
+mod connection;
+#[cfg(feature = "transport")]
 mod error;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(feature = "supabase")]
 mod supabase;
 mod token;
-#[cfg(feature = "http")]
+// Each backend uses a part of it.
+#[cfg(feature = "transport")]
+#[allow(dead_code, unused_imports)]
 mod transport;
 
-#[cfg(feature = "http")]
+#[cfg(feature = "transport")]
 pub use error::BuildError;
 #[cfg(feature = "http")]
 pub use http::{HttpRemote, HttpRemoteBuilder};
+#[cfg(feature = "supabase")]
+pub use supabase::{GoTrueBuilder, GoTrueSession, SignInError, SupabaseRemote, SupabaseRemoteBuilder};
 pub use token::{Secret, StaticToken, TokenError, TokenProvider};

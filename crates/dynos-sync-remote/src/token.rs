@@ -28,7 +28,7 @@ impl Secret {
 
     /// `text` without the secret: a server or a provider may repeat it in a message. What is shorter than 8
     /// bytes is a placeholder, and would take half of the words with it.
-    #[cfg(feature = "http")]
+    #[cfg(feature = "transport")]
     pub(crate) fn scrub(&self, text: &str) -> String {
         if self.0.len() < 8 { text.to_owned() } else { text.replace(&*self.0, "[secret]") }
     }

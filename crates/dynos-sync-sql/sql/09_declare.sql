@@ -17,7 +17,7 @@ declare
 begin
     perform dynos.mine();
     select * into limits from dynos.meta;
-    for wanted in select t from json_array_elements(tables -> 'tables') t loop
+    for wanted in select t from json_array_elements(tables) t loop
         called := wanted ->> 'name';
         if called is null or called = '' or octet_length(called) > 128 or called ~* '^(dynos|sqlite)_' then
             raise sqlstate 'PT422' using message = 'a table''s name has 1 to 128 bytes and does not start with dynos_ or sqlite_';

@@ -67,7 +67,7 @@ begin
         when 'heads' then
             return public.dynos_heads((request ->> 'replica')::uuid, request -> 'tables');
         when 'declare' then
-            return public.dynos_declare(request);
+            return public.dynos_declare(request -> 'tables');
         when 'tables' then
             return public.dynos_tables();
     end case;

@@ -40,6 +40,38 @@ impl Database {
         &self.url
     }
 
+    /// Keeps a copy, in place of an earlier one. Whoever is connected is thrown out.
+    ///
+    /// # Panics
+    /// Where that fails.
+    pub fn backup(&self) {
+        self.copy(&self.name, &self.copied());
+    }
+
+    /// Puts the copy in place, as an operator who restores a backup does: it is a new database with the same name.
+    ///
+    /// # Panics
+    /// Where there is none.
+    pub fn restore(&self) {
+        self.copy(&self.copied(), &self.name);
+    }
+
+    fn copied(&self) -> String {
+        format!("{}_copy", self.name)
+    }
+
+    fn copy(&self, from: &str, to: &str) {
+        let admin = variable("DYNOS_TEST_DATABASE_URL");
+        sql(&admin, &format!("drop database if exists {to} with (force)"));
+        sql(
+            &admin,
+            &format!(
+                "select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname = '{from}'"
+            ),
+        );
+        sql(&admin, &format!("create database {to} template {from}"));
+    }
+
     /// Runs SQL as the superuser, with `psql`, and answers its rows: a line each, columns parted by `|`.
     ///
     /// # Panics
@@ -52,9 +84,11 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         let admin = variable("DYNOS_TEST_DATABASE_URL");
-        let statement = format!("drop database if exists {} with (force)", self.name);
-        // A failure here is no verdict about the test, and the database goes with the server anyway.
-        let _ = psql(&admin, &statement).output();
+        for name in [&self.copied(), &self.name] {
+            let statement = format!("drop database if exists {name} with (force)");
+            // A failure here is no verdict about the test, and the database goes with the server anyway.
+            let _ = psql(&admin, &statement).output();
+        }
     }
 }
 

@@ -6,6 +6,8 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
+use crate::database::sql;
+
 const LEND: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/testbed/lend");
 
 /// A PostgreSQL that belongs to one test, on a port and with data of its own, and may be treated badly.
@@ -45,6 +47,14 @@ impl Postgres {
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Runs SQL as the superuser, as [`Database::sql`](crate::Database::sql) does.
+    ///
+    /// # Panics
+    /// Where a statement fails, with the server's message.
+    pub fn sql(&self, statements: &str) -> String {
+        sql(&self.url, statements)
     }
 
     /// Ends it as a crash would: connections break at once, and the next start recovers from the log.

@@ -55,6 +55,7 @@
 //!
 //! * `sqlite` (default): [`sqlite::SqliteReplica`], the application's own tables in an SQLite file.
 //! * `http`: `remote::HttpRemote`, the client of dynos-sync's own server.
+//! * `supabase`: `remote::SupabaseRemote`, a Supabase project in place of a server, and `remote::GoTrueSession`.
 
 mod clock;
 mod config;
@@ -75,7 +76,7 @@ pub use event::{EventStream, SyncEvent, TimedEvent};
 pub use report::{DrainReport, PullReport, SyncReport, TableReport};
 
 pub use dynos_sync_core as core;
-#[cfg(feature = "http")]
+#[cfg(any(feature = "http", feature = "supabase"))]
 pub use dynos_sync_remote as remote;
 #[cfg(feature = "sqlite")]
 pub use dynos_sync_sqlite as sqlite;

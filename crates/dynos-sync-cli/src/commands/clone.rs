@@ -8,7 +8,6 @@ use dynos_sync::{
         Remote, Replica, TableSpec,
         replica::{Existing, TableOptions},
     },
-    remote::HttpRemote,
     sqlite::{SqliteOptions, SqliteReplica},
 };
 
@@ -23,16 +22,16 @@ use crate::{
 
 pub(crate) async fn run(args: &CloneArgs, output: &Output) -> Result<(), Failure> {
     let connection = Connection::resolve(&args.remote, &args.database)?;
-    let remote = connection.open(args.remote.allow_plain_http)?;
     must_be_new(&args.database)?;
+    let remote = connection.open().await?;
     // Asked before the file is made: a wrong token leaves nothing behind.
     let tables =
         sync::patiently(args.retries, async || remote.tables().await.map_err(SyncError::from)).await?;
     let replica = create(&args.database, TableSpec::parents_first(tables)).await?;
-    let pulled = pull(&replica, remote, args, output).await;
+    let pulled = pull(&replica, remote.clone(), args, output).await;
     replica.close().await;
     if args.remember {
-        connection.remember(&args.database)?;
+        connection.remember().await?;
     }
     let report = pulled?;
     output.result(&report.document(&args.database), report.text())?;
@@ -46,11 +45,11 @@ pub(crate) async fn run(args: &CloneArgs, output: &Output) -> Result<(), Failure
 
 async fn pull(
     replica: &SqliteReplica,
-    remote: HttpRemote,
+    remote: Arc<dyn Remote>,
     args: &CloneArgs,
     output: &Output,
 ) -> Result<sync::Report, Failure> {
-    let done = sync::once(replica, Arc::new(remote), StrategyArg::LastWriteWins, args.retries, output).await;
+    let done = sync::once(replica, remote, StrategyArg::LastWriteWins, args.retries, output).await;
     done.map_err(|failure| {
         Failure::new(failure.code(), failure.message())
             .hint(format!("what was pulled is kept: go on with dynos sync {}", args.database.display()))

@@ -22,7 +22,7 @@ pub(crate) const MARK: &str = "stopped";
 
 pub(crate) async fn run(args: &DemoCrashArgs) -> Result<(), Failure> {
     let connection = Connection::resolve(&args.remote, &args.database)?;
-    let remote = Arc::new(Stopping(Arc::new(connection.open(args.remote.allow_plain_http)?)));
+    let remote = Arc::new(Stopping(connection.open().await?));
     let work = async |replica: &_, _| {
         sync::once(replica, remote.clone(), StrategyArg::LastWriteWins, 0, &Output::new(true)).await
     };

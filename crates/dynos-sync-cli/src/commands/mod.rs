@@ -8,6 +8,7 @@ mod demo_crash;
 mod queue;
 mod serve;
 mod status;
+mod supabase;
 mod sync;
 mod token;
 mod track;
@@ -28,6 +29,7 @@ pub(crate) fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
         Command::Serve(args) => runtime(Builder::new_multi_thread())?.block_on(serve::run(args, output)),
         Command::Demo => runtime(Builder::new_multi_thread())?.block_on(demo::run(output)),
         Command::Token(args) => token::run(args, output),
+        Command::Supabase(args) => supabase::run(args, output),
         other => runtime(Builder::new_current_thread())?.block_on(on_a_device(other, output)),
     }
 }
@@ -44,7 +46,7 @@ async fn on_a_device(command: &Command, output: &Output) -> Result<(), Failure> 
         Command::DeadLetters(args) => dead_letters::run(args, output).await,
         Command::Conflicts(args) => conflicts::run(args, output).await,
         Command::DemoCrash(args) => demo_crash::run(args).await,
-        Command::Serve(_) | Command::Token(_) | Command::Demo => {
+        Command::Serve(_) | Command::Token(_) | Command::Supabase(_) | Command::Demo => {
             unreachable!("BUG: these run without a device")
         }
     }

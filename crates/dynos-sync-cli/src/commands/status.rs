@@ -36,7 +36,7 @@ fn document(name: &str, state: &State, aside: &[Quarantined], remembered: Option
         "replica": state.replica.to_string(),
         "server": state.server,
         "remote": remembered.map(|known| &known.remote),
-        "token_remembered": remembered.is_some_and(|known| known.token.is_some()),
+        "token_remembered": remembered.is_some_and(Remembered::signs_in),
         "pending": state.pending,
         "dead_letters": state.dead_letters,
         "conflicts": state.conflicts,

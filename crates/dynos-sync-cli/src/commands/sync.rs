@@ -25,7 +25,7 @@ use crate::{
 
 pub(crate) async fn run(args: &SyncArgs, output: &Output) -> Result<(), Failure> {
     let connection = Connection::resolve(&args.remote, &args.database)?;
-    let remote = Arc::new(connection.open(args.remote.allow_plain_http)?);
+    let remote = connection.open().await?;
     let report = database::with_tracked(&args.database, async |replica, state| {
         if state.tables.is_empty() {
             return Err(database::not_tracked(&args.database));

@@ -30,7 +30,7 @@ pub(crate) async fn run(args: &TrackArgs, output: &Output) -> Result<(), Failure
     let connection = args.remember.then(|| Connection::resolve(&args.remote, &args.database)).transpose()?;
     let tracked = database::with(&args.database, async |replica| track(args, replica).await).await?;
     if let Some(connection) = &connection {
-        connection.remember(&args.database)?;
+        connection.remember().await?;
     }
     print(args, output, &tracked)
 }

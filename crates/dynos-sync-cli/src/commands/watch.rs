@@ -23,7 +23,7 @@ use crate::{
 pub(crate) async fn run(args: &SyncArgs, output: &Output) -> Result<(), Failure> {
     let shutdown = signals::shutdown()?;
     let connection = Connection::resolve(&args.remote, &args.database)?;
-    let remote = Arc::new(connection.open(args.remote.allow_plain_http)?);
+    let remote = connection.open().await?;
     database::with_tracked(&args.database, async |replica, state| {
         if state.tables.is_empty() {
             return Err(database::not_tracked(&args.database));
@@ -57,7 +57,7 @@ async fn check_server(remote: &dyn Remote, state: &State) -> Result<(), Failure>
 async fn start(
     args: &SyncArgs,
     replica: &SqliteReplica,
-    remote: Arc<dynos_sync::remote::HttpRemote>,
+    remote: Arc<dyn Remote>,
 ) -> Result<SyncEngine, Failure> {
     let builder = SyncEngine::builder_on(Arc::new(replica.clone()), remote);
     Ok(builder.configure(|config| config.conflict_strategy = args.strategy.strategy()).start().await?)

@@ -32,7 +32,9 @@ pub(crate) fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
 /// The command, with nothing of the tester's own environment.
 pub(crate) fn dynos() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dynos"));
-    for name in ["DYNOS_TOKEN", "DYNOS_REMOTE", "DYNOS_DATABASE_URL", "RUST_LOG"] {
+    let own = ["DYNOS_TOKEN", "DYNOS_REMOTE", "DYNOS_DATABASE_URL", "RUST_LOG"];
+    let project = ["DYNOS_SUPABASE_URL", "DYNOS_ANON_KEY", "DYNOS_PASSWORD"];
+    for name in own.into_iter().chain(project) {
         command.env_remove(name);
     }
     command.stdin(Stdio::null());

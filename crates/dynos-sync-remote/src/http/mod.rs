@@ -1,7 +1,6 @@
 //! The client of dynos-sync's own protocol.
 
 mod builder;
-mod checks;
 mod hints;
 mod sse;
 mod status;
@@ -17,7 +16,10 @@ use futures_util::stream::BoxStream;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::builder::HttpRemoteBuilder;
-use crate::transport::{Accept, Request, Transport};
+use crate::{
+    checks,
+    transport::{Accept, Request, Transport},
+};
 
 /// A dynos-sync server, reached over HTTP. Clones share connections and the token.
 ///

@@ -40,6 +40,11 @@ impl Answer {
         }
     }
 
+    /// A header, where it is text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
     /// How long the server asks to be left alone.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         retry_after::read(&self.headers, SystemTime::now())

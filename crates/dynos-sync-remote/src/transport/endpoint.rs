@@ -46,10 +46,13 @@ impl Endpoint {
         Ok(Self { base, loopback })
     }
 
-    /// The URL of a path, which begins with `/`, below the base.
-    pub(crate) fn at(&self, path: &str) -> Url {
+    /// The URL of a path, which begins with `/`, below the base, with a query whose values are encoded here.
+    pub(crate) fn at(&self, path: &str, query: &[(String, String)]) -> Url {
         let mut url = self.base.clone();
         url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
         url
     }
 
@@ -131,7 +134,17 @@ mod tests {
             ("https://h/sync", "https://h/sync/v1/push"),
             ("https://h:8443/a%20b/", "https://h:8443/a%20b/v1/push"),
         ] {
-            assert_eq!(Endpoint::parse(base, false).unwrap().at("/v1/push").as_str(), at);
+            assert_eq!(Endpoint::parse(base, false).unwrap().at("/v1/push", &[]).as_str(), at);
         }
+    }
+
+    #[test]
+    fn queries_are_encoded() {
+        let query = [
+            ("at".to_owned(), "gt.2026-01-01T00:00:00+00:00".to_owned()),
+            ("a&b".to_owned(), "ü=%".to_owned()),
+        ];
+        let url = Endpoint::parse("https://h/x", false).unwrap().at("/v1", &query);
+        assert_eq!(url.as_str(), "https://h/x/v1?at=gt.2026-01-01T00%3A00%3A00%2B00%3A00&a%26b=%C3%BC%3D%25");
     }
 }

@@ -23,7 +23,7 @@ use std::{
 };
 
 use dynos_sync_core::RemoteError;
-use reqwest::{Client, Response, StatusCode, Url, redirect::Policy};
+use reqwest::{Client, Response, StatusCode, Url, header::HeaderMap, redirect::Policy};
 
 pub(crate) use self::{
     answer::Answer,
@@ -50,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) max_response_bytes: usize,
     /// Whether requests may be compressed.
     pub(crate) compression: bool,
+    /// What every request carries beside its own headers.
+    pub(crate) headers: HeaderMap,
     /// The `User-Agent` header.
     pub(crate) user_agent: String,
     /// The only root that is trusted, in PEM; the platform's where it is absent.
@@ -96,7 +98,7 @@ impl Transport {
         let answer = self.in_time(async { self.open(request).await?.read(limit, idle).await }).await?;
         tracing::debug!(
             method = %request.method,
-            path = request.path,
+            path = %request.path,
             status = answer.status.as_u16(),
             bytes = answer.body.len(),
             "answered"
@@ -143,7 +145,7 @@ impl Transport {
     }
 
     async fn follow(&self, request: &Request, token: &Secret, packed: bool) -> Result<Response, RemoteError> {
-        let mut url = self.endpoint.at(request.path);
+        let mut url = self.endpoint.at(&request.path, &request.query);
         for _ in 0..=redirect::MAX {
             let response = self.once(request, url.clone(), token, packed).await?;
             match redirect::target(&url, &response)? {
@@ -176,6 +178,7 @@ fn client(endpoint: &Endpoint, settings: &Settings) -> Result<Client, BuildError
         .tls_backend_preconfigured(tls::config(endpoint.is_tls(), settings.root_certificate.as_deref())?)
         .connect_timeout(settings.connect_timeout)
         .user_agent(&settings.user_agent)
+        .default_headers(settings.headers.clone())
         // Redirects are followed here, where it is seen that the token stays with its origin.
         .redirect(Policy::none())
         // Bodies are decoded here too, where their size is limited and corrupt is told from interrupted.

@@ -5,7 +5,8 @@ use dynos_sync_core::RemoteError;
 use reqwest::{
     Method,
     header::{
-        ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue,
+        ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName,
+        HeaderValue,
     },
 };
 use serde::Serialize;
@@ -29,24 +30,44 @@ pub(crate) enum Accept {
 /// A request, which may have to be sent more than once.
 pub(crate) struct Request {
     pub(crate) method: Method,
-    /// Below the endpoint's base.
-    pub(crate) path: &'static str,
+    /// Below the endpoint's base, encoded where that is needed.
+    pub(crate) path: String,
+    /// As it is meant: the endpoint encodes it.
+    pub(super) query: Vec<(String, String)>,
     accept: Accept,
+    headers: HeaderMap,
     plain: Option<Bytes>,
     packed: Option<Bytes>,
 }
 
 impl Request {
-    pub(crate) fn get(path: &'static str, accept: Accept) -> Self {
-        Self { method: Method::GET, path, accept, plain: None, packed: None }
+    /// A request without a body, for a JSON answer.
+    pub(crate) fn new(method: Method, path: impl Into<String>) -> Self {
+        Self {
+            method,
+            path: path.into(),
+            query: Vec::new(),
+            accept: Accept::Json,
+            headers: HeaderMap::new(),
+            plain: None,
+            packed: None,
+        }
     }
 
-    /// A JSON body, prepared in its compressed form too where that is wanted and shorter.
+    pub(crate) fn get(path: impl Into<String>, accept: Accept) -> Self {
+        Self { accept, ..Self::new(Method::GET, path) }
+    }
+
     pub(crate) fn post(
-        path: &'static str,
+        path: impl Into<String>,
         body: &impl Serialize,
         compress: bool,
     ) -> Result<Self, RemoteError> {
+        Self::new(Method::POST, path).json(body, compress)
+    }
+
+    /// A JSON body, prepared in its compressed form too where that is wanted and shorter.
+    pub(crate) fn json(mut self, body: &impl Serialize, compress: bool) -> Result<Self, RemoteError> {
         let plain = serde_json::to_vec(body).map_err(|_| RemoteError::Refused {
             code: "invalid".to_owned(),
             message: "the request cannot be written as JSON".to_owned(),
@@ -54,14 +75,22 @@ impl Request {
         let packed =
             (compress && plain.len() > COMPRESS_ABOVE).then(|| zstd::bulk::compress(&plain, ZSTD_LEVEL));
         // A failure to compress costs nothing but bytes.
-        let packed = packed.and_then(Result::ok).filter(|packed| packed.len() < plain.len());
-        Ok(Self {
-            method: Method::POST,
-            path,
-            accept: Accept::Json,
-            plain: Some(plain.into()),
-            packed: packed.map(Bytes::from),
-        })
+        self.packed =
+            packed.and_then(Result::ok).filter(|packed| packed.len() < plain.len()).map(Bytes::from);
+        self.plain = Some(plain.into());
+        Ok(self)
+    }
+
+    /// Adds to the query. Neither part is encoded yet.
+    pub(crate) fn query(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.query.push((name.into(), value.into()));
+        self
+    }
+
+    /// Adds a header, or replaces it.
+    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
     }
 
     /// Whether there is a compressed form.
@@ -74,7 +103,7 @@ impl Request {
     }
 
     pub(super) fn headers(&self, token: &Secret, packed: bool) -> Result<HeaderMap, RemoteError> {
-        let mut headers = HeaderMap::new();
+        let mut headers = self.headers.clone();
         headers.insert(AUTHORIZATION, bearer(token)?);
         match self.accept {
             Accept::Json => {

@@ -45,7 +45,7 @@ pub(super) trait Dial: Send + Sync {
 
 /// The address of the socket. It holds the API key, so it is a secret.
 pub(super) fn url(endpoint: &Endpoint, api_key: &Secret) -> Secret {
-    let mut url = endpoint.at("/realtime/v1/websocket");
+    let mut url = endpoint.at("/realtime/v1/websocket", &[]);
     url.query_pairs_mut().append_pair("apikey", api_key.expose()).append_pair("vsn", "1.0.0");
     // The base is http or https.
     Secret::new(url.as_str().replacen("http", "ws", 1))
@@ -97,7 +97,7 @@ pub(super) struct Network {
 
 impl Network {
     pub(super) fn new(endpoint: &Endpoint, root: Option<&[u8]>) -> Result<Self, BuildError> {
-        let url = endpoint.at("/");
+        let url = endpoint.at("/", &[]);
         let host =
             url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = url.port_or_known_default().unwrap_or(443);

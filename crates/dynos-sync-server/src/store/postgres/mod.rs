@@ -10,7 +10,7 @@ mod pool;
 use async_trait::async_trait;
 use dynos_sync_core::{
     Cursor, Millis, TableName, TableSpec,
-    wire::{Heads, HeadsRequest, PullRequest, PushAnswer, PushRequest, PushResult, RejectCode, Tables},
+    wire::{Heads, HeadsRequest, PullRequest, PushAnswer, PushRequest, PushResult, Tables},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::broadcast;
@@ -93,17 +93,13 @@ impl Store for PostgresStore {
             return Err(StoreError::TooLarge(format!("{sent} entries, the limit is {limit}")));
         }
         request.seen.values().try_for_each(readable)?;
-        let (request, kept) = without_nul(request);
+        let (request, kept) = request.without_nul();
         match self.call::<PushAnswer>(caller, "push", &request).await {
             // Half as much may be done in time.
             Err(StoreError::TimedOut) if sent > 1 => {
                 Err(StoreError::TooLarge("the database took too long for so many entries".to_owned()))
             }
-            answer => Ok(answer?.filled(&kept, || PushResult::Rejected {
-                code: RejectCode::Invalid,
-                message: "it holds a NUL, which the server's database cannot keep".to_owned(),
-                current: None,
-            })),
+            answer => Ok(answer?.filled(&kept, PushResult::holds_nul)),
         }
     }
 
@@ -142,14 +138,6 @@ fn readable(cursor: &Cursor) -> Result<(), StoreError> {
         true => Err(StoreError::Invalid("the cursor is not one of this server's".to_owned())),
         false => Ok(()),
     }
-}
-
-/// The entries that Postgres can read, and which of all they are. The others are not remembered: they will never be
-/// applied.
-fn without_nul(request: PushRequest) -> (PushRequest, Vec<bool>) {
-    let kept = request.entries.iter().map(|entry| !entry.has_nul()).collect();
-    let entries = request.entries.into_iter().filter(|entry| !entry.has_nul()).collect();
-    (PushRequest { entries, ..request }, kept)
 }
 
 /// The table names of a configuration, as the functions take them.

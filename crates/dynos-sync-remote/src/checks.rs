@@ -5,26 +5,26 @@ use dynos_sync_core::{
     wire::{Heads, HeadsRequest, Page, PullRequest, PushAnswer, PushRequest, Tables},
 };
 
-pub(super) fn tables(answer: Tables) -> Result<Vec<TableSpec>, RemoteError> {
+pub(crate) fn tables(answer: Tables) -> Result<Vec<TableSpec>, RemoteError> {
     match answer.tables.iter().position(|spec| spec.validate().is_err()) {
         None => Ok(answer.tables),
         Some(index) => protocol(format!("table {index} of the answer is not a valid declaration")),
     }
 }
 
-pub(super) fn heads(request: &HeadsRequest, answer: Heads) -> Result<Heads, RemoteError> {
+pub(crate) fn heads(request: &HeadsRequest, answer: Heads) -> Result<Heads, RemoteError> {
     match request.tables.iter().find(|table| !answer.heads.contains_key(table)) {
         None => Ok(answer),
         Some(table) => protocol(format!("the head of table {table} is missing")),
     }
 }
 
-pub(super) fn push(request: &PushRequest, answer: PushAnswer) -> Result<PushAnswer, RemoteError> {
+pub(crate) fn push(request: &PushRequest, answer: PushAnswer) -> Result<PushAnswer, RemoteError> {
     let (sent, answered) = (request.entries.len(), answer.results.len());
     if sent == answered { Ok(answer) } else { protocol(format!("{answered} results for {sent} entries")) }
 }
 
-pub(super) fn page(request: &PullRequest, answer: Page) -> Result<Page, RemoteError> {
+pub(crate) fn page(request: &PullRequest, answer: Page) -> Result<Page, RemoteError> {
     let (wanted, sent) = (request.limit, answer.changes.len());
     if sent <= wanted {
         Ok(answer)
