@@ -44,7 +44,10 @@ function handle(req, res) {
     else answer(res, 502, { message: "An invalid response was received from the upstream server" });
   });
   res.on("close", () => upstream.destroy());
-  req.pipe(upstream);
+  // Whole, not piped: PostgREST may answer before it has read everything, and what is still being written then breaks.
+  const parts = [];
+  req.on("data", (part) => parts.push(part));
+  req.on("end", () => upstream.end(Buffer.concat(parts)));
 }
 
 const server = http.createServer({ keepAliveTimeout: 75_000, requestTimeout: 0 }, handle);

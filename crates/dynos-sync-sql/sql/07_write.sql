@@ -62,6 +62,10 @@ begin
     if verb = 'delete' then
         execute format('delete from %s r using unnest($1) e where %s and %s', relation, t.row_of_id, own) using entries;
         get diagnostics count = row_count;
+        if count < cardinality(entries) then
+            -- A row may have gone before, along with one that it refers to.
+            count := dynos.deaths(t.name, array(select e.id from unnest(entries) e));
+        end if;
         perform dynos.all_written(count, entries);
         return;
     end if;
@@ -119,6 +123,13 @@ begin
         raise insufficient_privilege using message = 'there is no such row that the caller may write';
     end if;
 end $$;
+
+-- How many of these rows this transaction has deleted so far.
+create or replace function dynos.deaths(called text, wanted text[]) returns bigint
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    select count(distinct d.id) from dynos.note n cross join unnest(n.ids) d (id)
+    where n.xid = pg_current_xact_id_if_assigned() and n.name = called and n.dead and d.id = any (wanted)
+$$;
 
 create or replace function dynos.fills_owner(t dynos.track) returns boolean language sql stable as $$
     select t.owner is not null and t.owner <> all (t.key)

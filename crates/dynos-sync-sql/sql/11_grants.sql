@@ -31,8 +31,10 @@ begin
         select p.oid::regprocedure as signature
         from pg_proc p join pg_namespace n on n.oid = p.pronamespace
         where (n.nspname = 'public' and p.proname in ('dynos_push', 'dynos_pull', 'dynos_heads', 'dynos_declare', 'dynos_tables'))
-            or (n.nspname = 'dynos' and p.prorettype <> 'trigger'::regtype and p.proname not in
-                ('number', 'watch', 'reconcile', 'call', 'incarnation', 'life'))
+            -- What has no rights of its own, and of what has, only what that calls.
+            or (n.nspname = 'dynos' and not p.prosecdef and p.proname not in ('call', 'watch', 'reconcile'))
+            or (n.nspname = 'dynos' and p.proname in ('opened', 'judged', 'pushed', 'closed', 'tracked', 'write_documents',
+                'document', 'page_begun', 'newest', 'documents_changed', 'cursor', 'scope_of', 'deaths'))
     loop
         execute format('grant execute on function %s to %s', it.signature, role);
     end loop;

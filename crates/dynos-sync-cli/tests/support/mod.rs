@@ -32,7 +32,7 @@ pub(crate) fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
 /// The command, with nothing of the tester's own environment.
 pub(crate) fn dynos() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dynos"));
-    for name in ["DYNOS_TOKEN", "DYNOS_REMOTE", "RUST_LOG"] {
+    for name in ["DYNOS_TOKEN", "DYNOS_REMOTE", "DYNOS_DATABASE_URL", "RUST_LOG"] {
         command.env_remove(name);
     }
     command.stdin(Stdio::null());
@@ -174,6 +174,14 @@ impl World {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let server = Server::start(&dir.path().join("server"));
+        let token = server.token("ada");
+        Self { server, token, dir }
+    }
+
+    /// With the server on a Postgres database.
+    pub(crate) fn on_postgres(url: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let server = Server::start_with(&dir.path().join("server"), "127.0.0.1:0", &["--database-url", url]);
         let token = server.token("ada");
         Self { server, token, dir }
     }

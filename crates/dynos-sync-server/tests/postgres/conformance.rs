@@ -26,7 +26,7 @@ impl Served {
     fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let home = Home::new();
-        let database = runtime.block_on(Database::new());
+        let database = Database::new();
         let served = Self { home, database, running: Mutex::new(None), runtime };
         served.runtime.block_on(served.start());
         served

@@ -6,5 +6,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod caller;
 mod conformance;
 mod database;
+mod order;
+mod servers;
+mod strangers;
+mod tables;
