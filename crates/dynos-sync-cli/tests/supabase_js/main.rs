@@ -1,0 +1,227 @@
+//! Tables that devices sync are still an application's own: its other programs go on using supabase-js.
+//!
+//! PostgREST, PostgreSQL and supabase-js are the real ones; the authentication is an imitation (`scripts/testbed`).
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod client;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use dynos_sync_testbed::Supabase;
+use serde_json::{Value, json};
+use support::{Ran, Server, dynos, open, sql, wait_for};
+use tempfile::TempDir;
+
+use client::Client;
+
+/// A table of the application that no other test uses, with row-level security.
+struct Table {
+    supabase: Supabase,
+    name: String,
+}
+
+impl Table {
+    /// `tracked`: whether devices sync it.
+    fn create(name: &str, tracked: bool) -> Self {
+        let supabase = Supabase::shared();
+        let name = format!("{name}_{}", std::process::id());
+        supabase.sql(&format!(
+            "create table {name} (
+                 id uuid primary key default gen_random_uuid(),
+                 user_id uuid not null default auth.uid(),
+                 title text not null check (title <> ''),
+                 done boolean not null default false,
+                 stars bigint
+             );
+             alter table {name} enable row level security;
+             create policy own on {name} to authenticated
+                 using (user_id = auth.uid()) with check (user_id = auth.uid());
+             {}",
+            if tracked { format!("select dynos_track('{name}', 'user_id');") } else { String::new() }
+        ));
+        supabase.reload();
+        Self { supabase, name }
+    }
+
+    /// A client whose PostgREST knows the table, signed up as a new user.
+    fn user(&self, name: &str) -> Client {
+        let mut client = Client::start(&format!("{name}-{}@example.com", self.name));
+        let select = json!({"select": "id", "from": self.name});
+        wait_for("PostgREST notices the table", || client.ask(&select)["error"].is_null());
+        client
+    }
+
+    /// The rows of a user in the database, in the form of [`rows`].
+    fn rows(&self, user: &str) -> Vec<String> {
+        let columns = "id, user_id, title, done::int, coalesce(stars::text, 'null')";
+        let rows = self.supabase.sql(&format!(
+            "select json_build_array({columns}) from {} where user_id = '{user}' order by id",
+            self.name
+        ));
+        rows.lines().map(|row| serde_json::from_str::<Value>(row).expect("JSON").to_string()).collect()
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            self.supabase.sql(&format!("drop table {}", self.name));
+        }
+    }
+}
+
+/// The rows of a device's file, each as a JSON array.
+fn rows(device: &Path, table: &str) -> Vec<String> {
+    let query = format!(
+        "SELECT json_array(id, user_id, title, done, coalesce(CAST(stars AS TEXT), 'null')) FROM {table} ORDER BY id"
+    );
+    let db = open(device);
+    let mut statement = db.prepare(&query).expect("the table is there");
+    let rows = statement.query_map([], |row| row.get::<_, String>(0)).expect("rows");
+    rows.map(|row| serde_json::from_str::<Value>(&row.expect("a row")).expect("JSON").to_string()).collect()
+}
+
+#[test]
+fn supabase_js_signs_in_and_writes_what_row_level_security_lets_it() {
+    let table = Table::create("plain_note", false);
+    let (mut ada, mut bob) = (table.user("ada"), table.user("bob"));
+    ada.sign_in();
+    let into = &table.name;
+    let row = ada.done(&json!({"insert": {"title": "milk", "stars": 3}, "into": into}))[0].clone();
+    assert_eq!(row["user_id"], ada.user());
+    let changed = ada.done(&json!({"update": {"done": true}, "in": into, "where": {"id": row["id"]}}));
+    assert_eq!(changed[0]["done"], true);
+    ada.done(&json!({"upsert": [{"id": row["id"], "title": "oat milk"}], "into": into}));
+
+    assert_eq!(bob.done(&json!({"select": "*", "from": into})), json!([]));
+    let theirs = json!({"title": "x", "user_id": ada.user()});
+    assert_eq!(bob.ask(&json!({"insert": theirs, "into": into}))["error"]["code"], "42501");
+    assert_eq!(bob.done(&json!({"delete": {"id": row["id"]}, "from": into})), json!([]));
+    assert_eq!(ada.ask(&json!({"insert": {"title": ""}, "into": into}))["error"]["code"], "23514");
+
+    let expected = json!([row["id"], ada.user(), "oat milk", 1, "3"]).to_string();
+    assert_eq!(table.rows(ada.user()), [expected]);
+    assert_eq!(ada.done(&json!({"delete": {"id": row["id"]}, "from": into}))[0]["id"], row["id"]);
+    assert!(table.rows(ada.user()).is_empty());
+}
+
+/// Two devices of one user.
+struct Devices {
+    dir: TempDir,
+    remote: String,
+    token: String,
+}
+
+impl Devices {
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn run(&self, command: &str, device: &Path, more: &[&str]) -> Ran {
+        let mut dynos = dynos();
+        dynos.env("DYNOS_REMOTE", &self.remote).env("DYNOS_TOKEN", &self.token);
+        Ran::of(&dynos.arg(command).arg(device).args(more).output().expect("dynos runs"))
+    }
+
+    fn sync(&self, device: &Path) {
+        self.run("sync", device, &[]).ok();
+    }
+}
+
+/// A server on the project's own database that takes the project's own tokens.
+fn serve(dir: &Path, supabase: &Supabase) -> Server {
+    let data = dir.join("server");
+    fs::create_dir_all(&data).expect("a directory");
+    let secret = dir.join("secret");
+    fs::write(&secret, &supabase.jwt_secret).expect("a file");
+    let secret = secret.to_str().expect("text");
+    Server::start_with(
+        &data,
+        "127.0.0.1:0",
+        &[
+            "--secret-file",
+            secret,
+            "--database-role",
+            "authenticated",
+            "--database-url",
+            &supabase.database_url,
+        ],
+    )
+}
+
+#[test]
+fn devices_that_sync_through_dynos_serve_meet_what_supabase_js_writes_meanwhile() {
+    let table = Table::create("served_note", true);
+    let ada = table.user("ada");
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = serve(dir.path(), &table.supabase);
+    let devices = Devices { dir, remote: server.url.clone(), token: ada.token().to_owned() };
+    meet(&table, ada, &devices);
+}
+
+/// Three writers at once: supabase-js and two devices, of which one goes offline. In the end all hold the same.
+fn meet(table: &Table, mut ada: Client, devices: &Devices) {
+    let name = &table.name;
+    let user = ada.user().to_owned();
+    let seeds: Vec<_> = (0..40).map(|n| json!({"title": format!("seed {n}"), "stars": n})).collect();
+    let seeds = ada.done(&json!({"insert": seeds, "into": name}));
+    let ids: Vec<&str> =
+        seeds.as_array().expect("rows").iter().map(|row| row["id"].as_str().expect("text")).collect();
+
+    let (phone, laptop) = (devices.path("phone.sqlite"), devices.path("laptop.sqlite"));
+    for device in [&phone, &laptop] {
+        devices.run("clone", device, &[]).ok();
+        assert_eq!(rows(device, name), table.rows(&user));
+    }
+
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..60 {
+                let id = ids[n % ids.len()];
+                match n % 3 {
+                    0 => ada.done(&json!({"insert": {"title": format!("web {n}")}, "into": name})),
+                    1 => ada.done(&json!({"update": {"title": format!("web {n}"), "done": true}, "in": name, "where": {"id": id}})),
+                    _ => ada.done(&json!({"delete": {"id": id}, "from": name})),
+                };
+            }
+        });
+        for (device, word) in [(&phone, "phone"), (&laptop, "laptop")] {
+            let (ids, user) = (&ids, &user);
+            scope.spawn(move || {
+                for n in 0..15_usize {
+                    let id = ids[(n * 7 + word.len()) % ids.len()];
+                    sql(device, &format!("UPDATE {name} SET stars = {n} WHERE id = '{id}'"));
+                    let new = format!("{:08x}-0000-4000-8000-{:012x}", n, word.len());
+                    sql(device, &format!("INSERT INTO {name} (id, user_id, title, done) VALUES ('{new}', '{user}', '{word} {n}', 0)"));
+                    if n % 5 == 4 {
+                        sql(device, &format!("DELETE FROM {name} WHERE id = '{id}'"));
+                    }
+                    // The laptop is offline until the end.
+                    if word == "phone" {
+                        devices.sync(device);
+                    }
+                }
+            });
+        }
+    });
+
+    // What one gives up, the other may take up: until nothing moves.
+    for _ in 0..2 {
+        devices.sync(&laptop);
+        devices.sync(&phone);
+    }
+    let expected = table.rows(&user);
+    assert!(
+        expected.iter().any(|row| row.contains("web")) && expected.iter().any(|row| row.contains("laptop"))
+    );
+    assert_eq!(rows(&phone, name), expected);
+    assert_eq!(rows(&laptop, name), expected);
+    let status = devices.run("status", &laptop, &["--json"]).ok().json();
+    assert_eq!((&status["pending"], &status["dead_letters"]), (&json!(0), &json!(0)), "{status}");
+}
