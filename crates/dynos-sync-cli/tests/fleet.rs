@@ -167,10 +167,11 @@ fn serve(data: &Path, address: &str, url: &str) -> Server {
 #[test]
 fn a_fleet_ends_equal_and_nothing_is_lost() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
-    runtime.block_on(fleet());
+    println!("{}", runtime.block_on(fleet()));
 }
 
-async fn fleet() {
+/// Plays it, and answers the figures.
+async fn fleet() -> String {
     let rounds: usize = env::var("DYNOS_FLEET_EDITS").ok().and_then(|edits| edits.parse().ok()).unwrap_or(40);
     let dir = tempfile::tempdir().unwrap();
     let postgres = Postgres::start();
@@ -247,13 +248,13 @@ async fn fleet() {
     }
     assert_eq!(devices.iter().map(|device| device.count("dynos_dead")).sum::<i64>(), 0);
     let conflicts: i64 = devices.iter().map(|device| device.count("dynos_conflict")).sum();
-    println!(
+    format!(
         "{DEVICES} devices, {USERS} users, {SERVERS} servers: {} edits in {written:.0?}, {} syncs failed on the way, {RESTARTS} restarts \
          of Postgres, {KILLS} servers killed; {records} records, {conflicts} conflicts; all equal after {passes} passes, {:.0?} in all",
         made.load(Ordering::SeqCst),
         failed.load(Ordering::SeqCst),
         start.elapsed()
-    );
+    )
 }
 
 /// Syncs everybody until nothing moves, and answers how many passes that took.
