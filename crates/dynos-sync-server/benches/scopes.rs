@@ -37,6 +37,8 @@ struct Load {
     rows: u64,
     /// Pushes under way at once, each on a connection of its own.
     writers: u64,
+    /// Whether commits are announced, for live hints across servers.
+    hints: bool,
 }
 
 /// How long each measured push took.
@@ -60,11 +62,11 @@ async fn run() {
     }
     postgres.restart();
     println!("{}", postgres.sql("select split_part(version(), ' on ', 1)").trim());
-    println!("scopes  rows/push  writers   pushes/s    rows/s    p50 ms   p99 ms   of untracked");
+    println!("scopes  rows/push  writers  hints   pushes/s    rows/s    p50 ms   p99 ms   of untracked");
     for run in 0..runs {
         for (rows, writers) in [(1, 1), (1, 16), (100, 1), (100, 16)] {
-            for scopes in [1, 1000] {
-                let load = Load { scopes, rows, writers };
+            for (scopes, hints) in [(1, true), (1, false), (1000, true), (1000, false)] {
+                let load = Load { scopes, rows, writers, hints };
                 measure(&postgres, load, Duration::from_secs(seconds), run).await;
             }
         }
@@ -88,9 +90,10 @@ async fn measure(postgres: &Postgres, load: Load, time: Duration, run: u64) {
         async move { insert(&client, load, writer, turn).await }
     })
     .await;
-    let (Load { scopes, rows, writers }, rate) = (load, pushed.rate());
+    let (Load { scopes, rows, writers, hints }, rate) = (load, pushed.rate());
+    let hints = if hints { "on" } else { "off" };
     println!(
-        "{scopes:>6}  {rows:>9}  {writers:>7}  {rate:>9.0}  {:>8.0}  {:>8.2}  {:>7.2}  {:>11.0} %   run {run}",
+        "{scopes:>6}  {rows:>9}  {writers:>7}  {hints:>5}  {rate:>9.0}  {:>8.0}  {:>8.2}  {:>7.2}  {:>11.0} %   run {run}",
         rate * rows as f64,
         pushed.percentile(50),
         pushed.percentile(99),
@@ -116,13 +119,15 @@ async fn fresh(postgres: &Postgres, load: Load) -> Arc<PostgresStore> {
     options.connections = load.writers as usize;
     let config = Config::new("unused", Auth::Secret(Secret::new("a secret of at least thirty-two bytes")));
     let store = Arc::new(PostgresStore::connect(&options, &config).await.unwrap());
-    postgres.sql(
-        "select dynos_untrack('item') from pg_class where oid = to_regclass('item');
+    postgres.sql(&format!(
+        "update dynos.meta set notify = {};
+         select dynos_untrack(name) from dynos.track;
          drop table if exists item, untracked;
          create table item (id text primary key, user_id text not null, n bigint, body text);
          create table untracked (like item including all);
          select dynos_track('item', 'user_id')",
-    );
+        load.hints
+    ));
     store
 }
 
