@@ -45,9 +45,9 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    /// How far the server's clock may be past [`began`](Self::began): the `Date` header counts whole seconds, and servers
-    /// renew it once a second.
-    const SLACK: Micros = 2_000_000;
+    /// How far the database's clock may be past [`began`](Self::began): the `Date` header counts whole seconds, servers renew
+    /// it once a second, and the gateway's clock is not the database's.
+    const SLACK: Micros = 5_000_000;
 
     /// The latest time that the server may have given a row when the walk began. Rows from later than that carry a time that
     /// somebody else's clock made up.
