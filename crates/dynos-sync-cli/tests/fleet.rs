@@ -122,6 +122,19 @@ impl Device {
         rows.map(Result::unwrap).collect()
     }
 
+    /// Where it stands, for people to read.
+    fn standing(&self) -> String {
+        let text = |query: &str| support::text(&self.path, query);
+        let table = text(
+            "SELECT json_object('cursor', cursor, 'ahead', ahead, 'phase', phase, 'dead', (SELECT count(*) FROM dynos_dead)) FROM dynos_table",
+        );
+        let queue = text(
+            "SELECT json_group_array(json_object('counter', counter, 'id', id, 'op', op, 'sent', sent, 'base', base,
+                                                 'attempts', attempts, 'retry_at', retry_at, 'data', data)) FROM dynos_queue",
+        );
+        format!("{table} {queue}")
+    }
+
     fn count(&self, table: &str) -> i64 {
         support::number(&self.path, &format!("SELECT count(*) FROM {table}"))
     }
@@ -259,22 +272,40 @@ async fn fleet() -> String {
 
 /// Syncs everybody until nothing moves, and answers how many passes that took.
 async fn settle(devices: &[Device]) -> usize {
+    let mut moving = Vec::new();
     for pass in 1..=20 {
-        let mut moved = false;
+        moving.clear();
         for device in devices {
             while !device.sync().await {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            moved |= device.count("dynos_queue") > 0;
+            if device.count("dynos_queue") > 0 {
+                moving.push(format!("device {} after pass {pass}: {}", device.number, device.standing()));
+            }
         }
-        let equal = (0..USERS).all(|number| {
-            let mut of_user = devices.iter().filter(|device| device.user() == user(number)).map(Device::rows);
-            let first = of_user.next().unwrap();
-            of_user.all(|rows| rows == first)
-        });
-        if equal && !moved {
+        for number in 0..USERS {
+            let of_user: Vec<_> = devices.iter().filter(|device| device.user() == user(number)).collect();
+            let odd = of_user[1..].iter().filter(|device| device.rows() != of_user[0].rows());
+            moving.extend(odd.map(|device| {
+                let different = difference(&of_user[0].rows(), &device.rows());
+                format!(
+                    "devices {} and {}: {different}\n{}\n{}",
+                    of_user[0].number,
+                    device.number,
+                    of_user[0].standing(),
+                    device.standing()
+                )
+            }));
+        }
+        if moving.is_empty() {
             return pass;
         }
     }
-    panic!("the devices do not settle");
+    panic!("the devices do not settle:\n{}", moving.join("\n"));
+}
+
+fn difference(one: &Rows, other: &Rows) -> String {
+    let ids: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+    let odd = ids.into_iter().filter(|id| one.get(*id) != other.get(*id));
+    odd.map(|id| format!("{id}: {:?} and {:?}; ", one.get(id), other.get(id))).collect()
 }

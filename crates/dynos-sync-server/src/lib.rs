@@ -1,4 +1,5 @@
-//! The sync server: the protocol of `docs/protocol.md` over HTTP, on a store that is one SQLite file.
+//! The sync server: the protocol of `docs/protocol.md` over HTTP, on a store that is one SQLite file or, with feature
+//! `postgres`, a Postgres database that several servers may share (`docs/postgres.md`).
 //!
 //! [`Config`] says where the data is and who may sign tokens; [`Server`] opens it and serves. Callers show a
 //! JSON Web Token, whose `sub` is the user: each user has tables of their own, and all users share the tables
@@ -36,10 +37,10 @@
 //! * `/healthz` answers 200 as long as the store answers, its writer and its readers. `/metrics` has numbers in the OpenMetrics
 //!   format. Neither needs a token nor names a user: keep them from the outside all the same.
 //! * Every request is a `tracing` span with method, route, status and duration; the user appears as a hash.
-//! * A backup is a copy of the file made while the server is stopped, or with SQLite's own backup. After a
+//! * With SQLite, a backup is a copy of the file made while the server is stopped, or with SQLite's own backup. After a
 //!   restore, start the server as usual: devices notice, and offer again what the copy lacks. The machine's clock
 //!   must not be behind the time at which the lost data was written.
-//! * One process has the file open at a time; a second one is refused.
+//! * One process has the SQLite file open at a time; a second one is refused.
 //!
 //! # Limits
 //!

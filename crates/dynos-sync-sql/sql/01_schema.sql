@@ -13,8 +13,8 @@ create table if not exists dynos.meta (
     -- Whether a life is told by the server process (auto), or only by dynos_restored() (manual): for databases
     -- that are served by several nodes at once.
     history text not null default 'auto' check (history in ('auto', 'manual')),
-    -- Whether commits are announced on the channel "dynos".
-    notify boolean not null default false,
+    -- Whether commits are announced on the channel "dynos". Null: nobody has decided; a server decides for it.
+    notify boolean,
     push_entries integer not null default 5000,
     record_bytes integer not null default 1048576,
     page_changes integer not null default 1000,

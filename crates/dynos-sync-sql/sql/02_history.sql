@@ -18,8 +18,9 @@ end $$;
 create or replace function dynos.scope_of(wanted text) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp as $$
     select case
-        when exists (select from dynos.track t where t.name = wanted and t.owner is null)
-            or exists (select from dynos.shared s where s.name = wanted) then 's'
+        when (select t.owner is null from dynos.track t where t.name = wanted) then 's'
+        when exists (select from dynos.shared s where s.name = wanted)
+            and not exists (select from dynos.track t where t.name = wanted) then 's'
         else dynos.mine()
     end
 $$;

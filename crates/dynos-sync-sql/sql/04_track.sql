@@ -117,24 +117,44 @@ begin
     end loop;
 end $$;
 
--- Stops syncing a table. Its rows stay; devices keep theirs.
-create or replace function public.dynos_untrack("table" regclass) returns void
+-- Stops syncing a table: what devices declared of it is forgotten, so that they are told that there is none. Its rows
+-- stay; devices keep theirs. "table": the table, or the name under which it is synced, which is what remains of a table
+-- that was dropped.
+create or replace function public.dynos_untrack("table" text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
-#variable_conflict use_variable
 declare
+    known dynos.track;
     event text;
 begin
-    foreach event in array array['insert', 'update', 'delete', 'truncate'] loop
-        execute format('drop trigger if exists %I on %s', 'dynos_' || event, dynos.qualified("table"));
-    end loop;
-    delete from dynos.track t where t.relation = "table";
+    select * into known from dynos.track t
+    where t.relation = to_regclass("table") or t.name = "table" order by t.relation = to_regclass("table") desc nulls last limit 1;
+    if not found then
+        raise exception 'no table is synced as %', "table" using hint = 'select name, relation from dynos.track';
+    end if;
+    if exists (select from pg_class where oid = known.relation) then
+        foreach event in array array['insert', 'update', 'delete', 'truncate'] loop
+            execute format('drop trigger if exists %I on %s', 'dynos_' || event, dynos.qualified(known.relation));
+        end loop;
+    end if;
+    delete from dynos.track t where t.name = known.name;
+    update dynos.tab b set spec = null where b.name = known.name and b.spec is not null;
 end $$;
+-- It took a table only, once.
+drop function if exists public.dynos_untrack(regclass);
 
 -- Keeps document tables once for all users, in place of once for each.
 create or replace function public.dynos_share(variadic names text[]) returns void
-language sql set search_path = pg_catalog, pg_temp as $$
-    insert into dynos.shared select unnest(names) on conflict do nothing
-$$;
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    taken text;
+begin
+    select t.name into taken from dynos.track t where t.name = any (names) and t.owner is not null;
+    if found then
+        raise exception 'table % is one of the database''s, with an owner column', taken
+            using hint = format('to share it: select dynos_track(%L, shared => true)', quote_ident(taken));
+    end if;
+    insert into dynos.shared select unnest(names) on conflict do nothing;
+end $$;
 
 -- Which scope a row r is in, as SQL.
 create or replace function dynos.scope_sql(owner name) returns text language sql immutable as $$

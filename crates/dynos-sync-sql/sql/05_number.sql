@@ -1,7 +1,7 @@
 -- Commit order. Changes are numbered when their transaction commits, under the lock of their scopes' rows, which is
 -- then held until the commit is done: whoever reads seq n can read every seq below n. Locks are taken in the order
--- of the scopes' names, after all rows are written: transactions that write the same rows and scopes wait for one
--- another, but never in a circle.
+-- of the scopes' names, after all rows are written: they add no circle to those in which transactions that write the
+-- same rows in different orders may wait for one another, which Postgres breaks.
 
 -- Numbers what the transaction has noted. "acts" are the changes that a push made itself; what else was noted (by
 -- other writers' triggers, by cascades) follows them. Returns the acts with their numbers.

@@ -141,7 +141,8 @@ $$;
 create or replace function dynos.named(wanted text)
 returns table (name text, scope text, known boolean, tracked boolean, columns text[])
 language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-    select wanted, s.scope, c.relation is not null or exists (
+    -- A table that was dropped is not known until its operator untracks it.
+    select wanted, s.scope, c.relation is not null or t.name is null and exists (
             select from dynos.tab b join dynos.scope k using (scope)
             where k.name = s.scope and b.name = wanted and b.spec is not null),
         c.relation is not null,

@@ -78,8 +78,10 @@ begin
             raise sqlstate '22000' using message = 'a column of the key differs from the id';
         end if;
     end if;
-    if t.owner = any (fields::name[]) then
-        execute format('select exists (select from %s where d.%I::text <> %L)', source, t.owner, user_)
+    if t.owner = any (fields::name[] || t.key) then
+        -- Where it is a part of the key, the id says whose row it is.
+        execute format('select exists (select from %s where (%s)::text <> %L)', source,
+            coalesce(t.key_of_id[array_position(t.key, t.owner)], format('d.%I', t.owner)), user_)
         into flaw using entries;
         if flaw then
             raise insufficient_privilege using message = 'the row names another owner';

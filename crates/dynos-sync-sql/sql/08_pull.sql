@@ -42,6 +42,7 @@ declare
     p dynos.page;
     it dynos.standing;
     purged bigint;
+    known boolean;
 begin
     select * into limits from dynos.meta;
     if called is null or replica is null then
@@ -55,7 +56,7 @@ begin
     p.own := coalesce(own, false);
     p.most := least(greatest(coalesce(most, 1), 1), limits.page_changes);
     p.bytes := limits.page_bytes;
-    select n.tracked into p.tracked from dynos.named(called) n;
+    select n.tracked, n.known into p.tracked, known from dynos.named(called) n;
     -- A table that nobody declared is empty; a cursor from before a restore is judged all the same.
     select s.scope into p.scope from dynos.scope s where s.name = dynos.scope_of(called);
     select b.tab, b.head, b.purged into p.tab, p.head, purged from dynos.tab b where b.scope = p.scope and b.name = called;
@@ -72,6 +73,11 @@ begin
     end if;
     p.after := it.seq;
     p.floor := it.floor;
+    if not known then
+        -- What is left of the history of a table that was untracked is for when it is tracked again.
+        p.tab := null;
+        p.head := p.after;
+    end if;
     select coalesce(json_agg(o.counter), '[]') into p.settled
     from json_array_elements_text(coalesce(unsettled, '[]')) u (counter)
     join dynos.outcome o on o.writer = p.me and o.counter = case when u.counter ~ '^[0-9]{1,18}$' then u.counter::bigint end

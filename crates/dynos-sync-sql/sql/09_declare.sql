@@ -35,6 +35,10 @@ begin
         select tracked into is_known from dynos.named(called);
         if is_known then
             perform dynos.fitting_key(called, wanted -> 'shape');
+        elsif exists (select from dynos.track t where t.name = called) then
+            raise sqlstate 'PT422' using
+                message = format('table %s was dropped from the database', called),
+                hint = format('its operator makes it again and calls dynos_track, or gives it up: select dynos_untrack(%L)', called);
         elsif exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
                       where n.nspname = 'public' and c.relname = called and c.relkind in ('r', 'p', 'v', 'm', 'f')) then
             raise sqlstate 'PT422' using
@@ -43,6 +47,11 @@ begin
         elsif kept.spec is null and limits.tables <=
                 (select count(*) from dynos.tab b where b.scope = place and b.spec is not null) then
             raise sqlstate 'PT422' using message = format('there are %s tables already, the limit is %1$s', limits.tables);
+        end if;
+        if kept.spec is null and not is_known then
+            -- Rows of a table that had this name and was untracked: devices are not to take them for deleted documents.
+            delete from dynos.change c where c.tab = kept.tab and not c.dead and not exists (
+                select from dynos.document d where d.scope = mine and d.name = called and d.id = c.id);
         end if;
         update dynos.tab b set spec = dynos.joined(called, b.spec, wanted)
         where b.tab = kept.tab and (b.spec is null or b.spec::jsonb <> dynos.joined(called, b.spec, wanted)::jsonb);

@@ -26,7 +26,9 @@ language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
     it record;
 begin
-    execute format('grant usage on schema dynos to %s', role);
+    if not has_schema_privilege(role, 'dynos', 'usage') then
+        execute format('grant usage on schema dynos to %s', role);
+    end if;
     for it in
         select p.oid::regprocedure as signature
         from pg_proc p join pg_namespace n on n.oid = p.pronamespace
@@ -36,7 +38,10 @@ begin
             or (n.nspname = 'dynos' and p.proname in ('opened', 'judged', 'pushed', 'closed', 'tracked', 'write_documents',
                 'document', 'page_begun', 'newest', 'documents_changed', 'cursor', 'scope_of', 'deaths'))
     loop
-        execute format('grant execute on function %s to %s', it.signature, role);
+        -- Not again where it has been done: each server does so at its start.
+        if not has_function_privilege(role, it.signature, 'execute') then
+            execute format('grant execute on function %s to %s', it.signature, role);
+        end if;
     end loop;
 end $$;
 revoke all on function public.dynos_grant(regrole) from public;

@@ -4,8 +4,8 @@ do $$
 declare
     it record;
 begin
-    for it in select t.relation from dynos.track t join pg_class c on c.oid = t.relation loop
-        perform public.dynos_untrack(it.relation);
+    for it in select name from dynos.track loop
+        perform public.dynos_untrack(it.name);
     end loop;
     for it in
         select p.oid::regprocedure as signature from pg_proc p

@@ -2,13 +2,31 @@
 //!
 //! The same functions serve `dynos serve --database-url`, which calls them for the users whose tokens it has checked,
 //! and Supabase, where devices call them through PostgREST. They need Postgres 14 or later, no extension and no
-//! superuser. `docs/postgres.md` is their manual.
+//! superuser. `docs/postgres.md` is their manual, `docs/scaling.md` says what they lock.
 //!
 //! ```
 //! let sql = dynos_sync_sql::script();
 //! assert!(sql.contains("function public.dynos_track"));
 //! // psql "$DATABASE_URL" -f that, and then: select dynos_track('tasks', 'user_id');
 //! ```
+//!
+//! This crate is text, and depends on nothing.
+//!
+//! # What is installed
+//!
+//! A schema `dynos`, with the books of the protocol and the parts of its functions, and in schema `public`:
+//!
+//! | function | for whom | |
+//! |---|---|---|
+//! | `dynos_push`, `dynos_pull`, `dynos_heads`, `dynos_declare`, `dynos_tables` | callers | the protocol (`docs/protocol.md`), as the user in `request.jwt.claims` |
+//! | `dynos_grant(role)` | the owner | lets a role call these |
+//! | `dynos_track(table, owner, shared, name)`, `dynos_untrack(table)` | the owner | which tables are synced |
+//! | `dynos_share(names…)` | the owner | document tables that all users share |
+//! | `dynos_purge(…)` | the owner | forgets old tombstones and outcomes |
+//! | `dynos_restored()` | the owner | says that an older copy was put in place |
+//!
+//! Tables that are tracked get four triggers. `dynos.call(subject, role, verb, request)` is the server's way in: it
+//! takes the caller's word for who the user is, and is granted to nobody.
 
 use std::fmt::Write as _;
 

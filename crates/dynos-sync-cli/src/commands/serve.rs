@@ -61,7 +61,7 @@ async fn on_postgres(url: &str, args: &ServeArgs, config: Config) -> Result<Serv
         let failure = chain(&error);
         match error {
             ConnectError::Install(_) => failure.hint(
-                "the role must own the database or may create schemas and functions in it; or let its owner run what dynos supabase init prints",
+                "the role must own the database, or be a member of the role that has installed the functions there",
             ),
             ConnectError::Unreachable(_) => failure.hint("see that the server is up, and the URL right"),
             _ => failure.hint("correct --database-url"),

@@ -114,8 +114,8 @@ fn supabase_js_signs_in_and_writes_what_row_level_security_lets_it() {
 /// Two devices of one user.
 struct Devices {
     dir: TempDir,
-    remote: String,
-    token: String,
+    /// The environment of their commands: the backend, and who they are.
+    env: Vec<(&'static str, String)>,
 }
 
 impl Devices {
@@ -125,7 +125,7 @@ impl Devices {
 
     fn run(&self, command: &str, device: &Path, more: &[&str]) -> Ran {
         let mut dynos = dynos();
-        dynos.env("DYNOS_REMOTE", &self.remote).env("DYNOS_TOKEN", &self.token);
+        dynos.envs(self.env.iter().map(|(name, value)| (name, value)));
         Ran::of(&dynos.arg(command).arg(device).args(more).output().expect("dynos runs"))
     }
 
@@ -161,8 +161,22 @@ fn devices_that_sync_through_dynos_serve_meet_what_supabase_js_writes_meanwhile(
     let ada = table.user("ada");
     let dir = tempfile::tempdir().expect("a directory");
     let server = serve(dir.path(), &table.supabase);
-    let devices = Devices { dir, remote: server.url.clone(), token: ada.token().to_owned() };
-    meet(&table, ada, &devices);
+    let env = vec![("DYNOS_REMOTE", server.url.clone()), ("DYNOS_TOKEN", ada.token().to_owned())];
+    meet(&table, ada, &Devices { dir, env });
+}
+
+#[test]
+fn devices_that_sync_with_the_project_meet_what_supabase_js_writes_meanwhile() {
+    let table = Table::create("managed_note", true);
+    let ada = table.user("ada");
+    let Supabase { url, anon_key, .. } = table.supabase.clone();
+    let env = vec![
+        ("DYNOS_SUPABASE_URL", url),
+        ("DYNOS_ANON_KEY", anon_key),
+        ("DYNOS_TOKEN", ada.token().to_owned()),
+    ];
+    let dir = tempfile::tempdir().expect("a directory");
+    meet(&table, ada, &Devices { dir, env });
 }
 
 /// Three writers at once: supabase-js and two devices, of which one goes offline. In the end all hold the same.

@@ -144,6 +144,8 @@ impl Server {
     pub(crate) fn start_with(data: &Path, listen: &str, more: &[&str]) -> Self {
         let mut command = dynos();
         command.arg("serve").arg("--data").arg(data).args(["--listen", listen]).args(more);
+        // Tests break connections by the hundred: warnings of that would hide what a test itself says.
+        command.env("RUST_LOG", "error");
         let mut child = command.stdout(Stdio::piped()).spawn().expect("dynos serve runs");
         let mut line = String::new();
         let mut out = BufReader::new(child.stdout.take().expect("stdout is piped"));

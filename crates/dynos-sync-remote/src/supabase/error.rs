@@ -66,8 +66,12 @@ fn classify(status: u16, body: ErrorBody, retry_after: Option<Duration>) -> Fail
         return Failure::Missing(Missing::Table, "PostgREST knows no such table (yet)".to_owned());
     }
     let message = said(status, &body);
-    let state = body.code.unwrap_or_default();
     let transient = |message| Failure::Transient { message, retry_after };
+    // PostgREST's words, or want of them, for a connection to the database that broke under the request.
+    if body.code.as_deref() == Some("") {
+        return transient("the connection to the database was lost".to_owned());
+    }
+    let state = body.code.unwrap_or_default();
     if let Some(status) = state.strip_prefix("PT").and_then(|status| status.parse().ok()) {
         return Failure::Raised { status, message, details: body.details };
     }
@@ -248,6 +252,13 @@ mod tests {
             assert!(error.is_transient(), "{status} {code}: {error}");
             assert_eq!(error.retry_after(), Some(Duration::from_secs(7)), "{status} {code}");
         }
+    }
+
+    #[test]
+    fn a_database_that_went_away_is_waited_for() {
+        let body =
+            ErrorBody { code: Some(String::new()), message: Some(String::new()), ..ErrorBody::default() };
+        assert!(RemoteError::from(classify(400, body, None)).is_transient());
     }
 
     #[test]

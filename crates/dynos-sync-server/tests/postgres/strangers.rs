@@ -165,6 +165,24 @@ async fn protected_columns_are_written_by_nobody_who_may_not() {
 }
 
 #[tokio::test]
+async fn an_owner_in_the_key_is_the_caller() {
+    let database = Database::installed().await;
+    database
+        .sql(
+            "CREATE TABLE entry (user_id text, day int, page text, PRIMARY KEY (user_id, day));
+                  GRANT ALL ON entry TO authenticated; SELECT dynos_track('entry', 'user_id')",
+        )
+        .await;
+    let (ada, bob) = (Caller::new(&database, "ada", 1).await, Caller::new(&database, "bob", 1).await);
+    let entry = |counter, id, page| Caller::entry(counter, "entry", id, "upsert", json!({"page": page}));
+    let results =
+        ada.push(json!([entry(1, r#"["ada",1]"#, "mine"), entry(2, r#"["bob",1]"#, "forged")])).await;
+    assert_eq!(statuses(&results), ["applied", "forbidden"], "{results:?}");
+    assert_eq!(ada.records("entry").await, json!({r#"["ada",1]"#: {"page": "mine"}}));
+    assert_eq!(bob.records("entry").await, json!({}));
+}
+
+#[tokio::test]
 async fn the_books_are_out_of_reach() {
     let (database, _ada, bob) = ada_and_bob().await;
     let denied = |code: &str| code == "42501" || code.starts_with("PT");

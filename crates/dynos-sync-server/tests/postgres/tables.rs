@@ -321,6 +321,75 @@ async fn a_table_that_was_tracked_before_is_compared() {
     assert_eq!(ada.records("t").await["3"]["n"], 0);
 }
 
+/// A table, a device that has pulled its first row and not yet that another one came and the first went.
+async fn behind() -> (Database, Caller, Value) {
+    let database = Database::installed().await;
+    database.sql("CREATE TABLE t (id int PRIMARY KEY, user_id text, n int); GRANT ALL ON t TO authenticated;
+                  INSERT INTO t VALUES (1, 'ada', 1), (2, 'ada', 2), (3, 'ada', 3); SELECT dynos_track('t', 'user_id')").await;
+    let ada = Caller::new(&database, "ada", 1).await;
+    let declare = json!({"tables": [{"name": "t", "shape": {"kind": "columns", "key": ["id"], "columns": [
+        {"name": "id", "type": "INTEGER"}, {"name": "user_id", "type": "TEXT"}, {"name": "n", "type": "INTEGER"}]}}]});
+    ada.call("declare", &declare).await.unwrap();
+    let head = ada.head("t").await;
+    database.sql("DELETE FROM t WHERE id = 1; UPDATE t SET n = 20 WHERE id = 2").await;
+    (database, ada, head)
+}
+
+#[tokio::test]
+async fn of_a_table_that_is_no_longer_tracked_devices_keep_what_they_have() {
+    for stop in ["SELECT dynos_untrack('t')", "DROP TABLE t"] {
+        let (database, ada, cursor) = behind().await;
+        database.sql(stop).await;
+        let page = ada.page("t", &cursor, 10).await;
+        assert_eq!((&page["changes"], &page["next"]), (&json!([]), &cursor), "{stop}");
+        let results = ada
+            .push(json!([
+                Caller::entry(1, "t", "2", "patch", json!({"n": 5})),
+                Caller::entry(2, "t", "9", "upsert", json!({"n": 5})),
+            ]))
+            .await;
+        assert_eq!(statuses(&results), ["unknown_table"; 2], "{stop}: {results:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_came_and_went_while_a_table_was_not_tracked_is_told_when_it_is_again() {
+    let (database, ada, cursor) = behind().await;
+    database
+        .sql("SELECT dynos_untrack('t'); DELETE FROM t WHERE id = 3; SELECT dynos_track('t', 'user_id')")
+        .await;
+    let mut changes = ada.changes("t", &cursor).await;
+    changes.sort();
+    assert_eq!(changes, [("1".to_owned(), false), ("2".to_owned(), true), ("3".to_owned(), false)]);
+}
+
+#[tokio::test]
+async fn the_name_of_a_table_that_was_dropped_is_free_once_it_is_untracked() {
+    let (database, ada, cursor) = behind().await;
+    database.sql("DROP TABLE t").await;
+    let declare = json!({"tables": [{"name": "t", "shape": {"kind": "document"}}]});
+    let error = ada.call("declare", &declare).await.expect_err("the table was dropped");
+    let error = error.as_db_error().unwrap();
+    assert!(error.hint().unwrap().contains("dynos_untrack('t')"), "{error}");
+    database.sql("SELECT dynos_untrack('t')").await;
+    ada.call("declare", &declare).await.unwrap();
+    ada.push(json!([Caller::entry(1, "t", "9", "upsert", json!({"n": 5}))])).await;
+    // Nor are the rows of the table, which devices may still have, taken for documents that were deleted.
+    let changes = ada.changes("t", &cursor).await;
+    assert_eq!(changes, [("1".to_owned(), false), ("9".to_owned(), true)]);
+}
+
+#[tokio::test]
+async fn a_table_with_owners_is_not_shared_by_its_name() {
+    let (database, ada, _) = behind().await;
+    let error =
+        database.client().await.batch_execute("SELECT dynos_share('t')").await.expect_err("it has owners");
+    assert!(error.as_db_error().unwrap().message().contains("owner column"), "{error:?}");
+    // And documents that were shared give way to a table that has owners.
+    database.sql("SELECT dynos_untrack('t'), dynos_share('t'); SELECT dynos_track('t', 'user_id')").await;
+    assert_eq!(ada.records("t").await["2"]["n"], 20);
+}
+
 #[tokio::test]
 async fn documents_may_be_edited_with_plain_sql() {
     let database = Database::installed().await;

@@ -116,6 +116,26 @@ async fn two_restores_before_anybody_came_back_lose_nothing_either() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lost_push_is_noticed_though_the_device_pushes_again_before_it_pulls() {
+    let stack = Stack::new().await;
+    let [one, two, three] = devices(&stack, "").await;
+    begin(&stack, &one, &two, &three).await;
+    // From here on the first device's cursor lies before the table's head.
+    two.write("theirs", json!({"a": 1})).await;
+    two.sync().await;
+    stack.backup("copy").await;
+    one.write("lost", json!({"a": 1})).await;
+    one.engine.drain().await.unwrap();
+    let mut expected = stack.records("ada", "notes").await;
+    assert!(expected.contains_key("lost"));
+    stack.restore("copy").await;
+    one.write("kept-too", json!({"a": 2})).await;
+    one.engine.drain().await.unwrap();
+    expected.insert("kept-too".to_owned(), json!({"a": 2}));
+    assert_eq!(stack.settle(&[&one, &two, &three]).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_pending_during_a_restore_arrives_too() {
     let stack = Stack::new().await;
     let [one, two, three] = devices(&stack, "").await;

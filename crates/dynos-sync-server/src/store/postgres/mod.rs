@@ -44,7 +44,7 @@ impl PostgresStore {
     /// [`ConnectError`], where the options make no sense, the database cannot be reached, or the role may not install.
     pub async fn connect(options: &PostgresOptions, config: &Config) -> Result<Self, ConnectError> {
         let pool = Pool::new(options)?;
-        install::install(&pool, &config.shared_tables).await?;
+        install::install(&pool, options.role.as_deref(), &config.shared_tables).await?;
         let listener = Listener::start(pool.direct());
         Ok(Self {
             pool,
