@@ -5,6 +5,7 @@ mod deleting;
 mod drift;
 mod keys;
 mod late;
+mod limits;
 mod pages;
 mod refusals;
 mod status;

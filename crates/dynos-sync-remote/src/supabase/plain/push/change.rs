@@ -14,7 +14,7 @@ use crate::supabase::{
     },
 };
 
-/// Rows that are written at once. Each has a condition of its own and so takes a request of its own.
+/// Requests at once. Rows with a condition of their own take a request of their own.
 const AT_ONCE: usize = 8;
 
 impl Plain {
@@ -78,10 +78,14 @@ impl Plain {
             }
         }
         let (mut settled, mut untouched) = (Settled::new(), Vec::new());
-        for (until, together) in by_limit {
-            let (done, rest) = self.bulk(to, Bulk::Delete { until }, together).await?;
-            settled.extend(done);
-            untouched.extend(rest);
+        for some in by_limit.chunks(AT_ONCE) {
+            let sent = some.iter().map(|(until, together)| {
+                self.bulk(to, Bulk::Delete { until: *until }, together.clone()).boxed()
+            });
+            for (done, rest) in try_join_all(sent).await? {
+                settled.extend(done);
+                untouched.extend(rest);
+            }
         }
         settled.extend(self.verdicts(to, untouched).await?);
         Ok(settled)
