@@ -94,7 +94,10 @@ impl Table {
 impl Drop for Table {
     fn drop(&mut self) {
         if !thread::panicking() {
-            self.supabase.sql(&format!("drop table {0}; drop function if exists {0}_touch", self.name));
+            let untrack = format!("select dynos_untrack('{}');", self.name);
+            let untrack = if self.kind == Kind::Tracked { &untrack } else { "" };
+            self.supabase
+                .sql(&format!("{untrack} drop table {0}; drop function if exists {0}_touch", self.name));
         }
     }
 }
