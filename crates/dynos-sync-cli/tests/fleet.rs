@@ -132,7 +132,13 @@ impl Device {
             "SELECT json_group_array(json_object('counter', counter, 'id', id, 'op', op, 'sent', sent, 'base', base,
                                                  'attempts', attempts, 'retry_at', retry_at, 'data', data)) FROM dynos_queue",
         );
-        format!("{table} {queue}")
+        let dead = text(
+            "SELECT json_group_array(json_object('id', record, 'edits', edits, 'code', code, 'message', message, 'at', at)) FROM dynos_dead",
+        );
+        let conflicts = text(
+            "SELECT json_group_array(json_object('at', decided_at, 'resolved', resolved)) FROM dynos_conflict",
+        );
+        format!("{table}\n  queue {queue}\n  dead letters {dead}\n  conflicts {conflicts}")
     }
 
     fn count(&self, table: &str) -> i64 {

@@ -36,7 +36,7 @@ begin
         done := done || settled.done;
         acts := acts || settled.acts;
     end loop;
-    return dynos.closed(replica, done, acts);
+    return dynos.closed(replica, done, acts, seen);
 end $$;
 
 -- Entries as they come. (One with a NUL does not come this far: Postgres does not read JSON that has one in it. Clients
@@ -317,11 +317,13 @@ begin
 end $$;
 
 -- Keeps outcomes, and tells how the heads moved.
-create or replace function dynos.closed(replica uuid, done dynos.step[], acts dynos.act[]) returns json
+create or replace function dynos.closed(replica uuid, done dynos.step[], acts dynos.act[], seen json) returns json
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 declare
     me constant bigint := dynos.me(replica);
+    -- The caller has yet to learn where the histories of these tables end now.
+    lost constant text[] := dynos.lost(seen);
 begin
     insert into dynos.outcome (writer, counter, digest, seq, code, message, stored)
     select me, (s.e).counter, (s.e).digest, (s.r).seq, (s.r).code, (s.r).message, dynos.now_ms()
@@ -340,7 +342,7 @@ begin
                 -- Where the transaction changed more than the entries say, the device has to look.
                 'before', dynos.cursor(k.scope, case when a.alone then a.before else coalesce(b.head, 0) end),
                 'after', dynos.cursor(k.scope, coalesce(b.head, 0))))
-            from (select distinct (s.e).name from unnest(done) s where (s.e).name is not null) t
+            from (select distinct (s.e).name from unnest(done) s where (s.e).name <> all (lost)) t
             left join dynos.scope k on k.name = dynos.scope_of(t.name)
             left join dynos.tab b on b.scope = k.scope and b.name = t.name
             left join (select name, min(before) as before, bool_and(alone) as alone

@@ -20,7 +20,8 @@ begin
         exit when listed is not null or not coalesce(cut, false);
         p.after := last;
     end loop;
-    return ('{"changes":[' || coalesce(listed, '') || '],"settled":' || p.settled || ',"next":'
+    return ('{"changes":[' || coalesce(listed, '') || '],"settled":'
+        || dynos.settled_by(p, case when cut then last else p.head end) || ',"next":'
         || to_json(case when cut then dynos.cursor(p.scope, last, p.floor) else dynos.cursor(p.scope, p.head) end)
         || ',"has_more":' || coalesce(cut, false) || '}')::json;
 end $$;
@@ -78,12 +79,18 @@ begin
         p.tab := null;
         p.head := p.after;
     end if;
-    select coalesce(json_agg(o.counter), '[]') into p.settled
+    select coalesce(json_object_agg(o.counter, o.seq), '{}') into p.settled
     from json_array_elements_text(coalesce(unsettled, '[]')) u (counter)
     join dynos.outcome o on o.writer = p.me and o.counter = case when u.counter ~ '^[0-9]{1,18}$' then u.counter::bigint end
     where o.seq is not null;
     return p;
 end $$;
+
+-- Those of the entries asked about that were applied before the page's end: a device that learns of a later one, and not
+-- of a cursor behind it, would not notice if it was lost.
+create or replace function dynos.settled_by(p dynos.page, ends bigint) returns json language sql immutable as $$
+    select coalesce(json_agg(counter::bigint), '[]') from json_each_text(p.settled) s (counter, seq) where seq::bigint <= ends
+$$;
 
 -- Changes after a place, as JSON: as many as there are wanted and have room, and one at least. json is null where the
 -- caller may not see the row. more: whether others follow.

@@ -294,9 +294,10 @@ impl Scope {
             Some(last) if has_more => self.cursor_knowing(last.seq, known),
             _ => self.table_head(&request.table),
         };
-        let applied = |counter: &Counter| {
-            let outcome = self.outcomes.get(&(request.replica, *counter));
-            matches!(outcome, Some((_, PushResult::Applied { .. } | PushResult::Duplicate { .. })))
+        let end = changes.last().filter(|_| has_more).map_or(Seq::MAX, |last| last.seq);
+        let applied = |counter: &Counter| match self.outcomes.get(&(request.replica, *counter)) {
+            Some((_, PushResult::Applied { seq, .. } | PushResult::Duplicate { seq, .. })) => *seq <= end,
+            _ => false,
         };
         let settled = request.unsettled.iter().copied().filter(applied).collect();
         Ok(Page { changes, settled, next, has_more })
@@ -366,7 +367,8 @@ impl Remote for MemoryRemote {
         let results = results?;
         let moved =
             |table: &TableName| HeadMove { before: scope.table_head(table), after: trial.table_head(table) };
-        let heads = tables.iter().map(|table| (table.clone(), moved(table))).collect();
+        let known = tables.iter().filter(|table| !lost.contains(*table));
+        let heads = known.map(|table| (table.clone(), moved(table))).collect();
         *scope = trial;
         Ok(PushAnswer { results, heads })
     }

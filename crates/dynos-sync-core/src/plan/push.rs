@@ -178,11 +178,10 @@ pub fn answer(
         }
         answered.outcomes.push(outcome);
     }
+    // Also of tables with a conflict: what else was applied there has been seen, and may be lost before the pull.
     for (table, moved) in &answer.heads {
-        if !answered.pull.contains(table) {
-            let (from, to) = (moved.before.clone(), moved.after.clone());
-            answered.batch.ops.push(Op::Skip { table: table.clone(), from, to });
-        }
+        let (from, to) = (moved.before.clone(), moved.after.clone());
+        answered.batch.ops.push(Op::Skip { table: table.clone(), from, to });
     }
     Ok(answered)
 }
@@ -534,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_are_skipped_but_for_tables_with_a_conflict() {
+    fn the_heads_that_an_answer_tells_are_seen_whatever_became_of_the_entries() {
         let elsewhere = Entry { key: RecordKey::new("u", "x").unwrap(), ..entry(2, "x", Edit::Delete) };
         let entries = [sent(entry(1, "x", Edit::Delete)), sent(elsewhere)];
         let moved = |after: &str| HeadMove { before: Cursor::new("0"), after: Cursor::new(after) };
@@ -548,7 +547,7 @@ mod tests {
         for (results, expected) in [
             (vec![applied.clone(), applied.clone()], vec![skip("t", "1"), skip("u", "2")]),
             (vec![applied.clone(), rejected(None)], vec![skip("t", "1"), skip("u", "2")]),
-            (vec![PushResult::Conflict { seq: 1 }, applied], vec![skip("u", "2")]),
+            (vec![PushResult::Conflict { seq: 1 }, applied], vec![skip("t", "1"), skip("u", "2")]),
         ] {
             let answered = PushAnswer { results, heads: heads.clone().into() };
             let ops = answer(&state(None), &entries, &answered, &rules(false), || 0).unwrap().batch.ops;

@@ -2,7 +2,10 @@
 
 use dynos_sync::json;
 
-use crate::stack::{COLUMNS, Device, Stack};
+use crate::{
+    proxy::Fate,
+    stack::{COLUMNS, Device, Stack},
+};
 
 async fn devices(stack: &Stack, schema: &str) -> [Device; 3] {
     let device = async |name| stack.device_with(name, |setup| setup.schema = schema.to_owned()).await;
@@ -133,6 +136,26 @@ async fn a_lost_push_is_noticed_though_the_device_pushes_again_before_it_pulls()
     one.engine.drain().await.unwrap();
     expected.insert("kept-too".to_owned(), json!({"a": 2}));
     assert_eq!(stack.settle(&[&one, &two, &three]).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_push_is_noticed_though_the_pull_after_its_conflict_never_came() {
+    let stack = Stack::new().await;
+    let [one, two, three] = devices(&stack, "").await;
+    begin(&stack, &one, &two, &three).await;
+    two.patch("kept", json!({"b": 5})).await;
+    two.sync().await;
+    stack.backup("copy").await;
+    one.patch("kept", json!({"a": 9})).await;
+    one.write("lost", json!({"a": 1})).await;
+    stack.proxy.always("/v1/pull", || Fate::LoseRequest);
+    one.engine.drain().await.unwrap_err();
+    stack.proxy.heal();
+    let on_the_server = stack.records("ada", "notes").await;
+    assert_eq!((&on_the_server["lost"], &on_the_server["kept"]["a"]), (&json!({"a": 1}), &json!(1)));
+    stack.restore("copy").await;
+    let after = stack.settle(&[&one, &two, &three]).await;
+    assert_eq!(after.get("lost"), Some(&json!({"a": 1})));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,7 @@ use crate::{
     entry::Edit,
     ids::Seq,
     remote::RemoteError,
-    wire::{Expired, PullRequest, PushEntry, PushRequest, PushResult},
+    wire::{Expired, PullRequest, PushAnswer, PushEntry, PushRequest, PushResult},
 };
 
 fn is_purged(error: &RemoteError) -> bool {
@@ -240,14 +240,16 @@ pub async fn an_entry_of_a_replica_that_has_seen_what_was_lost_is_a_conflict(fix
     let seen = BTreeMap::from([(name(TABLE), beyond)]);
     let push = async |entries| {
         let request = PushRequest { seen: seen.clone(), ..PushRequest::new(client.replica, entries) };
-        client.remote.push(&request).await.unwrap().results
+        client.remote.push(&request).await.unwrap()
     };
     for (counter, edit) in [(3, patch(json!({"a": 3}))), (4, upsert(json!({"b": 3}))), (5, Edit::Delete)] {
-        let results = push(vec![entry_on(&within, counter, "lost", edit)]).await;
+        let PushAnswer { results, heads } = push(vec![entry_on(&within, counter, "lost", edit)]).await;
         assert!(matches!(results[..], [PushResult::Conflict { .. }]), "{counter}: {results:?}");
+        assert_eq!(heads, [].into(), "a head would hide what was lost");
     }
-    let repeated = push(vec![entry(1, "kept", upsert(json!({"a": 1})))]).await;
-    assert!(matches!(repeated[..], [PushResult::Duplicate { seq, .. }] if seq == common), "{repeated:?}");
+    let PushAnswer { results, heads } = push(vec![entry(1, "kept", upsert(json!({"a": 1})))]).await;
+    assert!(matches!(results[..], [PushResult::Duplicate { seq, .. }] if seq == common), "{results:?}");
+    assert_eq!(heads, [].into());
     assert_eq!(client.record("lost").await, None);
     // What belongs to another table, or has seen no more than there is, is applied.
     let request = PushRequest {

@@ -177,6 +177,7 @@ macro_rules! remote_conformance {
                 what_changes_between_pages_is_not_missed
                 a_table_is_pulled_without_the_others
                 settled_names_the_applied_of_those_asked_about
+                settled_names_nothing_beyond_the_page
                 settled_and_a_change_on_top_come_together
                 a_cursor_that_was_never_given_is_refused
                 a_limit_of_nothing_skips_nothing

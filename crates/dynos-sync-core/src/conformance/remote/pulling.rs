@@ -177,6 +177,19 @@ pub async fn settled_names_the_applied_of_those_asked_about(fixture: &dyn Fixtur
     assert_eq!(one.remote.pull(request).await.unwrap().settled, [5], "wherever the cursor stands");
 }
 
+pub async fn settled_names_nothing_beyond_the_page(fixture: &dyn Fixture) {
+    let [one, two] = Client::two(fixture).await;
+    let start = one.head().await;
+    two.apply(entry(1, "a", upsert(json!({})))).await;
+    one.apply(entry(1, "mine", upsert(json!({})))).await;
+    two.apply(entry(2, "b", upsert(json!({})))).await;
+    let asked = PullRequest { unsettled: vec![1], limit: 1, ..one.request(Some(&start)) };
+    let page = one.remote.pull(asked.clone()).await.unwrap();
+    assert_eq!((page.has_more, page.settled), (true, vec![]), "its cursor lies before the entry");
+    let page = one.remote.pull(PullRequest { cursor: Some(page.next), ..asked }).await.unwrap();
+    assert_eq!((page.has_more, page.settled), (false, vec![1]));
+}
+
 pub async fn settled_and_a_change_on_top_come_together(fixture: &dyn Fixture) {
     let [one, two] = Client::two(fixture).await;
     let seen = one.head().await;

@@ -65,17 +65,19 @@ pub(super) fn keep(
     Ok(())
 }
 
-/// Which of these entries were applied.
+/// Which of these entries were applied, up to `end`.
 pub(super) fn settled(
     conn: &Connection,
     writer: WriterId,
     counters: &[Counter],
+    end: Option<Seq>,
 ) -> Result<Vec<Counter>, StoreError> {
-    let mut find =
-        conn.prepare_cached("SELECT 1 FROM outcomes WHERE writer = ?1 AND counter = ?2 AND seq IS NOT NULL")?;
+    let mut find = conn.prepare_cached(
+        "SELECT 1 FROM outcomes WHERE writer = ?1 AND counter = ?2 AND seq IS NOT NULL AND (?3 IS NULL OR seq <= ?3)",
+    )?;
     let mut settled = Vec::new();
     for counter in counters.iter().filter(|counter| i64::try_from(**counter).is_ok()) {
-        if find.exists((writer, counter))? {
+        if find.exists((writer, counter, end))? {
             settled.push(*counter);
         }
     }

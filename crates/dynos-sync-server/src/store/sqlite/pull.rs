@@ -51,15 +51,16 @@ pub(super) fn pull(
         return Err(StoreError::TooLarge(format!("{asked} unsettled counters, the limit is {limit}")));
     }
     let us = catalog::writer(conn, &rules.user(caller), request.replica)?.map(|(writer, _)| writer);
-    let settled =
-        us.map(|us| outcome::settled(conn, us, &request.unsettled)).transpose()?.unwrap_or_default();
     let table = find(conn, rules, caller, &request.table)?;
     let (after, floor) = start(conn, &table, request)?;
     let (changes, has_more) = changes(conn, rules, &table, us, after, request)?;
-    let next = match changes.last().filter(|_| has_more) {
-        Some(last) => history::cursor(conn, table.scope, last.seq, floor)?,
+    let end = changes.last().filter(|_| has_more).map(|last| last.seq);
+    let next = match end {
+        Some(seq) => history::cursor(conn, table.scope, seq, floor)?,
         None => history::cursor(conn, table.scope, table.head, 0)?,
     };
+    let settled =
+        us.map(|us| outcome::settled(conn, us, &request.unsettled, end)).transpose()?.unwrap_or_default();
     Ok(Page { changes, settled, next, has_more })
 }
 

@@ -250,6 +250,10 @@ impl<'a> Push<'a> {
             conn.execute("UPDATE scopes SET seq = ?2 WHERE scope = ?1", (scope, seq))?;
         }
         for (name, touched) in self.tables {
+            // The caller has yet to learn where the history of such a table ends now.
+            if self.lost.contains(&name) {
+                continue;
+            }
             let Some(Touched { table, before }) = touched else {
                 let zero = history::zero(conn)?;
                 heads.insert(name, HeadMove { before: zero.clone(), after: zero });
