@@ -54,7 +54,8 @@ impl SupabaseRemoteBuilder {
     }
 
     /// Nothing was installed in the project's database: tables are synced as they are. Weaker than
-    /// [`managed`](Self::managed); `docs/supabase.md` says what a table needs and what is promised.
+    /// [`managed`](Self::managed); `docs/supabase.md` says what a table needs and what is promised. A call makes as many
+    /// requests as it needs; each has the [`timeout`](Self::timeout) to itself.
     pub fn plain(self) -> Self {
         self.plain_within(Self::WINDOW)
     }

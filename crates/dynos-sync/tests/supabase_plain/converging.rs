@@ -5,7 +5,7 @@ use dynos_sync::{Strategy, SyncConfig, core::json};
 use crate::device::{Device, World};
 
 /// What the database has, as [`Device::rows`] shows it.
-fn database(world: &World) -> Vec<String> {
+pub(crate) fn database(world: &World) -> Vec<String> {
     let rows = world.sql(
         "select id || '|' || coalesce(title, '-') || '|' || coalesce(done::int::text, '-') || '|' || coalesce(size::text, '-')
          from TABLE where deleted_at is null order by id collate \"C\"",

@@ -4,4 +4,5 @@
 
 mod converging;
 mod device;
+mod random;
 mod repeating;

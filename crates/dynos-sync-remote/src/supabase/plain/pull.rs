@@ -121,7 +121,7 @@ fn change(table: &TableName, row: Row, walk: &mut Walk) -> Option<Change> {
         return None;
     };
     if row.record.as_ref().is_some_and(|record| measure(record).is_err()) {
-        tracing::warn!(%table, %id, "a row was passed over: it is nested too deep for a device");
+        tracing::warn!(%table, "a row was passed over: it is nested too deep for a device");
         return None;
     }
     let at = row.updated_at.min(walk.latest());
