@@ -53,6 +53,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("the_base_is_no_part_of_the_content", NO_BOOKS),
     ("settled_names_the_applied_of_those_asked_about", NO_BOOKS),
     ("settled_and_a_change_on_top_come_together", NO_BOOKS),
+    ("settled_names_nothing_beyond_the_page", NO_BOOKS),
     ("own_changes_are_left_out", NO_OWN),
     ("all_includes_own_changes_and_marks_them", NO_OWN),
     ("a_change_on_top_of_an_own_one_is_not_own", NO_OWN),
