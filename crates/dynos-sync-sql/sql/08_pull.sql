@@ -14,7 +14,7 @@ declare
 begin
     loop
         -- What row-level security hides is not listed; a page that is not the last one lists something.
-        select string_agg(c.json, ',' order by c.seq), max(c.seq), bool_or(c.more)
+        select string_agg(c.shown, ',' order by c.seq), max(c.seq), bool_or(c.more)
         into listed, last, cut
         from dynos.changes(p) c;
         exit when listed is not null or not coalesce(cut, false);
@@ -92,9 +92,9 @@ create or replace function dynos.settled_by(p dynos.page, ends bigint) returns j
     select coalesce(json_agg(counter::bigint), '[]') from json_each_text(p.settled) s (counter, seq) where seq::bigint <= ends
 $$;
 
--- Changes after a place, as JSON: as many as there are wanted and have room, and one at least. json is null where the
+-- Changes after a place, as JSON: as many as there are wanted and have room, and one at least. shown is null where the
 -- caller may not see the row. more: whether others follow.
-create or replace function dynos.changes(p dynos.page, out seq bigint, out json text, out more boolean)
+create or replace function dynos.changes(p dynos.page, out seq bigint, out shown text, out more boolean)
 returns setof record language plpgsql stable as $$
 declare
     t dynos.track;
@@ -151,7 +151,7 @@ end $$;
 -- Cuts a page where it is full. A row of the caller's own that cannot be seen is gone for them; of a shared table's
 -- row not even the id is told.
 create or replace function dynos.fitting(
-    p dynos.page, lines dynos.line[], shared boolean, out seq bigint, out json text, out more boolean
+    p dynos.page, lines dynos.line[], shared boolean, out seq bigint, out shown text, out more boolean
 ) returns setof record language sql stable as $$
     with sized as (
         select l.*, row_number() over (order by l.seq) as n,
