@@ -106,6 +106,9 @@ pub(crate) struct RemoteArgs {
     /// The project's public key, "anon" or "publishable" [env: DYNOS_ANON_KEY].
     #[arg(long, value_name = "K")]
     pub(crate) anon_key: Option<String>,
+    /// Sync the project's tables as they are: nothing was installed in its database. Promises less.
+    #[arg(long)]
+    pub(crate) plain: bool,
     /// Sign in to the project with this address, and the password in DYNOS_PASSWORD or --password-file.
     #[arg(long, value_name = "E", conflicts_with_all = ["token", "token_file"])]
     pub(crate) email: Option<String>,

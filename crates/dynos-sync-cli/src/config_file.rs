@@ -34,6 +34,9 @@ pub(crate) struct Remembered {
 pub(crate) struct RememberedProject {
     /// The project's public key.
     pub(crate) anon_key: String,
+    /// That its tables are synced as they are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) plain: bool,
     /// What the next sign-in needs in place of a password. It is good for one use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) refresh_token: Option<String>,

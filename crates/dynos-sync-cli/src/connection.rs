@@ -47,8 +47,8 @@ impl Connection {
             remembered.filter(|known| same(&known.remote, &url) && known.supabase.is_some() == is_project);
         let project = match is_project {
             true => Some(Project::resolve(given, known.as_ref().and_then(|known| known.supabase.clone()))?),
-            false if given.email.is_some() || given.anon_key.is_some() => {
-                let message = "--email and --anon-key are for Supabase projects";
+            false if given.email.is_some() || given.anon_key.is_some() || given.plain => {
+                let message = "--email, --anon-key and --plain are for Supabase projects";
                 return Err(
                     Failure::new(Code::Usage, message).hint("give --supabase URL, or set DYNOS_SUPABASE_URL")
                 );
@@ -74,6 +74,11 @@ impl Connection {
             }
             (None, None) => Err(Failure::signed_out("there is no token for this server")),
         }
+    }
+
+    /// Whether it is a project whose tables are synced as they are.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.project.as_ref().is_some_and(|project| project.plain)
     }
 
     /// Writes it down beside the database. Of a sign-in to a Supabase project, what renews it.

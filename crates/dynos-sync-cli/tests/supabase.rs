@@ -9,11 +9,11 @@ use std::{
     net::TcpStream,
     path::{Path, PathBuf},
     process,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use dynos_sync_testbed::Supabase;
-use support::{Ran, assert_equal, dynos, mode, number, run, sql, text};
+use support::{Ran, dynos, mode, number, run, sql, text};
 use tempfile::TempDir;
 
 const PASSWORD: &str = "correct horse battery";
@@ -24,6 +24,7 @@ struct World {
     table: String,
     email: String,
     dir: TempDir,
+    is_plain: bool,
 }
 
 impl World {
@@ -44,9 +45,44 @@ impl World {
             table: name,
             supabase,
             dir: TempDir::new().unwrap(),
+            is_plain: false,
         };
         world.sign_up();
         world
+    }
+
+    /// With a table that is synced as it is.
+    fn plain() -> Self {
+        let mut world = Self::new();
+        world.is_plain = true;
+        let name = &world.table;
+        world.supabase.sql(&format!(
+            "select public.dynos_untrack('{name}');
+             alter table {name} add updated_at timestamptz not null default now(), add deleted_at timestamptz"
+        ));
+        world.supabase.reload();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !world.knows_the_columns() {
+            assert!(Instant::now() < deadline, "PostgREST does not hear of the columns");
+        }
+        world
+    }
+
+    /// PostgREST hears of new columns a moment later, and refuses to write to them until then.
+    fn knows_the_columns(&self) -> bool {
+        let Supabase { url, service_key, .. } = &self.supabase;
+        let mut socket = TcpStream::connect(url.trim_start_matches("http://")).unwrap();
+        let (table, body) = (&self.table, r#"{"updated_at": "now", "deleted_at": null}"#);
+        write!(
+            socket,
+            "PATCH /rest/v1/{table}?id=eq.nobody HTTP/1.0\r\napikey: {service_key}\r\n\
+             content-type: application/json\r\nprefer: return=representation\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        answer.contains(" 200 ")
     }
 
     fn sign_up(&self) {
@@ -63,6 +99,15 @@ impl World {
         let mut answer = String::new();
         socket.read_to_string(&mut answer).unwrap();
         assert!(answer.contains(" 200 "), "{answer}");
+    }
+
+    /// The rows of the world's table. A clone may have tables of other tests too.
+    fn rows(&self, database: &Path) -> String {
+        let columns = "json_array(id, title)";
+        text(
+            database,
+            &format!("SELECT group_concat({columns}, ' ') FROM (SELECT * FROM {} ORDER BY id)", self.table),
+        )
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -86,7 +131,9 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         let name = &self.table;
-        self.supabase.sql(&format!("select public.dynos_untrack('{name}'); drop table {name}"));
+        let untrack = format!("select public.dynos_untrack('{name}')");
+        let untrack = if self.is_plain { "" } else { &untrack };
+        self.supabase.sql(&format!("{untrack}; drop table {name}"));
     }
 }
 
@@ -112,7 +159,46 @@ fn a_user_signs_in_once_and_has_the_same_rows_on_every_device() {
     world.remembered("sync", &laptop).ok();
     world.remembered("sync", &phone).ok();
     assert_eq!(number(&phone, &format!("SELECT count(*) FROM {table} WHERE title = 'oat milk'")), 1);
-    assert_equal(&phone, &laptop);
+    assert_eq!(world.rows(&phone), world.rows(&laptop));
+}
+
+#[test]
+fn devices_sync_a_table_as_it_is() {
+    let world = World::plain();
+    let (table, phone, laptop) = (&world.table, world.path("phone.sqlite"), world.path("laptop.sqlite"));
+    for device in [&phone, &laptop] {
+        // Without the owner: the database fills it in.
+        let columns = "id TEXT PRIMARY KEY, title TEXT, updated_at TEXT";
+        sql(device, &format!("CREATE TABLE {table} ({columns})"));
+        world.on("track", device, &[table, "--plain", "--email", &world.email, "--remember"]).ok();
+    }
+    sql(
+        &phone,
+        &format!("INSERT INTO {table} (id, title) VALUES ('a', 'milk'), ('b', 'bread'), ('c', 'eggs')"),
+    );
+    world.remembered("sync", &phone).ok();
+    world.remembered("sync", &laptop).ok();
+    assert_eq!(number(&laptop, &format!("SELECT count(*) FROM {table}")), 3);
+
+    sql(
+        &laptop,
+        &format!("UPDATE {table} SET title = 'oat milk' WHERE id = 'a'; DELETE FROM {table} WHERE id = 'b'"),
+    );
+    sql(&phone, &format!("UPDATE {table} SET title = 'eggs, 12' WHERE id = 'c'"));
+    world.supabase.sql(&format!(
+        "insert into {table} (id, user_id, title) select 'd', user_id, 'from the web' from {table} where id = 'a'"
+    ));
+    for device in [&laptop, &phone, &laptop] {
+        world.remembered("sync", device).ok();
+    }
+    assert_eq!(world.rows(&phone), world.rows(&laptop));
+    let rows = format!("SELECT group_concat(title, ', ') FROM (SELECT title FROM {table} ORDER BY id)");
+    assert_eq!(text(&phone, &rows), "oat milk, eggs, 12, from the web");
+    let database = "select string_agg(title, ', ' order by id) from TABLE where deleted_at is null";
+    assert_eq!(world.supabase.sql(&database.replace("TABLE", table)), "oat milk, eggs, 12, from the web");
+
+    let clone = world.on("clone", &world.path("new.sqlite"), &["--plain", "--email", &world.email]);
+    assert!(clone.failed(2, "usage").err.contains("make the tables"), "a project does not tell them");
 }
 
 #[test]

@@ -53,7 +53,7 @@ pub use entry::{Edit, Entry, Operation, Sent};
 pub use error::{Invalid, Limits};
 pub use ids::{Counter, Generation, RecordId, RecordKey, ReplicaId, Seq, TableName};
 pub use ownership::{Ownership, Violation};
-pub use record::{Change, Fields, fields, measure};
+pub use record::{Change, Fields, alike, fields, measure};
 pub use redact::{REDACTED, Redactor};
 pub use remote::{Remote, RemoteError};
 pub use replica::{Replica, ReplicaError};

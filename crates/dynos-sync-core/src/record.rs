@@ -71,6 +71,33 @@ fn text_size(text: &str) -> usize {
     text.len() + escapes + 2
 }
 
+/// Whether two records say the same, field by field as [`alike`] has it.
+pub(crate) fn alike_fields(one: &Fields, other: &Fields) -> bool {
+    one.len() == other.len()
+        && one.iter().all(|(name, value)| other.get(name).is_some_and(|other| alike(value, other)))
+}
+
+/// Whether two values of a field are the same but for the notation: a database may give back `3` for `3.0`, and `true`
+/// for `1`.
+///
+/// ```
+/// use dynos_sync_core::{alike, json};
+/// assert!(alike(&json!(3), &json!(3.0)) && alike(&json!(1), &json!(true)));
+/// assert!(!alike(&json!(1), &json!("1")));
+/// ```
+pub fn alike(one: &Value, other: &Value) -> bool {
+    let number = |value: &Value| match value {
+        Value::Bool(value) => Some(f64::from(u8::from(*value))),
+        Value::Number(number) => number.as_f64(),
+        _ => None,
+    };
+    let is_whole = |value: &Value| value.is_i64() || value.is_u64();
+    if one == other || (is_whole(one) && is_whole(other)) {
+        return one == other;
+    }
+    number(one).is_some_and(|one| number(other) == Some(one))
+}
+
 /// A committed change of a record, as a server reports it in a pull.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Change {
@@ -83,6 +110,10 @@ pub struct Change {
     /// Whether the asking replica made this change itself. Such changes are sent only where all are asked for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub own: bool,
+    /// Whether the asking replica may know it already: it may have been listed before, or be the replica's own. Only a
+    /// backend that cannot tell says so. It is no conflict with edits that were made on top of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub again: bool,
     /// The record after the change; absent where it was deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<Fields>,

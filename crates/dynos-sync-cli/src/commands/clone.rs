@@ -23,6 +23,13 @@ use crate::{
 pub(crate) async fn run(args: &CloneArgs, output: &Output) -> Result<(), Failure> {
     let connection = Connection::resolve(&args.remote, &args.database)?;
     must_be_new(&args.database)?;
+    if connection.is_plain() {
+        return Err(Failure::new(
+            Code::Usage,
+            "in plain mode a project does not tell what its tables look like",
+        )
+        .hint("make the tables in a new file, then use dynos track --plain and dynos sync"));
+    }
     let remote = connection.open().await?;
     // Asked before the file is made: a wrong token leaves nothing behind.
     let tables =

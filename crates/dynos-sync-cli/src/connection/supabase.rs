@@ -21,6 +21,7 @@ use crate::{
 /// What a project needs beside its address.
 pub(super) struct Project {
     anon_key: String,
+    pub(super) plain: bool,
     entry: Entry,
     session: OnceCell<GoTrueSession>,
     /// The newest refresh token, and whether it is to be written down at once.
@@ -40,6 +41,7 @@ enum Entry {
 
 impl Project {
     pub(super) fn resolve(given: &RemoteArgs, known: Option<RememberedProject>) -> Result<Self, Failure> {
+        let plain = given.plain || known.as_ref().is_some_and(|known| known.plain);
         let known_key = known.as_ref().map(|known| known.anon_key.clone());
         let anon_key =
             given.anon_key.clone().map_or_else(|| variable("DYNOS_ANON_KEY"), |key| Ok(Some(key)))?;
@@ -52,7 +54,7 @@ impl Project {
             (None, Some(token)) => Entry::Remembered(token.into()),
             (None, None) => Entry::Closed,
         };
-        Ok(Self { anon_key, entry, session: OnceCell::new(), newest: Arc::default() })
+        Ok(Self { anon_key, plain, entry, session: OnceCell::new(), newest: Arc::default() })
     }
 
     pub(super) async fn open(
@@ -61,6 +63,7 @@ impl Project {
         token: Option<&str>,
     ) -> Result<Arc<dyn Remote>, Failure> {
         let builder = SupabaseRemote::builder(&connection.url, self.anon_key.as_str());
+        let builder = if self.plain { builder.plain() } else { builder };
         let builder = match token {
             Some(token) => builder.token(token),
             None => builder.session(self.session(connection).await?.clone()),
@@ -82,7 +85,7 @@ impl Project {
             Entry::Remembered(token) => Some(token.expose().to_owned()),
             Entry::Password { .. } | Entry::Closed => None,
         });
-        RememberedProject { anon_key: self.anon_key.clone(), refresh_token }
+        RememberedProject { anon_key: self.anon_key.clone(), plain: self.plain, refresh_token }
     }
 
     async fn session(&self, connection: &Connection) -> Result<&GoTrueSession, Failure> {

@@ -24,13 +24,34 @@ use client::Client;
 struct Table {
     supabase: Supabase,
     name: String,
+    kind: Kind,
+}
+
+/// Who syncs a table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Nobody.
+    Untracked,
+    /// Devices, by what was installed in the database.
+    Tracked,
+    /// Devices, with nothing installed. What is deleted is marked.
+    Plain,
 }
 
 impl Table {
-    /// `tracked`: whether devices sync it.
-    fn create(name: &str, tracked: bool) -> Self {
+    fn create(name: &str, kind: Kind) -> Self {
         let supabase = Supabase::shared();
         let name = format!("{name}_{}", std::process::id());
+        let more = match kind {
+            Kind::Untracked => String::new(),
+            Kind::Tracked => format!("select dynos_track('{name}', 'user_id');"),
+            Kind::Plain => format!(
+                "alter table {name} add updated_at timestamptz not null default now(), add deleted_at timestamptz;
+                 create function {name}_touch() returns trigger language plpgsql as
+                     $$ begin new.updated_at = now(); return new; end $$;
+                 create trigger touch before update on {name} for each row execute function {name}_touch();"
+            ),
+        };
         supabase.sql(&format!(
             "create table {name} (
                  id uuid primary key default gen_random_uuid(),
@@ -42,26 +63,28 @@ impl Table {
              alter table {name} enable row level security;
              create policy own on {name} to authenticated
                  using (user_id = auth.uid()) with check (user_id = auth.uid());
-             {}",
-            if tracked { format!("select dynos_track('{name}', 'user_id');") } else { String::new() }
+             {more}"
         ));
         supabase.reload();
-        Self { supabase, name }
+        Self { supabase, name, kind }
     }
 
     /// A client whose PostgREST knows the table, signed up as a new user.
     fn user(&self, name: &str) -> Client {
         let mut client = Client::start(&format!("{name}-{}@example.com", self.name));
-        let select = json!({"select": "id", "from": self.name});
-        wait_for("PostgREST notices the table", || client.ask(&select)["error"].is_null());
+        // Reading works before PostgREST knows the columns, writing does not.
+        let nothing = json!({"id": "00000000-0000-0000-0000-000000000000"});
+        let update = json!({"update": {"title": "x"}, "in": self.name, "where": nothing});
+        wait_for("PostgREST notices the table", || client.ask(&update)["data"] == json!([]));
         client
     }
 
     /// The rows of a user in the database, in the form of [`rows`].
     fn rows(&self, user: &str) -> Vec<String> {
         let columns = "id, user_id, title, done::int, coalesce(stars::text, 'null')";
+        let living = if self.kind == Kind::Plain { "and deleted_at is null" } else { "" };
         let rows = self.supabase.sql(&format!(
-            "select json_build_array({columns}) from {} where user_id = '{user}' order by id",
+            "select json_build_array({columns}) from {} where user_id = '{user}' {living} order by id",
             self.name
         ));
         rows.lines().map(|row| serde_json::from_str::<Value>(row).expect("JSON").to_string()).collect()
@@ -71,7 +94,10 @@ impl Table {
 impl Drop for Table {
     fn drop(&mut self) {
         if !thread::panicking() {
-            self.supabase.sql(&format!("drop table {}", self.name));
+            let untrack = format!("select dynos_untrack('{}');", self.name);
+            let untrack = if self.kind == Kind::Tracked { &untrack } else { "" };
+            self.supabase
+                .sql(&format!("{untrack} drop table {0}; drop function if exists {0}_touch", self.name));
         }
     }
 }
@@ -89,7 +115,7 @@ fn rows(device: &Path, table: &str) -> Vec<String> {
 
 #[test]
 fn supabase_js_signs_in_and_writes_what_row_level_security_lets_it() {
-    let table = Table::create("plain_note", false);
+    let table = Table::create("note", Kind::Untracked);
     let (mut ada, mut bob) = (table.user("ada"), table.user("bob"));
     ada.sign_in();
     let into = &table.name;
@@ -129,6 +155,19 @@ impl Devices {
         Ran::of(&dynos.arg(command).arg(device).args(more).output().expect("dynos runs"))
     }
 
+    /// A new device, with all rows.
+    fn begin(&self, device: &Path, table: &Table) {
+        if table.kind != Kind::Plain {
+            self.run("clone", device, &[]).ok();
+            return;
+        }
+        let columns =
+            "id TEXT PRIMARY KEY, user_id TEXT, title TEXT, done BOOLEAN, stars INTEGER, updated_at TEXT";
+        sql(device, &format!("CREATE TABLE {} ({columns})", table.name));
+        self.run("track", device, &[&table.name, "--plain", "--remember"]).ok();
+        self.sync(device);
+    }
+
     fn sync(&self, device: &Path) {
         self.run("sync", device, &[]).ok();
     }
@@ -157,7 +196,7 @@ fn serve(dir: &Path, supabase: &Supabase) -> Server {
 
 #[test]
 fn devices_that_sync_through_dynos_serve_meet_what_supabase_js_writes_meanwhile() {
-    let table = Table::create("served_note", true);
+    let table = Table::create("served_note", Kind::Tracked);
     let ada = table.user("ada");
     let dir = tempfile::tempdir().expect("a directory");
     let server = serve(dir.path(), &table.supabase);
@@ -167,7 +206,21 @@ fn devices_that_sync_through_dynos_serve_meet_what_supabase_js_writes_meanwhile(
 
 #[test]
 fn devices_that_sync_with_the_project_meet_what_supabase_js_writes_meanwhile() {
-    let table = Table::create("managed_note", true);
+    let table = Table::create("managed_note", Kind::Tracked);
+    let ada = table.user("ada");
+    let Supabase { url, anon_key, .. } = table.supabase.clone();
+    let env = vec![
+        ("DYNOS_SUPABASE_URL", url),
+        ("DYNOS_ANON_KEY", anon_key),
+        ("DYNOS_TOKEN", ada.token().to_owned()),
+    ];
+    let dir = tempfile::tempdir().expect("a directory");
+    meet(&table, ada, &Devices { dir, env });
+}
+
+#[test]
+fn devices_that_sync_a_table_as_it_is_meet_what_supabase_js_writes_meanwhile() {
+    let table = Table::create("plain_note", Kind::Plain);
     let ada = table.user("ada");
     let Supabase { url, anon_key, .. } = table.supabase.clone();
     let env = vec![
@@ -183,6 +236,10 @@ fn devices_that_sync_with_the_project_meet_what_supabase_js_writes_meanwhile() {
 fn meet(table: &Table, mut ada: Client, devices: &Devices) {
     let name = &table.name;
     let user = ada.user().to_owned();
+    let delete = |id: &str| match table.kind {
+        Kind::Plain => json!({"update": {"deleted_at": "now"}, "in": name, "where": {"id": id}}),
+        _ => json!({"delete": {"id": id}, "from": name}),
+    };
     let seeds: Vec<_> = (0..40).map(|n| json!({"title": format!("seed {n}"), "stars": n})).collect();
     let seeds = ada.done(&json!({"insert": seeds, "into": name}));
     let ids: Vec<&str> =
@@ -190,7 +247,7 @@ fn meet(table: &Table, mut ada: Client, devices: &Devices) {
 
     let (phone, laptop) = (devices.path("phone.sqlite"), devices.path("laptop.sqlite"));
     for device in [&phone, &laptop] {
-        devices.run("clone", device, &[]).ok();
+        devices.begin(device, table);
         assert_eq!(rows(device, name), table.rows(&user));
     }
 
@@ -201,7 +258,7 @@ fn meet(table: &Table, mut ada: Client, devices: &Devices) {
                 match n % 3 {
                     0 => ada.done(&json!({"insert": {"title": format!("web {n}")}, "into": name})),
                     1 => ada.done(&json!({"update": {"title": format!("web {n}"), "done": true}, "in": name, "where": {"id": id}})),
-                    _ => ada.done(&json!({"delete": {"id": id}, "from": name})),
+                    _ => ada.done(&delete(id)),
                 };
             }
         });

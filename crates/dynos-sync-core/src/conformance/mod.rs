@@ -79,6 +79,7 @@ macro_rules! conformance_cases {
             use super::*;
             $($crate::conformance_case!($suite $theme $case $attributes $fixture);)*
         })*
+        $crate::conformance_exceptions!($suite $attributes $fixture; $($($case)*)*);
     };
 }
 
@@ -86,6 +87,15 @@ macro_rules! conformance_cases {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! conformance_case {
+    (remote $theme:ident $case:ident ($(#[$attribute:meta])*) $fixture:expr) => {
+        $(#[$attribute])*
+        #[test]
+        fn $case() {
+            use $crate::conformance::remote;
+            let fixture = $fixture;
+            remote::judge(&fixture, stringify!($case), Box::pin(remote::$theme::$case(&fixture)));
+        }
+    };
     ($suite:ident $theme:ident $case:ident ($(#[$attribute:meta])*) $fixture:expr) => {
         $(#[$attribute])*
         #[test]
@@ -93,6 +103,20 @@ macro_rules! conformance_case {
             use $crate::conformance::$suite::Fixture;
             let fixture = $fixture;
             fixture.run(Box::pin($crate::conformance::$suite::$theme::$case(&fixture)));
+        }
+    };
+}
+
+/// Makes a test of the exceptions that a remote claims.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_exceptions {
+    (replica $($rest:tt)*) => {};
+    (remote ($(#[$attribute:meta])*) $fixture:expr; $($case:ident)*) => {
+        $(#[$attribute])*
+        #[test]
+        fn every_exception_is_a_case() {
+            $crate::conformance::remote::judge_exceptions(&$fixture, &[$(stringify!($case)),*]);
         }
     };
 }

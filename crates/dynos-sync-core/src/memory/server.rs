@@ -282,6 +282,7 @@ impl Scope {
                 seq: stored.last.seq,
                 at: stored.at,
                 own: stored.last.writer == request.replica,
+                again: false,
                 record: stored.record.clone(),
             })
             .collect();

@@ -10,7 +10,7 @@ use crate::{
     error::Limits,
     ids::{Counter, RecordId, RecordKey, Seq, TableName},
     ownership::Violation,
-    record::{Change, Fields, measure},
+    record::{Change, Fields, alike_fields, measure},
     redact::Redactor,
     replica::{Batch, Expected, Op, Phase, Resolved, Seen, State, TableState},
     table::Shape,
@@ -153,8 +153,12 @@ impl Reader<'_> {
         } else if let Some(local_at) = pending {
             if !change.own && !lost_here {
                 let remote = remote.map(|remote| complete(&self.table.spec.shape, base.as_ref(), remote));
-                let conflict = Conflict { key, base, local: row, remote, local_at, remote_at: change.at };
-                self.reading.conflicts.push(conflict);
+                // Nobody changed what the local edits started from.
+                let known = change.again && same(base.as_ref(), remote.as_ref());
+                if !known {
+                    let conflict = Conflict { key, base, local: row, remote, local_at, remote_at: change.at };
+                    self.reading.conflicts.push(conflict);
+                }
             }
         } else {
             self.reading.stored += 1;
@@ -246,6 +250,13 @@ fn complete(shape: &Shape, before: Option<&Fields>, version: Fields) -> Fields {
     }
 }
 
+fn same(one: Option<&Fields>, other: Option<&Fields>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => alike_fields(one, other),
+        (one, other) => one.is_none() && other.is_none(),
+    }
+}
+
 /// The edit that leads from the server's version to the outcome; none where they are the same.
 ///
 /// Where both exist it is a patch of what differs, so that columns which only newer devices know are left alone.
@@ -324,7 +335,7 @@ mod tests {
     }
 
     fn change(id: &str, seq: Seq, record: Option<Fields>) -> Change {
-        Change { id: id.parse().unwrap(), seq, at: 50, own: false, record }
+        Change { id: id.parse().unwrap(), seq, at: 50, own: false, again: false, record }
     }
 
     fn page(changes: Vec<Change>) -> Page {
@@ -505,6 +516,44 @@ mod tests {
                     remote_at: 50,
                 };
                 assert_eq!(reading.conflicts, [expected]);
+            }
+        }
+    }
+
+    #[test]
+    fn what_comes_again_is_no_conflict_with_edits_made_on_top_of_it() {
+        let seen = |base: Option<Fields>| Seen { base, ..Local::Pending.seen().unwrap() };
+        let whole = some(&json!({"a": 0, "real": 3.0, "done": 1}));
+        for (what, table, base, record, conflicts) in [
+            ("the same", table(Phase::Following), whole.clone(), whole.clone(), 0),
+            (
+                "the same in the server's notation",
+                table(Phase::Following),
+                whole.clone(),
+                some(&json!({"a": 0, "real": 3, "done": true})),
+                0,
+            ),
+            ("both deleted", table(Phase::Following), None, None, 0),
+            ("changed there", table(Phase::Following), whole.clone(), some(&json!({"a": 7})), 1),
+            ("deleted there", table(Phase::Following), whole.clone(), None, 1),
+            ("made there too", table(Phase::Following), None, some(&json!({"a": 0})), 1),
+            (
+                "the same, without a column that the server lacks",
+                with_columns(&["id", "a", "mine"]),
+                some(&json!({"a": 0, "mine": 1})),
+                some(&json!({"a": 0})),
+                0,
+            ),
+        ] {
+            for again in [true, false] {
+                let page = page(vec![Change { again, ..change("x", 20, record.clone()) }]);
+                let reading = read(&state(), &table, &request(), &[], page, vec![seen(base.clone())]);
+                assert_eq!(
+                    reading.conflicts.len(),
+                    if again { conflicts } else { 1 },
+                    "{what}, again: {again}"
+                );
+                assert_eq!(reading.stored, 0, "{what}: the local edits stand");
             }
         }
     }

@@ -55,8 +55,9 @@ pub struct RemoteRow {
     pub id: RecordId,
     /// When it was last changed, by the server's clock.
     pub updated_at: Millis,
-    /// Who changed it last, where the store keeps that. Without, a device takes the echo of its own push for somebody
-    /// else's change, which matters where it has edited the record again meanwhile.
+    /// Who changed it last, where the store keeps that. Without, a device may take the echo of its own push
+    /// for somebody else's change, where it has edited the record again meanwhile and the store keeps other values than it was
+    /// given.
     pub writer: Option<ReplicaId>,
     /// Its fields; absent where it was deleted. A store that forgets deleted rows never reports one.
     pub record: Option<Fields>,

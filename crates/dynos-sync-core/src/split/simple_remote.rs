@@ -59,8 +59,7 @@ impl SimpleRemote {
 
     /// How far a pull goes back behind the end of the one before, for rows that became visible late: 0 unless set.
     ///
-    /// Rows in that window come again with each pull. One that was edited here since it came first looks like a conflict
-    /// then: do not combine an overlap with a strategy that favours the server.
+    /// Rows in that window come again with each pull.
     #[must_use]
     pub fn overlap(mut self, window: Millis) -> Self {
         self.overlap = window;
@@ -128,7 +127,8 @@ impl Remote for SimpleRemote {
 
 fn change(seq: Seq, row: RemoteRow, asking: ReplicaId) -> Change {
     let RemoteRow { id, updated_at, writer, record } = row;
-    Change { id, seq, at: updated_at.clamp(0, Limits::LATEST), own: writer == Some(asking), record }
+    let own = writer == Some(asking);
+    Change { id, seq, at: updated_at.clamp(0, Limits::LATEST), own, again: true, record }
 }
 
 fn rejected(code: RejectCode, message: String) -> PushResult {

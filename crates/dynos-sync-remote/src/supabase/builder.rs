@@ -1,6 +1,6 @@
 //! How a project is configured.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use dynos_sync_core::Remote;
 
@@ -9,6 +9,7 @@ use super::{
     client::Client,
     gotrue::GoTrueSession,
     managed::Managed,
+    plain::Plain,
     realtime::{Realtime, RealtimeSettings, Timing},
 };
 use crate::{connection::Connection, error::BuildError, token::Secret, transport::Endpoint};
@@ -27,12 +28,16 @@ pub struct SupabaseRemoteBuilder {
 enum Mode {
     /// Functions in the project's database.
     Managed,
+    /// Nobody: tables as they are. What may be committed so late is pulled again.
+    Plain { window: Duration },
 }
 
 token_settings!(SupabaseRemoteBuilder);
 connection_settings!(SupabaseRemoteBuilder);
 
 impl SupabaseRemoteBuilder {
+    const WINDOW: Duration = Duration::from_secs(30);
+
     pub(super) fn new(url: String, anon_key: Secret) -> Self {
         Self { connection: Connection::new(url), anon_key, mode: Mode::Managed }
     }
@@ -48,6 +53,22 @@ impl SupabaseRemoteBuilder {
         self
     }
 
+    /// Nothing was installed in the project's database: tables are synced as they are. Weaker than
+    /// [`managed`](Self::managed); `docs/supabase.md` says what a table needs and what is promised. A call makes as many
+    /// requests as it needs; each has the [`timeout`](Self::timeout) to itself.
+    pub fn plain(self) -> Self {
+        self.plain_within(Self::WINDOW)
+    }
+
+    /// As [`plain`](Self::plain), for a project whose transactions may take up to `window` from their first statement
+    /// to their commit: so long are rows listed again. Default: 30 s, well above the 8 s that a hosted project gives a
+    /// statement. Too short, and devices miss rows that were committed late, until these are written again; too long, and
+    /// each pull repeats more. With zero nothing is listed again.
+    pub fn plain_within(mut self, window: Duration) -> Self {
+        self.mode = Mode::Plain { window };
+        self
+    }
+
     /// Makes the remote. Nothing is sent yet.
     ///
     /// # Errors
@@ -58,6 +79,7 @@ impl SupabaseRemoteBuilder {
         let url = client.endpoint().to_string();
         let mode: Arc<dyn Remote> = match self.mode {
             Mode::Managed => Arc::new(Managed::new(client)),
+            Mode::Plain { window } => Arc::new(Plain::new(client, window)),
         };
         Ok(SupabaseRemote { url, mode, realtime })
     }

@@ -61,6 +61,10 @@ pub(crate) fn check(answer: &Answer) -> Result<(), Failure> {
 
 /// By code where there is one, since statuses differ between versions; else by status.
 fn classify(status: u16, body: ErrorBody, retry_after: Option<Duration>) -> Failure {
+    // A write to a table that PostgREST has not heard of, up to its version 12.
+    if status == 404 && body == ErrorBody::default() {
+        return Failure::Missing(Missing::Table, "PostgREST knows no such table (yet)".to_owned());
+    }
     let message = said(status, &body);
     let transient = |message| Failure::Transient { message, retry_after };
     // PostgREST's words, or want of them, for a connection to the database that broke under the request.
@@ -127,7 +131,6 @@ fn sqlstate(state: &str, message: String, retry_after: Option<Duration>) -> Fail
 
 impl Failure {
     /// The refusal that it is of the one row that was to be written, if it is one.
-    #[allow(dead_code)]
     pub(crate) fn rejection(&self) -> Option<(RejectCode, &str)> {
         match self {
             Self::Entry { code, message, .. } => Some((*code, message)),
@@ -218,6 +221,12 @@ mod tests {
         assert_eq!(of(404, "42P01").rejection(), Some((RejectCode::UnknownTable, "told so")));
         assert_eq!(of(400, "PGRST204").rejection(), Some((RejectCode::UnknownColumn, "told so")));
         assert_eq!(of(404, "PGRST202").rejection(), None);
+    }
+
+    #[test]
+    fn an_answer_of_nothing_is_an_unknown_table() {
+        let failure = classify(404, ErrorBody::default(), None);
+        assert_eq!(failure.rejection().map(|(code, _)| code), Some(RejectCode::UnknownTable));
     }
 
     #[test]

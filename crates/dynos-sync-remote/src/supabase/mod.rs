@@ -5,6 +5,7 @@ mod client;
 mod error;
 mod gotrue;
 mod managed;
+mod plain;
 pub(crate) mod realtime;
 
 use std::{fmt, sync::Arc};
@@ -28,6 +29,9 @@ use crate::token::Secret;
 /// In its *managed* mode the project keeps the protocol's books itself: its database holds the functions that
 /// `dynos supabase init` prints, and syncs the tables that were tracked there. Everything that `docs/protocol.md`
 /// promises holds.
+///
+/// In its *plain* mode nothing is installed: tables are synced as they are, by the time of their last change. That is weaker;
+/// `docs/supabase.md` says what is promised.
 ///
 /// Live hints come from Supabase Realtime, for tables of its publication.
 ///

@@ -5,6 +5,7 @@
 mod conformance;
 mod failures;
 mod pages;
+mod plain;
 mod sessions;
 mod support;
 mod tables;

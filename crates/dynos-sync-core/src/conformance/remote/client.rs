@@ -50,6 +50,7 @@ pub(super) fn ids(changes: &[Change]) -> Vec<&str> {
 pub(super) struct Client {
     pub(super) remote: Arc<dyn Remote>,
     pub(super) replica: ReplicaId,
+    knows_heads: bool,
 }
 
 impl Client {
@@ -66,7 +67,11 @@ impl Client {
     }
 
     pub(super) async fn connect(fixture: &dyn Fixture, user: &str, number: u8) -> Self {
-        Self { remote: fixture.remote(user).await, replica: ReplicaId::from_random([number; 16]) }
+        Self {
+            remote: fixture.remote(user).await,
+            replica: ReplicaId::from_random([number; 16]),
+            knows_heads: fixture.knows_heads(),
+        }
     }
 
     pub(super) async fn try_push(&self, entries: Vec<PushEntry>) -> Result<PushAnswer, RemoteError> {
@@ -146,7 +151,12 @@ impl Client {
         self.remote.heads(HeadsRequest { replica: self.replica, tables }).await.unwrap()
     }
 
+    /// Where a table ends.
     pub(super) async fn head_of(&self, table: &str) -> Cursor {
+        if !self.knows_heads {
+            let request = PullRequest { table: name(table), all: true, ..self.request(None) };
+            return self.pages(request).await.pop().unwrap().next;
+        }
         self.heads(&[table]).await.heads.remove(&name(table)).unwrap()
     }
 

@@ -33,7 +33,10 @@ pub mod repeats;
 pub mod tables;
 pub mod values;
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
@@ -64,10 +67,44 @@ pub trait Fixture: Send + Sync {
         None
     }
 
+    /// Whether [`Remote::heads`] says where a table ends. Where it does not, the cases walk to the end instead.
+    fn knows_heads(&self) -> bool {
+        true
+    }
+
+    /// The cases that the backend does not promise to hold, by name, each with the reason. They have to fail: one that
+    /// holds is to be taken out of the list.
+    fn exceptions(&self) -> &[(&'static str, &'static str)] {
+        &[]
+    }
+
     /// Runs a case to its end. An adapter that needs a runtime of its own puts it here:
     /// `self.runtime.block_on(case)`.
     fn run(&self, case: BoxFuture<'_, ()>) {
         super::block_on(case);
+    }
+}
+
+/// Runs a case of that name, and judges it.
+///
+/// # Panics
+/// Where the case fails, or is one of the [exceptions](Fixture::exceptions) and does not.
+pub fn judge(fixture: &dyn Fixture, name: &str, case: BoxFuture<'_, ()>) {
+    let Some((_, reason)) = fixture.exceptions().iter().find(|(exception, _)| *exception == name) else {
+        return fixture.run(case);
+    };
+    let outcome = catch_unwind(AssertUnwindSafe(|| fixture.run(case)));
+    assert!(outcome.is_err(), "{name} holds: take it out of the exceptions (\"{reason}\")");
+}
+
+/// Makes sure that every [exception](Fixture::exceptions) is one of the cases.
+///
+/// # Panics
+/// Where one is not.
+pub fn judge_exceptions(fixture: &dyn Fixture, cases: &[&str]) {
+    for (name, reason) in fixture.exceptions() {
+        assert!(cases.contains(name), "there is no case {name}, which is excepted (\"{reason}\")");
+        assert!(!reason.is_empty(), "{name} is excepted without a reason");
     }
 }
 

@@ -46,7 +46,14 @@ pub async fn a_change_carries_its_record_number_and_time(fixture: &dyn Fixture) 
     let seq = one.apply(PushEntry { at: 1_767_225_600_123, ..entry(1, "x", upsert(json!({"a": 1}))) }).await;
     let gone = one.apply(PushEntry { at: 42, ..entry(2, "y", Edit::Delete) }).await;
     let empty = two.request(Some(&empty));
-    let change = |id: &str, seq, at, record| Change { id: id.parse().unwrap(), seq, at, own: false, record };
+    let change = |id: &str, seq, at, record| Change {
+        id: id.parse().unwrap(),
+        seq,
+        at,
+        own: false,
+        again: false,
+        record,
+    };
     let expected = [change("x", seq, 1_767_225_600_123, some(json!({"a": 1}))), change("y", gone, 42, None)];
     assert_eq!(two.remote.pull(empty).await.unwrap().changes, expected);
 }
