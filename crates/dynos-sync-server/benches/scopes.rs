@@ -57,33 +57,38 @@ async fn run() {
         |name: &str, default| env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
     let (seconds, runs) = (setting("DYNOS_BENCH_SECONDS", 5), setting("DYNOS_BENCH_RUNS", 3));
     let mut postgres = Postgres::start();
+    let client = connect(postgres.url()).await;
     for name in ["fsync", "synchronous_commit", "full_page_writes"] {
-        postgres.sql(&format!("alter system set {name} = on"));
+        client.batch_execute(&format!("alter system set {name} = on")).await.unwrap();
     }
+    let version: String = client.query_one("show server_version", &[]).await.unwrap().get(0);
     postgres.restart();
-    println!("{}", postgres.sql("select split_part(version(), ' on ', 1)").trim());
+    println!("PostgreSQL {version}");
     println!("scopes  rows/push  writers  hints   pushes/s    rows/s    p50 ms   p99 ms   of untracked");
+    let mut n = 0;
     for run in 0..runs {
         for (rows, writers) in [(1, 1), (1, 16), (100, 1), (100, 16)] {
             for (scopes, hints) in [(1, true), (1, false), (1000, true), (1000, false)] {
+                n += 1;
                 let load = Load { scopes, rows, writers, hints };
-                measure(&postgres, load, Duration::from_secs(seconds), run).await;
+                let url = fresh(&postgres, n).await;
+                measure(&url, load, Duration::from_secs(seconds), run).await;
             }
         }
     }
 }
 
 /// Measures one load, and its yardstick right after it.
-async fn measure(postgres: &Postgres, load: Load, time: Duration, run: u64) {
-    let store = fresh(postgres, load).await;
+async fn measure(url: &str, load: Load, time: Duration, run: u64) {
+    let store = prepared(url, load).await;
     let pushed = hammer(load, time, |writer, turn| {
         let store = store.clone();
-        async move { push(&*store, load, writer, turn).await }
+        async move { push(&store, load, writer, turn).await }
     })
     .await;
     let mut clients = Vec::new();
     for _ in 0..load.writers {
-        clients.push(Arc::new(connect(postgres.url()).await));
+        clients.push(Arc::new(connect(url).await));
     }
     let inserted = hammer(load, time, |writer, turn| {
         let client = clients[writer as usize].clone();
@@ -113,21 +118,28 @@ impl Measured {
     }
 }
 
+/// A database of its own for a load.
+async fn fresh(postgres: &Postgres, n: u32) -> String {
+    let name = format!("bench_{n}");
+    connect(postgres.url()).await.batch_execute(&format!("create database {name}")).await.unwrap();
+    let (server, _) = postgres.url().rsplit_once('/').unwrap();
+    format!("{server}/{name}")
+}
+
 /// Both tables, empty, and a store with a connection a writer.
-async fn fresh(postgres: &Postgres, load: Load) -> Arc<PostgresStore> {
-    let mut options = PostgresOptions::new(postgres.url());
+async fn prepared(url: &str, load: Load) -> Arc<PostgresStore> {
+    let mut options = PostgresOptions::new(url);
     options.connections = load.writers as usize;
     let config = Config::new("unused", Auth::Secret(Secret::new("a secret of at least thirty-two bytes")));
     let store = Arc::new(PostgresStore::connect(&options, &config).await.unwrap());
-    postgres.sql(&format!(
+    let sql = format!(
         "update dynos.meta set notify = {};
-         select dynos_untrack(name) from dynos.track;
-         drop table if exists item, untracked;
          create table item (id text primary key, user_id text not null, n bigint, body text);
          create table untracked (like item including all);
          select dynos_track('item', 'user_id')",
         load.hints
-    ));
+    );
+    connect(url).await.batch_execute(&sql).await.unwrap();
     store
 }
 

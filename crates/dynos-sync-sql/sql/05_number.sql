@@ -49,7 +49,9 @@ begin
     if exists (
         select from unnest(acts) a join dynos.scope k on k.name = a.scope
         join dynos.tab b on b.scope = k.scope and b.name = a.name
-        left join dynos.change c on c.tab = b.tab and c.id = a.id
+        -- "offset 0" keeps it a lookup of each record. As a join, the database may read all of the table's changes for
+        -- each, while it knows little of a new table, and keep to that.
+        left join lateral (select * from dynos.change c where c.tab = b.tab and c.id = a.id offset 0) c on true
         where c.seq is distinct from a.seen
     ) then
         raise sqlstate 'DY001' using message = 'a record was changed meanwhile';

@@ -312,7 +312,7 @@ begin
         end)::dynos.step order by (s.e).ord)
         from unnest(todo) s
         join bases b on b.name = (s.e).name and b.base is not distinct from (s.e).base
-        left join dynos.change c on c.tab = b.tab and c.id = (s.e).id
+        left join lateral (select * from dynos.change c where c.tab = b.tab and c.id = (s.e).id offset 0) c on true
     );
 end $$;
 

@@ -176,23 +176,26 @@ end $$;
 create or replace function dynos.write_documents(verb text, entries dynos.entry[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    place constant text := dynos.scope_of(entries[1].name);
+    called constant text := entries[1].name;
+    place constant text := dynos.scope_of(called);
+    -- Named beside the join: else it may read all documents of the table.
+    ids constant text[] := array(select e.id from unnest(entries) e);
 begin
     if exists (select from dynos.track t join unnest(entries) e using (name))
-        or exists (select from unnest(entries) e where e.name <> entries[1].name) then
+        or exists (select from unnest(entries) e where e.name <> called) then
         raise insufficient_privilege using message = 'this is not a document table';
     end if;
     if verb = 'delete' then
-        delete from dynos.document d using unnest(entries) e where d.scope = place and d.name = e.name and d.id = e.id;
+        delete from dynos.document d where d.scope = place and d.name = called and d.id = any (ids);
     elsif verb in ('insert', 'replace') then
         insert into dynos.document (scope, name, id, data) select place, e.name, e.id, e.data from unnest(entries) e
         on conflict (scope, name, id) do update set data = excluded.data;
     else
         update dynos.document d set data = dynos.merged(d.data, e.data) from unnest(entries) e
-        where d.scope = place and d.name = e.name and d.id = e.id;
+        where d.scope = place and d.name = called and d.id = any (ids) and d.id = e.id;
         if exists (
-            select from dynos.document d join unnest(entries) e on d.name = e.name and d.id = e.id
-            where d.scope = place and octet_length(d.data::text) > (select record_bytes from dynos.meta)
+            select from dynos.document d
+            where d.scope = place and d.name = called and d.id = any (ids) and octet_length(d.data::text) > (select record_bytes from dynos.meta)
         ) then
             raise program_limit_exceeded using message = 'the record would be larger than the limit';
         end if;

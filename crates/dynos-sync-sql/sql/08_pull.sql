@@ -104,7 +104,7 @@ begin
         t := dynos.tracked(p.name);
         execute format('select array_agg(row(e.id, e.seq, e.at, e.own, e.dead, f.record, f.here)::dynos.line order by e.seq)
             from dynos.newest($1) e
-            left join lateral (select %s as record, true as here from %s r where not e.dead and %s and %s) f on true',
+            left join lateral (select %s as record, true as here from %s r where not e.dead and %s and %s offset 0) f on true',
             dynos.record_sql(t), dynos.qualified(t.relation), t.row_of_id,
             case when t.owner is null then 'true' else format('r.%I::text = %L', t.owner, dynos.subject()) end)
         into lines using p;
@@ -145,7 +145,8 @@ begin
     return (
         select array_agg(row(c.id, c.seq, c.at, c.own, c.dead, d.data, d.id is not null)::dynos.line order by c.seq)
         from dynos.newest(p) c
-        left join dynos.document d on d.scope = place and d.name = p.name and d.id = c.id and not c.dead);
+        left join lateral (select * from dynos.document d
+            where d.scope = place and d.name = p.name and d.id = c.id and not c.dead offset 0) d on true);
 end $$;
 
 -- Cuts a page where it is full. A row of the caller's own that cannot be seen is gone for them; of a shared table's
