@@ -101,7 +101,7 @@ end $$;
 
 -- Makes the triggers of a table anew.
 create or replace function dynos.watch(relation regclass) returns void
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql set search_path = pg_catalog, pg_temp set client_min_messages = warning as $$
 declare
     event record;
 begin
@@ -121,7 +121,7 @@ end $$;
 -- stay; devices keep theirs. "table": the table, or the name under which it is synced, which is what remains of a table
 -- that was dropped.
 create or replace function public.dynos_untrack("table" text) returns void
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql set search_path = pg_catalog, pg_temp set client_min_messages = warning as $$
 declare
     known dynos.track;
     event text;

@@ -171,7 +171,8 @@ language sql stable security definer set search_path = pg_catalog, pg_temp as $$
     select json_build_object('name', called, 'shape', json_strip_nulls(json_build_object('kind', 'columns',
         'columns', (
             select json_agg(json_build_object('name', c.name, 'type', dynos.sqlite_type(c.type, c.written),
-                'not_null', case when c.not_null and not c.generated then true end))
+                -- The owner is filled in where a device leaves it out.
+                'not_null', case when c.not_null and not c.generated and c.name is distinct from t.owner then true end))
             from dynos.columns(t.relation) c),
         'key', t.key::text[],
         'indexes', (

@@ -321,6 +321,27 @@ async fn a_table_that_was_tracked_before_is_compared() {
     assert_eq!(ada.records("t").await["3"]["n"], 0);
 }
 
+#[tokio::test]
+async fn the_owner_may_be_left_out_on_devices() {
+    let database = Database::installed().await;
+    database
+        .sql(
+            "CREATE TABLE t (id int PRIMARY KEY, user_id text NOT NULL, n int NOT NULL);
+                  GRANT ALL ON t TO authenticated; SELECT dynos_track('t', 'user_id')",
+        )
+        .await;
+    let ada = Caller::new(&database, "ada", 1).await;
+    let tables = ada.call("tables", &Value::Null).await.unwrap();
+    let columns = tables["tables"][0]["shape"]["columns"].as_array().unwrap();
+    let required: Vec<_> =
+        columns.iter().filter(|column| column["not_null"] == true).map(|column| &column["name"]).collect();
+    assert_eq!(required, ["id", "n"]);
+    let results =
+        ada.push(json!([Caller::entry(1, "t", "1", "upsert", json!({"user_id": null, "n": 1}))])).await;
+    assert_eq!(statuses(&results), ["applied"], "{results:?}");
+    assert_eq!(ada.records("t").await, json!({"1": {"user_id": "ada", "n": 1}}));
+}
+
 /// A table, a device that has pulled its first row and not yet that another one came and the first went.
 async fn behind() -> (Database, Caller, Value) {
     let database = Database::installed().await;
