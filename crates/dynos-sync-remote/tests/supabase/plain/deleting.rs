@@ -117,3 +117,52 @@ async fn many_rows_are_deleted_in_few_requests_each_under_its_condition() {
         assert_eq!(device.pull_all(1000).await.0.iter().filter(|(_, record)| record.is_some()).count(), 1);
     }
 }
+
+#[tokio::test]
+async fn a_deletion_whose_mark_was_removed_reaches_no_device_that_had_not_seen_it() {
+    let table = Table::new();
+    let user = User::new(&table.supabase);
+    let (mut one, two) = (table.device(&user).await, table.device(&user).await);
+    for id in ["gone", "kept"] {
+        one.edit(None, Operation::Upsert, id, json!({"title": "x"})).await;
+    }
+    let (_, seen) = two.pull_from(None, 10).await;
+    one.edit(None, Operation::Delete, "gone", json!({})).await;
+    table.sql("delete from TABLE where deleted_at is not null");
+    let (changes, _) = two.pull_from(Some(seen), 10).await;
+    assert!(changes.is_empty(), "nor is it told that something may be missing: {changes:?}");
+    let (all, _) = two.pull_from(None, 10).await;
+    assert_eq!(all.len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_restored_backup_lost_goes_unnoticed_but_by_an_edit() {
+    let table = Table::new();
+    let user = User::new(&table.supabase);
+    let mut device = table.device(&user).await;
+    device.edit(None, Operation::Upsert, "old", json!({"title": "x"})).await;
+    table.sql("create table TABLE_copy as table TABLE");
+    device.edit(None, Operation::Upsert, "new", json!({"title": "y"})).await;
+    let (_, seen) = device.pull_from(None, 10).await;
+    table.sql("delete from TABLE; insert into TABLE table TABLE_copy; drop table TABLE_copy");
+    let (changes, _) = device.pull_from(Some(seen.clone()), 10).await;
+    assert!(changes.is_empty(), "{changes:?}");
+    let patch = device.edit(Some(&seen), Operation::Patch, "new", json!({"title": "z"})).await;
+    assert_eq!(outcome(&patch), "not_found");
+    // Who edits the whole record brings it back.
+    let whole = device.edit(Some(&seen), Operation::Upsert, "new", json!({"title": "z"})).await;
+    assert_eq!(outcome(&whole), "applied");
+}
+
+#[tokio::test]
+async fn columns_that_a_device_does_not_know_outlive_a_replacement() {
+    let table = Table::new();
+    let user = User::new(&table.supabase);
+    let mut device = table.device(&user).await;
+    device.edit(None, Operation::Upsert, "r", json!({"title": "x"})).await;
+    table.sql("update TABLE set size = 7");
+    device.edit(None, Operation::Delete, "r", json!({})).await;
+    let again = device.edit(None, Operation::Replace, "r", json!({"title": "y"})).await;
+    assert_eq!(outcome(&again), "applied");
+    assert_eq!(table.sql("select title, size from TABLE"), "y|7");
+}

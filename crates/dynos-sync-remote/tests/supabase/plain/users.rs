@@ -38,3 +38,16 @@ async fn two_devices_of_a_user_share_everything() {
     assert_eq!(ones.len(), 2);
     assert_eq!(ones[0].1.as_ref().unwrap()["user_id"], json!(ada.id), "the owner is the caller");
 }
+
+#[tokio::test]
+async fn a_row_that_goes_out_of_sight_stays_on_devices() {
+    let table = Table::new();
+    let (ada, bob) = (User::new(&table.supabase), User::new(&table.supabase));
+    let mut adas = table.device(&ada).await;
+    adas.edit(None, Operation::Upsert, "r", json!({"title": "hers"})).await;
+    let (_, seen) = adas.pull_from(None, 10).await;
+    table.sql(&format!("update TABLE set user_id = '{}', updated_at = now()", bob.id));
+    let (changes, _) = adas.pull_from(Some(seen), 10).await;
+    assert!(changes.is_empty(), "nobody tells that it is gone: {changes:?}");
+    assert_eq!(table.device(&bob).await.title_of("r").await, Some(json!("hers")));
+}
