@@ -46,20 +46,24 @@ find_postgres() {
     find_postgres again
 }
 
-# Sets MODULES, NODE and POSTGREST. Packages' own install scripts are not run.
+# Makes TO, with the packages that FROM/package-lock.json pins. Their own install scripts are not run.
+install_npm_packages() { # FROM TO
+    command -v npm >/dev/null || apt_install npm
+    say "installing the npm packages"
+    rm -rf "$2"
+    mkdir "$2"
+    cp "$1/package.json" "$1/package-lock.json" "$2"
+    # The packages bring the Node.js that they run on: what npm says about the system's is of no interest.
+    (cd "$2" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) >&2 9>&- || die "npm ci failed"
+}
+
+# Sets MODULES, NODE and POSTGREST.
 find_npm_packages() {
     local lock=$HERE/package-lock.json npm
     npm=$CACHE/npm-$(sha256sum "$lock" | cut -c -16)
     MODULES=$npm/node_modules
     if [ ! -d "$npm" ]; then
-        command -v npm >/dev/null || apt_install npm
-        say "installing the npm packages"
-        rm -rf "$npm.new"
-        mkdir "$npm.new"
-        cp "$HERE/package.json" "$lock" "$npm.new"
-        # The packages bring the Node.js that they run on: what npm says about the system's is of no interest.
-        (cd "$npm.new" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) >&2 9>&- ||
-            die "npm ci failed"
+        install_npm_packages "$HERE" "$npm.new"
         mv "$npm.new" "$npm"
     fi
     case $(uname -m) in
