@@ -17,10 +17,9 @@ end $$;
 -- The scope in which the caller's table is.
 create or replace function dynos.scope_of(wanted text) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-    select case
-        when (select t.owner is null from dynos.track t where t.name = wanted) then 's'
-        when exists (select from dynos.shared s where s.name = wanted)
-            and not exists (select from dynos.track t where t.name = wanted) then 's'
+    select case when coalesce(
+            (select t.owner is null from dynos.track t where t.name = wanted),
+            exists (select from dynos.shared s where s.name = wanted)) then 's'
         else dynos.mine()
     end
 $$;
