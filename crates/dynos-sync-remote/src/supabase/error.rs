@@ -134,6 +134,7 @@ impl Failure {
     pub(crate) fn rejection(&self) -> Option<(RejectCode, &str)> {
         match self {
             Self::Entry { code, message, .. } => Some((*code, message)),
+            Self::TooLarge => Some((RejectCode::TooLarge, "the record is larger than the server takes")),
             Self::Missing(Missing::Table, message) => Some((RejectCode::UnknownTable, message)),
             Self::Missing(Missing::Column, message) => Some((RejectCode::UnknownColumn, message)),
             _ => None,

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use dynos_sync_core::{RemoteError, TableName, Value};
@@ -19,7 +19,11 @@ pub(super) struct Shapes {
 impl Shapes {
     /// A column is missing that was there, or was thought to be.
     pub(super) fn forget(&self, table: &TableName) {
-        self.soft_delete.lock().unwrap_or_else(PoisonError::into_inner).remove(table);
+        self.known().remove(table);
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<TableName, bool>> {
+        self.soft_delete.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -29,8 +33,7 @@ impl Plain {
     /// # Errors
     /// `Ok(Err)` where the project refuses to tell, for example because there is no such table.
     pub(super) async fn soft_delete(&self, table: &TableName) -> Result<Result<bool, Failure>, RemoteError> {
-        let known =
-            self.shapes.soft_delete.lock().unwrap_or_else(PoisonError::into_inner).get(table).copied();
+        let known = self.shapes.known().get(table).copied();
         if let Some(known) = known {
             return Ok(Ok(known));
         }
@@ -40,7 +43,7 @@ impl Plain {
             Err(Failure::Missing(Missing::Column, _)) => false,
             Err(failure) => return Ok(Err(failure)),
         };
-        self.shapes.soft_delete.lock().unwrap_or_else(PoisonError::into_inner).insert(table.clone(), found);
+        self.shapes.known().insert(table.clone(), found);
         Ok(Ok(found))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use dynos_sync_core::{Fields, RemoteError, measure, wire::RejectCode};
+use dynos_sync_core::{Fields, RemoteError, measure};
 use reqwest::Method;
 
 use super::{Settled, Target, Write, refused};
@@ -131,16 +131,10 @@ enum Next<'a> {
 
 fn after(failure: Failure, mut batch: Vec<Write<'_>>) -> Result<Next<'_>, RemoteError> {
     let concerns_all = matches!(failure, Failure::Missing(Missing::Table | Missing::Column, _));
-    let is_size = matches!(failure, Failure::TooLarge | Failure::StatementTimeout);
-    if batch.len() > 1 && !concerns_all && (is_size || failure.rejection().is_some()) {
+    let concerns_some = failure == Failure::StatementTimeout || failure.rejection().is_some();
+    if batch.len() > 1 && !concerns_all && concerns_some {
         let rest = batch.split_off(batch.len() / 2);
         return Ok(Next::Halves([rest, batch]));
-    }
-    if failure == Failure::TooLarge {
-        let too_large = |write: &Write<'_>| {
-            write.rejected(RejectCode::TooLarge, "the record is larger than the server takes")
-        };
-        return Ok(Next::Refused(batch.iter().map(too_large).collect()));
     }
     refused(&batch, failure).map(Next::Refused)
 }

@@ -1,6 +1,6 @@
 //! Rows that there are: written or deleted where nobody else has written them since.
 
-use dynos_sync_core::{Operation, RemoteError, wire::RejectCode};
+use dynos_sync_core::{Operation, RemoteError};
 use futures_util::{FutureExt, future::try_join_all};
 use reqwest::Method;
 
@@ -31,9 +31,6 @@ impl Plain {
                 match answer {
                     Ok(Some(row)) => settled.push(self.applied(to, write, row)),
                     Ok(None) => untouched.push(*write),
-                    Err(Failure::TooLarge) => settled.push(
-                        write.rejected(RejectCode::TooLarge, "the record is larger than the server takes"),
-                    ),
                     Err(failure) => {
                         self.learn(to, &failure);
                         settled.extend(refused(&[*write], failure)?);
