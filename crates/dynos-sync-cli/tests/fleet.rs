@@ -291,17 +291,15 @@ async fn settle(devices: &[Device]) -> usize {
         }
         for number in 0..USERS {
             let of_user: Vec<_> = devices.iter().filter(|device| device.user() == user(number)).collect();
-            let odd = of_user[1..].iter().filter(|device| device.rows() != of_user[0].rows());
-            moving.extend(odd.map(|device| {
-                let different = difference(&of_user[0].rows(), &device.rows());
-                format!(
-                    "devices {} and {}: {different}\n{}\n{}",
-                    of_user[0].number,
-                    device.number,
-                    of_user[0].standing(),
-                    device.standing()
-                )
-            }));
+            let (first, expected) = (of_user[0], of_user[0].rows());
+            for device in &of_user[1..] {
+                let rows = device.rows();
+                if rows != expected {
+                    let (one, other, different) = (first.number, device.number, difference(&expected, &rows));
+                    let (here, there) = (first.standing(), device.standing());
+                    moving.push(format!("devices {one} and {other}: {different}\n{here}\n{there}"));
+                }
+            }
         }
         if moving.is_empty() {
             return pass;

@@ -206,21 +206,16 @@ fn devices_that_sync_through_dynos_serve_meet_what_supabase_js_writes_meanwhile(
 
 #[test]
 fn devices_that_sync_with_the_project_meet_what_supabase_js_writes_meanwhile() {
-    let table = Table::create("managed_note", Kind::Tracked);
-    let ada = table.user("ada");
-    let Supabase { url, anon_key, .. } = table.supabase.clone();
-    let env = vec![
-        ("DYNOS_SUPABASE_URL", url),
-        ("DYNOS_ANON_KEY", anon_key),
-        ("DYNOS_TOKEN", ada.token().to_owned()),
-    ];
-    let dir = tempfile::tempdir().expect("a directory");
-    meet(&table, ada, &Devices { dir, env });
+    meet_in_the_project("managed_note", Kind::Tracked);
 }
 
 #[test]
 fn devices_that_sync_a_table_as_it_is_meet_what_supabase_js_writes_meanwhile() {
-    let table = Table::create("plain_note", Kind::Plain);
+    meet_in_the_project("plain_note", Kind::Plain);
+}
+
+fn meet_in_the_project(name: &str, kind: Kind) {
+    let table = Table::create(name, kind);
     let ada = table.user("ada");
     let Supabase { url, anon_key, .. } = table.supabase.clone();
     let env = vec![
