@@ -10,7 +10,7 @@ use crate::{
     capture, collect, create,
     describe::{Description, describe},
     error::{Result, damaged, translate},
-    header::{Header, new_replica_id},
+    header::Header,
     rows,
     session::Session,
     sql::ident,
@@ -130,7 +130,7 @@ pub(crate) fn logout(session: &mut Session<'_>, discard: bool) -> Result<Logout>
     session.db.execute(sql, [json(&Phase::First)?]).map_err(translate)?;
     let layout = session.header.layout + 1;
     session.header = Header {
-        replica: new_replica_id()?,
+        replica: session.random.replica_id()?,
         file: session.header.file.clone(),
         generation: session.header.generation + 1,
         server: None,

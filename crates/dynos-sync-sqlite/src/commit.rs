@@ -9,7 +9,6 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::{
     collect::{self, Collected},
     error::{Result, damaged, translate},
-    header::new_replica_id,
     letters::{self, Burial},
     queue, rows,
     session::Session,
@@ -281,7 +280,7 @@ fn revive(session: &mut Session<'_>, letter: i64, at: Millis) -> Result<()> {
 
 /// Takes a new identity. What was sent under the old one may be sent again.
 pub(crate) fn rename(session: &mut Session<'_>) -> Result<()> {
-    session.header.replica = new_replica_id()?;
+    session.header.replica = session.random.replica_id()?;
     let sql = "UPDATE dynos_queue SET sent = 0, base = NULL WHERE sent = 1";
     session.db.execute(sql, []).map(drop).map_err(translate)
 }

@@ -20,6 +20,7 @@ use crate::{
     commit::commit,
     error::Result,
     header::{Header, migrate},
+    random::Random,
     reading,
     session::Session,
     writer::Writer,
@@ -33,8 +34,8 @@ fn database(dir: &tempfile::TempDir, queued: u32) -> std::path::PathBuf {
         .unwrap();
     let fill = "INSERT INTO t WITH RECURSIVE n (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM n LIMIT ?) SELECT n, 'x' FROM n";
     db.execute(fill, [100_000 - queued]).unwrap();
-    migrate(&db).unwrap();
-    let mut writer = Writer::new(db);
+    migrate(&db, &Random::default()).unwrap();
+    let mut writer = Writer::new(db, Random::default());
     let options = TableOptions {
         existing: dynos_sync_core::replica::Existing::Ignore,
         ..TableOptions::new("t".parse().unwrap())
@@ -61,7 +62,7 @@ fn steps(path: &std::path::Path, operation: impl FnOnce(&mut Session<'_>) -> Res
         }),
     )
     .unwrap();
-    let mut writer = Writer::new(db);
+    let mut writer = Writer::new(db, Random::default());
     writer
         .transaction(|session| {
             collect::collect(session)?;

@@ -3,7 +3,10 @@
 use dynos_sync_core::{Counter, Generation, Millis, ReplicaError, ReplicaId};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::error::{Result, damaged, translate};
+use crate::{
+    error::{Result, damaged, translate},
+    random::Random,
+};
 
 /// The schema versions, oldest first. A released one is never edited.
 const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001.sql")];
@@ -72,21 +75,11 @@ pub(crate) fn set_capture(db: &Connection, on: bool) -> Result<()> {
     statement.execute([on]).map(drop).map_err(translate)
 }
 
-/// A new identity.
-pub(crate) fn new_replica_id() -> Result<ReplicaId> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| ReplicaError::Storage {
-        message: format!("no random bytes: {error}"),
-        source: None,
-    })?;
-    Ok(ReplicaId::from_random(bytes))
-}
-
 /// Makes the engine's tables, or brings them up to date.
 ///
 /// # Errors
 /// [`ReplicaError::TooNew`] for a file of a later version, which is left as it is.
-pub(crate) fn migrate(db: &Connection) -> Result<()> {
+pub(crate) fn migrate(db: &Connection, random: &Random) -> Result<()> {
     let known = MIGRATIONS.len() as i64;
     if version(db)? == known {
         return Ok(());
@@ -94,20 +87,23 @@ pub(crate) fn migrate(db: &Connection) -> Result<()> {
     db.execute_batch("BEGIN IMMEDIATE").map_err(translate)?;
     // Another process may have done it while this one waited for the lock.
     let found = version(db)?;
-    let done =
-        if found > known { Err(ReplicaError::TooNew { found, known }) } else { migrate_from(db, found) };
+    let done = if found > known {
+        Err(ReplicaError::TooNew { found, known })
+    } else {
+        migrate_from(db, found, random)
+    };
     let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
     db.execute_batch(end).map_err(translate)?;
     done
 }
 
-fn migrate_from(db: &Connection, found: i64) -> Result<()> {
+fn migrate_from(db: &Connection, found: i64, random: &Random) -> Result<()> {
     for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
         db.execute_batch(migration).map_err(translate)?;
     }
     if found == 0 {
         let sql = "INSERT INTO dynos_state (one, version, replica) VALUES (1, ?, ?)";
-        db.execute(sql, params![MIGRATIONS.len() as i64, new_replica_id()?.to_string()])
+        db.execute(sql, params![MIGRATIONS.len() as i64, random.replica_id()?.to_string()])
             .map_err(translate)?;
     } else {
         db.execute("UPDATE dynos_state SET version = ?", [MIGRATIONS.len() as i64]).map_err(translate)?;

@@ -2,10 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError,
-        mpsc::{self, Receiver, Sender},
-    },
+    sync::{Arc, Mutex, PoisonError, mpsc::Receiver},
     thread,
     time::Duration,
 };
@@ -20,9 +17,12 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::{
     admin, collect, describe,
+    desk::{Clerk, Desk},
     error::{Result, translate},
     header::{Header, migrate},
-    letters, queue, reading,
+    letters, queue,
+    random::Random,
+    reading,
     session::Session,
     table::Catalog,
     writer::{Job, Writer, refresh},
@@ -39,6 +39,17 @@ pub enum Synchronous {
     Normal,
 }
 
+/// Who does a database's work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Threads {
+    /// Threads of its own: whoever calls is never blocked, and writes that wait together are committed together.
+    #[default]
+    Own,
+    /// Whoever calls, within the call, on one connection that writes and one that reads: for platforms without threads, and
+    /// for simulations, which have to come out the same each time.
+    Caller,
+}
+
 /// How a database is opened.
 #[derive(Clone, Debug)]
 pub struct SqliteOptions {
@@ -49,11 +60,21 @@ pub struct SqliteOptions {
     pub busy_timeout: Duration,
     /// Threads that read beside the writer. Default: 2.
     pub readers: usize,
+    /// Who does the work. Default: [`Threads::Own`].
+    pub threads: Threads,
+    /// Where new identities come from. Default: the system's randomness.
+    pub random: Random,
 }
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        Self { synchronous: Synchronous::default(), busy_timeout: Duration::from_secs(5), readers: 2 }
+        Self {
+            synchronous: Synchronous::default(),
+            busy_timeout: Duration::from_secs(5),
+            readers: 2,
+            threads: Threads::default(),
+            random: Random::default(),
+        }
     }
 }
 
@@ -66,13 +87,14 @@ pub struct SqliteReplica(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
-    writer: Mutex<Option<Sender<Job>>>,
-    reader: Mutex<Option<Sender<ReadJob>>>,
+    writer: Desk<Writer>,
+    reader: Desk<Reader>,
 }
 
 type ReadJob = Box<dyn FnOnce(&mut Reader) + Send>;
 
 /// A reading connection, and what it knows.
+#[derive(Debug)]
 struct Reader {
     db: Connection,
     catalog: Catalog,
@@ -86,27 +108,27 @@ impl SqliteReplica {
     pub fn open(path: impl AsRef<Path>, options: &SqliteOptions) -> Result<Self> {
         let path = path.as_ref().to_owned();
         let db = connect(&path, options, OpenFlags::default())?;
-        migrate(&db)?;
-        let mut writer = Writer::new(db);
+        migrate(&db, &options.random)?;
+        let mut writer = Writer::new(db, options.random.clone());
         writer.claim(file_identity(&path))?;
         match writer.scrub() {
             Ok(()) | Err(ReplicaError::Busy) => {}
             Err(error) => return Err(error),
         }
-        let (write, write_jobs) = mpsc::channel();
-        spawn("dynos-sqlite-writer", move || writer.run(&write_jobs))?;
-        let (read, read_jobs) = mpsc::channel();
-        let read_jobs = Arc::new(Mutex::new(read_jobs));
-        for _ in 0..options.readers.max(1) {
+        let read = || -> Result<Reader> {
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
                 | OpenFlags::SQLITE_OPEN_NO_MUTEX
                 | OpenFlags::SQLITE_OPEN_URI;
-            let reader = Reader { db: connect(&path, options, flags)?, catalog: Catalog::default() };
-            let jobs = Arc::clone(&read_jobs);
-            spawn("dynos-sqlite-reader", move || reader.run(&jobs))?;
-        }
-        let inner = Inner { path, writer: Mutex::new(Some(write)), reader: Mutex::new(Some(read)) };
-        Ok(Self(Arc::new(inner)))
+            Ok(Reader { db: connect(&path, options, flags)?, catalog: Catalog::default() })
+        };
+        let (writer, reader) = match options.threads {
+            Threads::Caller => (Desk::here(writer), Desk::here(read()?)),
+            Threads::Own => {
+                let readers: Result<Vec<_>> = (0..options.readers.max(1)).map(|_| read()).collect();
+                (on_thread(writer)?, on_threads(readers?)?)
+            }
+        };
+        Ok(Self(Arc::new(Inner { path, writer, reader })))
     }
 
     /// The database's file.
@@ -162,7 +184,7 @@ impl SqliteReplica {
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let job = Job::Run(Box::new(move |writer| drop(reply.send(work(writer)))));
-        send(&self.0.writer, job)?;
+        self.0.writer.hand_in(job)?;
         answer.await.map_err(|_| ReplicaError::Closed)?
     }
 
@@ -188,14 +210,25 @@ impl SqliteReplica {
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let job: ReadJob = Box::new(move |reader| drop(reply.send(reader.snapshot(work))));
-        send(&self.0.reader, job)?;
+        self.0.reader.hand_in(job)?;
         answer.await.map_err(|_| ReplicaError::Closed)?
     }
 }
 
-fn send<J>(to: &Mutex<Option<Sender<J>>>, job: J) -> Result<()> {
-    let sender = to.lock().unwrap_or_else(PoisonError::into_inner);
-    sender.as_ref().ok_or(ReplicaError::Closed)?.send(job).map_err(|_| ReplicaError::Closed)
+fn on_thread(writer: Writer) -> Result<Desk<Writer>> {
+    let (desk, jobs) = Desk::elsewhere();
+    spawn("dynos-sqlite-writer", move || writer.run(&jobs))?;
+    Ok(desk)
+}
+
+fn on_threads(readers: Vec<Reader>) -> Result<Desk<Reader>> {
+    let (desk, jobs) = Desk::elsewhere();
+    let jobs = Arc::new(Mutex::new(jobs));
+    for reader in readers {
+        let jobs = Arc::clone(&jobs);
+        spawn("dynos-sqlite-reader", move || reader.run(&jobs))?;
+    }
+    Ok(desk)
 }
 
 /// Tables that can be synced, and tables that cannot.
@@ -207,12 +240,20 @@ pub struct Candidates {
     pub unsuitable: Vec<(String, String)>,
 }
 
+impl Clerk for Reader {
+    type Job = ReadJob;
+
+    fn work(&mut self, job: ReadJob) {
+        job(self);
+    }
+}
+
 impl Reader {
     fn run(mut self, jobs: &Mutex<Receiver<ReadJob>>) {
         loop {
             let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
             match job {
-                Ok(job) => job(&mut self),
+                Ok(job) => self.work(job),
                 Err(_) => return,
             }
         }
@@ -318,7 +359,7 @@ impl Replica for SqliteReplica {
 
     async fn commit(&self, batch: Batch) -> Result<Outcome> {
         let (reply, answer) = oneshot::channel();
-        send(&self.0.writer, Job::Commit(batch, reply))?;
+        self.0.writer.hand_in(Job::Commit(batch, reply))?;
         answer.await.map_err(|_| ReplicaError::Closed)?
     }
 
@@ -357,11 +398,10 @@ impl Replica for SqliteReplica {
     }
 
     async fn close(&self) {
-        drop(self.0.reader.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(writer) = writer {
+        drop(self.0.reader.close());
+        if let Some(jobs) = self.0.writer.close() {
             let (done, closed) = oneshot::channel();
-            if writer.send(Job::Close(done)).is_ok() {
+            if jobs.send(Job::Close(done)).is_ok() {
                 let _ = closed.await;
             }
         }

@@ -6,7 +6,9 @@ use rusqlite::{Connection, params};
 use crate::{
     error::{Result, translate},
     header::{Header, set_capture},
-    queue, rows,
+    queue,
+    random::Random,
+    rows,
     table::{Catalog, Table},
 };
 
@@ -16,6 +18,7 @@ pub(crate) struct Session<'a> {
     pub(crate) db: &'a Connection,
     pub(crate) catalog: &'a Catalog,
     pub(crate) header: Header,
+    pub(crate) random: &'a Random,
     /// Whether the triggers are awake.
     captures: bool,
     /// Server versions that a constraint refused, to be tried again when the rest of the batch is in place.
@@ -25,8 +28,8 @@ pub(crate) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub(crate) fn new(db: &'a Connection, catalog: &'a Catalog, header: Header) -> Self {
-        Self { db, catalog, header, captures: true, refused: Vec::new(), aside: None }
+    pub(crate) fn new(db: &'a Connection, catalog: &'a Catalog, header: Header, random: &'a Random) -> Self {
+        Self { db, catalog, header, random, captures: true, refused: Vec::new(), aside: None }
     }
 
     /// Puts the triggers to sleep, or wakes them, for what follows in this transaction.

@@ -12,8 +12,10 @@ use rusqlite::Connection;
 use crate::{
     admin, collect,
     commit::{commit, is_local, rename},
+    desk::Clerk,
     error::{Result, translate},
     header::Header,
+    random::Random,
     session::Session,
     table::Catalog,
 };
@@ -31,16 +33,29 @@ pub(crate) struct Writer {
     db: Connection,
     catalog: Catalog,
     foreign_keys: Option<bool>,
+    random: Random,
 }
 
 type Waiting = (Batch, oneshot::Sender<Result<Outcome>>);
+
+impl Clerk for Writer {
+    type Job = Job;
+
+    fn work(&mut self, job: Job) {
+        match job {
+            Job::Run(run) => run(self),
+            Job::Commit(batch, reply) => drop(reply.send(self.commit_alone(&batch))),
+            Job::Close(_) => unreachable!("BUG: who works in the call is closed by being dropped"),
+        }
+    }
+}
 
 impl Writer {
     /// The most batches that one transaction commits.
     const GROUP: usize = 256;
 
-    pub(crate) fn new(db: Connection) -> Self {
-        Self { db, catalog: Catalog::default(), foreign_keys: None }
+    pub(crate) fn new(db: Connection, random: Random) -> Self {
+        Self { db, catalog: Catalog::default(), foreign_keys: None, random }
     }
 
     /// Works until it is told to close, or nobody is left to ask.
@@ -126,13 +141,13 @@ impl Writer {
     fn within<T>(&mut self, work: impl FnOnce(&mut Session<'_>) -> Result<T>) -> Result<T> {
         let mut header = Header::read(&self.db)?;
         if refresh(&self.db, &mut self.catalog, &header)? && self.catalog.all().any(|table| table.outdated) {
-            let mut session = Session::new(&self.db, &self.catalog, header.clone());
+            let mut session = Session::new(&self.db, &self.catalog, header.clone(), &self.random);
             admin::refresh(&mut session)?;
             session.finish(&header)?;
             header = Header::read(&self.db)?;
             refresh(&self.db, &mut self.catalog, &header)?;
         }
-        let mut session = Session::new(&self.db, &self.catalog, header.clone());
+        let mut session = Session::new(&self.db, &self.catalog, header.clone(), &self.random);
         let value = work(&mut session)?;
         session.finish(&header)?;
         Ok(value)

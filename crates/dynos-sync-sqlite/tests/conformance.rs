@@ -4,23 +4,35 @@
 use std::sync::Arc;
 
 use dynos_sync_core::{Replica, conformance::replica::Fixture, replica_conformance};
-use dynos_sync_sqlite::{SqliteOptions, SqliteReplica};
+use dynos_sync_sqlite::{SqliteOptions, SqliteReplica, Threads};
 use tempfile::TempDir;
 
-struct Disk(TempDir);
+struct Disk {
+    dir: TempDir,
+    threads: Threads,
+}
 
 impl Disk {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+    fn new(threads: Threads) -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), threads }
     }
 }
 
 #[async_trait::async_trait]
 impl Fixture for Disk {
     async fn open(&self) -> Arc<dyn Replica> {
-        let path = self.0.path().join("device.sqlite");
-        Arc::new(SqliteReplica::open(path, &SqliteOptions::default()).unwrap())
+        let path = self.dir.path().join("device.sqlite");
+        let options = SqliteOptions { threads: self.threads, ..SqliteOptions::default() };
+        Arc::new(SqliteReplica::open(path, &options).unwrap())
     }
 }
 
-replica_conformance!(Disk::new());
+mod on_its_own_threads {
+    use super::*;
+    replica_conformance!(Disk::new(Threads::Own));
+}
+
+mod in_the_callers_thread {
+    use super::*;
+    replica_conformance!(Disk::new(Threads::Caller));
+}

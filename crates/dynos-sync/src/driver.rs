@@ -22,6 +22,9 @@ use crate::{
     event::{EventStream, Events, SyncEvent},
 };
 
+/// Draws evenly distributed numbers.
+pub(crate) type Random = Box<dyn Fn() -> u64 + Send + Sync>;
+
 /// The engine's jobs, each a future that the caller drives: for simulators, and for applications with their own idea of
 /// threads. [`SyncEngine`](crate::SyncEngine) runs one on a thread of its own.
 ///
@@ -33,7 +36,7 @@ pub struct Driver {
     pub(crate) config: SyncConfig,
     pub(crate) events: Events,
     edits: HybridClock,
-    random: Box<dyn Fn() -> u64 + Send + Sync>,
+    random: Random,
     tables: RwLock<BTreeMap<TableName, TableState>>,
     /// Whether the server has been asked who it is, and whether it knows this replica, since the driver was made.
     met: AtomicBool,

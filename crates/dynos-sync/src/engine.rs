@@ -1,6 +1,10 @@
 //! [`SyncEngine`]: what applications hold.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, atomic::Ordering},
+};
 
 use dynos_sync_core::{
     Clock, Fields, Operation, Remote, Replica, TableName,
@@ -12,7 +16,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::{
     clock::{SystemClock, random},
     config::SyncConfig,
-    driver::Driver,
+    driver::{Driver, Random},
     error::SyncError,
     event::EventStream,
     report::{DrainReport, PullReport, SyncReport},
@@ -30,12 +34,12 @@ pub struct SyncEngine {
 }
 
 /// Makes a [`SyncEngine`].
-#[derive(Debug)]
 pub struct Builder {
     replica: Arc<dyn Replica>,
     remote: Arc<dyn Remote>,
     clock: Arc<dyn Clock>,
     config: SyncConfig,
+    random: Random,
     tables: Vec<(String, bool)>,
     user_id: Option<String>,
 }
@@ -76,13 +80,37 @@ impl Builder {
         self
     }
 
+    /// Another source of evenly distributed numbers, for the jitter of pauses, than the system's.
+    #[must_use]
+    pub fn random(mut self, random: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        self.random = Box::new(random);
+        self
+    }
+
     /// Adds the tables and starts the engine's thread.
     ///
     /// # Errors
     /// [`SyncError::Invalid`] for a table that cannot be synced, [`SyncError::Replica`] where the database fails.
     pub async fn start(self) -> Result<SyncEngine, SyncError> {
-        let driver =
-            Driver::new(self.replica, self.remote, self.clock, self.config, Box::new(random)).await?;
+        let (engine, work) = self.prepare().await?;
+        worker::start(work).map_err(|error| {
+            let message = "the engine's thread cannot be started".to_owned();
+            SyncError::Replica(dynos_sync_core::ReplicaError::Storage {
+                message,
+                source: Some(Box::new(error)),
+            })
+        })?;
+        Ok(engine)
+    }
+
+    /// As [`start`](Self::start), but without a thread: the future is the engine's work, to be run on an executor of the
+    /// application's own. It ends with [`close`](SyncEngine::close), or when the last handle is gone; until it is polled, nothing is synced.
+    /// Backends that use sockets, and [`SystemClock`], need a tokio runtime around it.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn prepare(self) -> Result<(SyncEngine, impl Future<Output = ()> + Send + use<>), SyncError> {
+        let driver = Driver::new(self.replica, self.remote, self.clock, self.config, self.random).await?;
         let shared = Arc::new(Shared {
             driver,
             queued: Notify::new(),
@@ -96,14 +124,19 @@ impl Builder {
         for (table, pull) in &self.tables {
             engine.add_table(table, *pull).await?;
         }
-        worker::start(shared, receiver).map_err(|error| {
-            let message = "the engine's thread cannot be started".to_owned();
-            SyncError::Replica(dynos_sync_core::ReplicaError::Storage {
-                message,
-                source: Some(Box::new(error)),
-            })
-        })?;
-        Ok(engine)
+        Ok((engine, worker::work(shared, receiver)))
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { replica, remote, config, tables, .. } = self;
+        f.debug_struct("Builder")
+            .field("replica", replica)
+            .field("remote", remote)
+            .field("config", config)
+            .field("tables", tables)
+            .finish_non_exhaustive()
     }
 }
 
@@ -120,6 +153,7 @@ impl SyncEngine {
             remote,
             clock: Arc::new(SystemClock),
             config: SyncConfig::default(),
+            random: Box::new(random),
             tables: Vec::new(),
             user_id: None,
         }

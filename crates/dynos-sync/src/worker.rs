@@ -51,13 +51,18 @@ pub(crate) struct Shared {
     pub(crate) online: AtomicBool,
 }
 
-/// Starts the thread.
-pub(crate) fn start(shared: Arc<Shared>, commands: mpsc::UnboundedReceiver<Command>) -> std::io::Result<()> {
+/// The engine's work, until it is closed or nobody can ask any more.
+pub(crate) fn work(
+    shared: Arc<Shared>,
+    commands: mpsc::UnboundedReceiver<Command>,
+) -> impl Future<Output = ()> + Send + use<> {
+    Worker::new(shared, commands).run()
+}
+
+/// Does the work on a thread of its own.
+pub(crate) fn start(work: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let work = move || {
-        runtime.block_on(Worker::new(shared, commands).run());
-    };
-    thread::Builder::new().name("dynos-sync".to_owned()).spawn(work).map(drop)
+    thread::Builder::new().name("dynos-sync".to_owned()).spawn(move || runtime.block_on(work)).map(drop)
 }
 
 struct Worker {
@@ -201,7 +206,7 @@ impl Worker {
     /// Runs a job that ends early when somebody logs out or closes. Whatever it was about to commit afterwards would
     /// find the session ended.
     async fn unless_interrupted<T>(
-        &self,
+        &mut self,
         job: impl Future<Output = Result<T, SyncError>>,
     ) -> Result<T, SyncError> {
         let mut interrupts = self.shared.interrupts.subscribe();
@@ -255,7 +260,7 @@ impl Worker {
     }
 
     /// Whether anything waits that could be sent: other programs may have written, or a refused record's time has come.
-    async fn something_is_ready(&self) -> bool {
+    async fn something_is_ready(&mut self) -> bool {
         let Ok(state) = self.driver().state().await else { return false };
         if state.pending == 0 {
             return false;
