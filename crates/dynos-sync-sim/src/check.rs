@@ -1,0 +1,334 @@
+//! The checkers. Each looks from outside: at the files, at what the server was sent, at what the application was told.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use dynos_sync_core::{
+    Fields, RecordId, RecordKey, Replica, TableName, Value,
+    replica::{Phase, Seen, State},
+    wire::HeadsRequest,
+};
+use dynos_sync_sqlite::SqliteReplica;
+use futures_executor::block_on;
+
+use crate::{
+    history::{Kind, Mark, Op, OpId, Outcome, mark, written},
+    world::World,
+};
+
+/// A device's database, if its process is alive and nobody keeps the file.
+fn replica(world: &World, device: usize) -> Option<Arc<SqliteReplica>> {
+    let device = &world.devices[device];
+    let running = device.running.as_ref()?;
+    (!device.leaving && device.lock.is_none()).then(|| Arc::clone(&running.replica))
+}
+
+/// A device's database as a whole.
+pub(crate) fn state(world: &World, device: usize) -> Option<State> {
+    block_on(replica(world, device)?.state()).ok()
+}
+
+/// Every record of a table that the device has, or has pending edits of.
+fn records(replica: &SqliteReplica, table: &TableName) -> Option<Vec<Seen>> {
+    let sql = format!("SELECT id FROM {table}");
+    let ids = block_on(replica.read_with(move |db| {
+        let mut statement = db.prepare(&sql)?;
+        statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<BTreeSet<_>, _>>()
+    }));
+    let mut ids = ids.ok()?;
+    let queue = block_on(replica.queue(0, 100_000)).ok()?;
+    ids.extend(queue.iter().filter(|e| e.key.table == *table).map(|e| e.key.id.to_string()));
+    let ids: Vec<RecordId> = ids.into_iter().filter_map(|id| RecordId::try_from(id).ok()).collect();
+    block_on(replica.records(table, &ids, true)).ok()
+}
+
+/// A record without the fields that are null: a table with columns has a value in each.
+fn plain(record: Option<&Fields>) -> Option<Fields> {
+    let kept = |(name, value): (&String, &Value)| (!value.is_null()).then(|| (name.clone(), value.clone()));
+    record.map(|record| record.iter().filter_map(kept).collect())
+}
+
+fn aside(replica: &SqliteReplica) -> BTreeSet<String> {
+    let read = block_on(replica.read_with(|db| {
+        let mut statement = db.prepare("SELECT id FROM dynos_quarantine")?;
+        statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<BTreeSet<_>, _>>()
+    }));
+    read.unwrap_or_default()
+}
+
+/// At any time: rows are what was pulled and what is pending on top of it, and nothing else; nothing up to the cursor is
+/// missing; nothing was invented.
+pub(crate) fn device(world: &World, device: usize) {
+    let Some(replica) = replica(world, device) else { return };
+    let Some(state) = state(world, device) else { return };
+    let aside = aside(&replica);
+    let user = world.devices[device].user.clone();
+    for table in &state.tables {
+        let name = &table.spec.name;
+        let Some(records) = records(&replica, name) else { return };
+        for seen in &records {
+            folds(world, device, name, seen);
+            invented(world, device, name, seen);
+        }
+        let pending: BTreeSet<&RecordId> =
+            records.iter().filter(|seen| !seen.entries.is_empty()).map(|seen| &seen.id).collect();
+        let rows: BTreeMap<&RecordId, Option<Fields>> =
+            records.iter().map(|seen| (&seen.id, plain(seen.row.as_ref()))).collect();
+        let scope = world.parts.server.scope(&user, name);
+        let missed = world.parts.server.mirror(|mirror| {
+            let place = table.cursor.as_ref().and_then(|cursor| mirror.place_of(cursor))?;
+            if table.phase != Phase::Following {
+                return None;
+            }
+            mirror.records(&scope).filter(|(key, _)| key.table == *name).find_map(|(key, kept)| {
+                let here = rows.get(&key.id).cloned().flatten();
+                let due = kept.seq <= place && !pending.contains(&key.id) && !aside.contains(key.id.as_str());
+                (due && here != plain(kept.record.as_ref())).then(|| {
+                    format!(
+                        "device {device} is at {place}, has {here:?} of {key}; {} is {:?}",
+                        kept.seq, kept.record
+                    )
+                })
+            })
+        });
+        if let Some(found) = missed {
+            world.parts.history.violation("cursor", found);
+        }
+    }
+}
+
+fn folds(world: &World, device: usize, table: &TableName, seen: &Seen) {
+    if seen.entries.is_empty() {
+        return;
+    }
+    let folded = seen.entries.iter().fold(seen.base.clone(), |record, entry| entry.edit.apply(record));
+    if plain(folded.as_ref()) != plain(seen.row.as_ref()) {
+        let found = format!(
+            "device {device} {table}/{}: the row is {:?}, but {:?} and {:?} make {folded:?}",
+            seen.id, seen.row, seen.base, seen.entries
+        );
+        world.parts.history.violation("row and queue", found);
+    }
+}
+
+fn invented(world: &World, device: usize, table: &TableName, seen: &Seen) {
+    let user = &world.devices[device].user;
+    for value in seen.row.iter().flat_map(Fields::values) {
+        let Some(op) = written(value) else { continue };
+        let author = world.parts.history.lock().ops.get(op as usize).cloned();
+        let fits = author.as_ref().is_some_and(|author| {
+            let mine = author.user == *user || table.as_str() == "board";
+            author.key.table == *table && author.key.id == seen.id && mine
+        });
+        if !fits {
+            let found = format!("device {device} of {user} has {value} in {table}/{}: {author:?}", seen.id);
+            world.parts.history.violation("no invention", found);
+        }
+    }
+}
+
+/// Takes note of what the device has decided and given up so far.
+pub(crate) fn remember(world: &World, _device: usize, replica: &SqliteReplica) {
+    let history = &world.parts.history;
+    for conflict in block_on(replica.conflicts(i64::MAX, 100_000)).unwrap_or_default() {
+        history.conflict(&conflict.resolved);
+    }
+    for letter in block_on(replica.dead_letters(0, 100_000)).unwrap_or_default() {
+        for (edit, _) in &letter.edits {
+            edit.fields().into_iter().for_each(|fields| history.letter(fields));
+        }
+    }
+}
+
+/// After a start: every acknowledged operation is somewhere, and what was under way is there whole or not at all.
+pub(crate) fn opened(world: &World, device: usize) {
+    let Some(replica) = replica(world, device) else { return };
+    remember(world, device, &replica);
+    let Some(state) = state(world, device) else { return };
+    let mut here: BTreeSet<OpId> = BTreeSet::new();
+    let mut queued: BTreeSet<OpId> = BTreeSet::new();
+    for table in &state.tables {
+        let Some(records) = records(&replica, &table.spec.name) else { return };
+        for seen in records {
+            here.extend(seen.row.iter().flat_map(Fields::values).filter_map(written));
+            let edits = seen.entries.iter().filter_map(|entry| entry.edit.fields());
+            queued.extend(edits.flat_map(Fields::values).filter_map(written));
+        }
+    }
+    let on_server = world.parts.server.mirror(|mirror| mirror.ever_had());
+    let history = world.parts.history.lock();
+    let session = world.devices[device].session;
+    let mine = |op: &&Op| op.device == device && op.session == session && op.kind != Kind::Remove;
+    let synced = |op: &Op| state.table(&op.key.table).is_some();
+    let ops = history.ops.iter().enumerate().map(|(id, op)| (OpId::try_from(id).unwrap_or(OpId::MAX), op));
+    let mut found = Vec::new();
+    for (id, op) in ops.filter(|(_, op)| mine(op) && synced(op) && op.excused.is_none()) {
+        let somewhere = queued.contains(&id) || on_server.contains(&id) || history.letters.contains(&id);
+        let superseded = || {
+            let later = |other: &Op| {
+                other.device == device && other.key == op.key && other.outcome != Outcome::Refused
+            };
+            history.ops[id as usize + 1..].iter().any(later)
+                || history.replaced.values().flatten().any(|(before, _)| *before == Mark::Written(id))
+        };
+        match op.outcome {
+            Outcome::Acknowledged if !somewhere && !superseded() => {
+                found.push(("durable", format!("device {device} has lost op{id} {:?} {}", op.kind, op.key)));
+            }
+            Outcome::Refused if here.contains(&id) || somewhere => {
+                found.push(("atomic", format!("device {device} has done op{id}, which it refused")));
+            }
+            Outcome::Unknown if here.contains(&id) && !somewhere => {
+                found
+                    .push(("atomic", format!("device {device} has the row of op{id}, but will not send it")));
+            }
+            Outcome::Unknown if queued.contains(&id) && !here.contains(&id) && !superseded() => {
+                found.push(("atomic", format!("device {device} will send op{id}, but has not the row")));
+            }
+            _ => {}
+        }
+    }
+    drop(history);
+    for (checker, found) in found {
+        world.parts.history.violation(checker, found);
+    }
+}
+
+/// After a logout: nothing of the user is left in the file, nor would be sent.
+pub(crate) fn left(world: &World, device: usize) {
+    let disk = &world.devices[device].disk;
+    for name in disk.names() {
+        let bytes = disk.read(&name).unwrap_or_default();
+        if let Some(value) = find_value(&bytes) {
+            let found = format!("device {device}: {value} is in {name} after the logout");
+            world.parts.history.violation("users", found);
+        }
+    }
+}
+
+/// Any value of an operation.
+fn find_value(bytes: &[u8]) -> Option<String> {
+    bytes.windows(2).enumerate().filter(|(_, pair)| pair == b"op").find_map(|(place, _)| {
+        let rest = &bytes[place + 2..];
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        (digits > 0 && rest.get(digits) == Some(&b':'))
+            .then(|| String::from_utf8_lossy(&bytes[place..place + 2 + digits]).into_owned())
+    })
+}
+
+/// Whether a device has nothing left to do.
+pub(crate) fn is_done(world: &World, device: usize) -> bool {
+    let Some(state) = state(world, device) else { return false };
+    let tables: Vec<TableName> = state.tables.iter().map(|table| table.spec.name.clone()).collect();
+    let request = HeadsRequest { replica: state.replica, tables };
+    let Ok(heads) = world.parts.server.heads(&world.devices[device].user, request) else { return false };
+    let at_head = |table: &dynos_sync_core::replica::TableState| {
+        table.phase == Phase::Following
+            && table.ahead.is_none()
+            && table.cursor.as_ref() == heads.heads.get(&table.spec.name)
+    };
+    state.pending == 0 && state.tables.iter().all(at_head)
+}
+
+/// In the end: the device has what the server has.
+pub(crate) fn converged(world: &World, device: usize) {
+    let Some(replica) = replica(world, device) else { return };
+    let Some(state) = state(world, device) else { return };
+    remember(world, device, &replica);
+    let aside = aside(&replica);
+    let user = &world.devices[device].user;
+    for table in &state.tables {
+        let name = &table.spec.name;
+        let Some(records) = records(&replica, name) else { continue };
+        let here: BTreeMap<RecordKey, Fields> = records
+            .into_iter()
+            .filter(|seen| !aside.contains(seen.id.as_str()))
+            .filter_map(|seen| {
+                Some((RecordKey { table: name.clone(), id: seen.id }, plain(seen.row.as_ref())?))
+            })
+            .collect();
+        let scope = world.parts.server.scope(user, name);
+        let there: BTreeMap<RecordKey, Fields> = world.parts.server.mirror(|mirror| {
+            let live = mirror.records(&scope).filter(|(key, _)| key.table == *name);
+            let live = live.filter(|(key, _)| !aside.contains(key.id.as_str()));
+            live.filter_map(|(key, kept)| Some((key.clone(), plain(kept.record.as_ref())?))).collect()
+        });
+        if here != there {
+            let found = format!("device {device} {name}: {here:?}, the server {there:?}");
+            world.parts.history.violation("convergence", found);
+        }
+    }
+}
+
+/// The file is in order.
+pub(crate) fn intact(world: &World, device: usize) {
+    let Ok(db) = world.devices[device].other_program() else { return };
+    let found: rusqlite::Result<String> = db.query_row("PRAGMA integrity_check", [], |row| row.get(0));
+    if found.as_deref() != Ok("ok") {
+        world.parts.history.violation("integrity", format!("device {device}: {found:?}"));
+    }
+}
+
+/// In the end: from everything that was acknowledged, a trail of what took its place leads to what is there.
+pub(crate) fn trails(world: &World) {
+    let scope = |op: &Op| world.parts.server.scope(&op.user, &op.key.table);
+    let ops = world.parts.history.lock().ops.clone();
+    for (id, op) in ops.iter().enumerate() {
+        if op.outcome != Outcome::Acknowledged || op.excused.is_some() {
+            continue;
+        }
+        let id = OpId::try_from(id).unwrap_or(OpId::MAX);
+        let scope = scope(op);
+        let last = world
+            .parts
+            .server
+            .mirror(|mirror| mirror.record(&scope, &op.key).and_then(|kept| kept.record.clone()));
+        for field in &op.fields {
+            if !leads(world, &ops, id, field, &mark(last.as_ref(), field)) {
+                let found = format!(
+                    "op{id} {:?} {}.{field} of device {} has vanished; there is {last:?}",
+                    op.kind, op.key, op.device
+                );
+                world.parts.history.violation("trail", found);
+            }
+        }
+    }
+}
+
+fn leads(world: &World, ops: &[Op], from: OpId, field: &str, to: &Mark) -> bool {
+    let history = world.parts.history.lock();
+    let mut met: BTreeSet<OpId> = BTreeSet::new();
+    let mut next = vec![from];
+    while let Some(id) = next.pop() {
+        if !met.insert(id) {
+            continue;
+        }
+        let op = &ops[id as usize];
+        if *to == Mark::Written(id) || history.letters.contains(&id) || op.excused.is_some() {
+            return true;
+        }
+        let spot = (op.key.clone(), field.to_owned());
+        for (before, after) in history.replaced.get(&spot).into_iter().flatten() {
+            match after {
+                _ if *before != Mark::Written(id) => {}
+                Mark::Written(after) => next.push(*after),
+                Mark::Nothing => return true,
+            }
+        }
+        // The same device has gone over it before it was sent.
+        for (place, later) in ops.iter().enumerate().skip(id as usize + 1) {
+            let same = later.device == op.device && later.session == op.session && later.key == op.key;
+            if same && later.outcome != Outcome::Refused {
+                if later.kind == Kind::Remove {
+                    return true;
+                }
+                if later.fields.iter().any(|name| name == field) {
+                    next.push(OpId::try_from(place).unwrap_or(OpId::MAX));
+                }
+            }
+        }
+    }
+    false
+}

@@ -1,0 +1,255 @@
+//! A device: a disk, a clock, and the real engine on them.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use dynos_sync::{EventStream, SyncConfig, SyncEngine, SyncError, SyncEvent};
+use dynos_sync_core::{Clock, Millis, Replica, ReplicaError};
+use dynos_sync_sqlite::{Random, SqliteOptions, SqliteReplica, Synchronous, Threads};
+use futures_util::StreamExt;
+
+use crate::{
+    disk::{Disk, Image},
+    executor::{Spawner, TaskId},
+    history::{History, OpId},
+    network::{Link, Network},
+    replica::Interleaved,
+    server::Server,
+    swarm::Swarm,
+    tally::{Activity, Tally},
+    time::{DeviceClock, Timeline},
+};
+
+/// What devices are made of.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// What the seed drew.
+    pub swarm: Arc<Swarm>,
+    /// The time.
+    pub timeline: Timeline,
+    /// Where tasks are handed in.
+    pub spawner: Spawner,
+    /// The network.
+    pub network: Network,
+    /// The server.
+    pub server: Server,
+    /// What happened.
+    pub history: History,
+    /// How much happened.
+    pub tally: Tally,
+    /// Where identities and jitter come from.
+    pub random: Arc<Mutex<fastrand::Rng>>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Device {
+    /// Its number.
+    pub number: usize,
+    /// Its user.
+    pub user: String,
+    /// One more after each logout.
+    pub session: u32,
+    /// The generation of the database in this session.
+    pub generation: u64,
+    /// Its disk.
+    pub disk: Disk,
+    /// Its clock.
+    pub clock: DeviceClock,
+    /// What it is about.
+    pub activity: Activity,
+    /// What it has sent since it was started.
+    pub sent: Arc<Mutex<Vec<String>>>,
+    /// The engine, unless the process is dead.
+    pub running: Option<Running>,
+    /// Whether a logout is under way.
+    pub leaving: bool,
+    /// Acknowledged operations, and how often the log had been synced by then.
+    pub acknowledged: Arc<Mutex<Vec<(OpId, u64)>>>,
+    /// Copies of the disk, how many operations there were by then, and in which session.
+    pub images: Vec<(Image, OpId, u32)>,
+    /// The tables that it syncs.
+    pub tables: Vec<&'static str>,
+    /// Another program that holds the file's lock.
+    pub lock: Option<rusqlite::Connection>,
+    parts: Parts,
+}
+
+/// A running engine.
+#[derive(Debug)]
+pub struct Running {
+    /// What the application holds.
+    pub engine: SyncEngine,
+    /// Its database, without anybody in between.
+    pub replica: Arc<SqliteReplica>,
+    /// Everything that ends with the process.
+    pub tasks: Vec<TaskId>,
+}
+
+/// The database's file.
+pub const DATABASE: &str = "device.db";
+
+/// The table with columns of its own.
+const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS tasks (id TEXT PRIMARY KEY, a TEXT, b TEXT, c TEXT)";
+
+impl Device {
+    /// A device with an empty disk.
+    pub fn new(parts: &Parts, number: usize) -> Self {
+        static DISKS: AtomicU64 = AtomicU64::new(0);
+        let disk = Disk::mount(format!("/simulated/{}", DISKS.fetch_add(1, Ordering::Relaxed)));
+        Self {
+            number,
+            user: format!("user{}", number % parts.swarm.users),
+            session: 0,
+            generation: 0,
+            disk,
+            clock: DeviceClock::new(parts.timeline.clone()),
+            activity: Activity::default(),
+            sent: Arc::default(),
+            running: None,
+            leaving: false,
+            acknowledged: Arc::default(),
+            images: Vec::new(),
+            tables: parts.swarm.tables.clone(),
+            lock: None,
+            parts: parts.clone(),
+        }
+    }
+
+    /// Starts the process.
+    ///
+    /// # Errors
+    /// What the engine says: the disk may be full or broken.
+    pub fn start(&mut self) -> Result<(), SyncError> {
+        crate::disk::set_now(self.clock.now());
+        self.activity.set(crate::tally::Doing::Opening);
+        let replica = Arc::new(self.open()?);
+        futures_executor::block_on(self.run(replica))
+    }
+
+    fn open(&self) -> Result<SqliteReplica, ReplicaError> {
+        let random = Arc::clone(&self.parts.random);
+        let draw = move || {
+            let mut bytes = [0; 16];
+            random.lock().unwrap_or_else(std::sync::PoisonError::into_inner).fill(&mut bytes);
+            bytes
+        };
+        let options = SqliteOptions {
+            synchronous: self.parts.swarm.synchronous,
+            threads: Threads::Caller,
+            random: Random::new(draw),
+            ..SqliteOptions::default()
+        };
+        SqliteReplica::open(self.disk.path(DATABASE), &options)
+    }
+
+    async fn run(&mut self, replica: Arc<SqliteReplica>) -> Result<(), SyncError> {
+        replica.write_with(|db| db.execute_batch(SCHEMA)).await?;
+        let seen = Interleaved::new(Arc::clone(&replica) as Arc<dyn Replica>, self.activity.clone());
+        let random = Arc::clone(&self.parts.random);
+        let config = self.config();
+        let mut builder = SyncEngine::builder_on(Arc::new(seen), Arc::new(self.link()))
+            .clock(Arc::new(self.clock.clone()))
+            .configure(|default| *default = config)
+            .random(move || random.lock().unwrap_or_else(std::sync::PoisonError::into_inner).u64(..));
+        for table in &self.tables {
+            builder = builder.table(*table);
+        }
+        let (engine, work) = builder.prepare().await?;
+        self.generation = replica.state().await?.generation;
+        let spawner = &self.parts.spawner;
+        let listen = listen(engine.events(), self.number, self.parts.clone());
+        let tasks = vec![spawner.spawn(work), spawner.spawn(listen)];
+        self.running = Some(Running { engine, replica, tasks });
+        Ok(())
+    }
+
+    fn config(&self) -> SyncConfig {
+        let swarm = &self.parts.swarm;
+        let mut config = SyncConfig::default();
+        config.conflict_strategy = swarm.strategy.clone();
+        config.page_size = swarm.page;
+        config.batch_size = swarm.batch;
+        config.poll_interval = Duration::from_secs(20);
+        config.pull_interval = Duration::from_secs(45);
+        config.max_retries = 2;
+        config.queue_retention = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+        config
+    }
+
+    fn link(&self) -> Link {
+        Link {
+            network: self.parts.network.clone(),
+            server: self.parts.server.clone(),
+            timeline: self.parts.timeline.clone(),
+            spawner: self.parts.spawner.clone(),
+            device: self.number,
+            user: self.user.clone(),
+            activity: self.activity.clone(),
+            sent: Arc::clone(&self.sent),
+        }
+    }
+
+    /// When its commits are durable.
+    pub fn synchronous(&self) -> Synchronous {
+        self.parts.swarm.synchronous
+    }
+
+    /// A connection of another program.
+    ///
+    /// # Errors
+    /// Where the file does not open.
+    pub fn other_program(&self) -> rusqlite::Result<rusqlite::Connection> {
+        crate::disk::set_now(self.clock.now());
+        let db = rusqlite::Connection::open(self.disk.path(DATABASE))?;
+        db.busy_timeout(Duration::from_millis(100))?;
+        Ok(db)
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.disk.kill();
+        self.disk.unmount();
+    }
+}
+
+/// Listens to what the engine tells.
+async fn listen(mut events: EventStream, device: usize, parts: Parts) {
+    while let Some(event) = events.next().await {
+        let now: Millis = parts.timeline.now();
+        let line = match event.event {
+            SyncEvent::Conflict { table, record_id, .. } => {
+                parts.tally.done("conflicts");
+                format!("conflict about {table}/{record_id}")
+            }
+            SyncEvent::Resync { table, phase } => {
+                parts.tally.done("resyncs");
+                format!("{table} again: {phase:?}")
+            }
+            SyncEvent::PoisonPill { entry, error } => {
+                parts.tally.done("dead letters");
+                format!("gave up entry {} of {}: {error}", entry.counter, entry.key)
+            }
+            SyncEvent::Pushed { key } => {
+                parts.tally.done("pushed");
+                format!("pushed {key}")
+            }
+            SyncEvent::AuthRequired { .. } => "has to sign in".to_owned(),
+            SyncEvent::SyncError { error, context } => {
+                if error.contains("does not follow the protocol") {
+                    parts.history.violation("protocol", format!("device {device}: {error}"));
+                }
+                format!("{context} failed: {error}")
+            }
+            SyncEvent::Quarantined { key, error } => format!("keeps {key} aside: {error}"),
+            _ => continue,
+        };
+        parts.history.note(now, &format!("device {device} {line}"));
+    }
+}

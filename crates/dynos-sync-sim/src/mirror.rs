@@ -1,0 +1,217 @@
+//! What the server must have, kept by the rules of the protocol beside the server, and the rules that every commit has to
+//! keep: compare and set, one effect, order, nothing invented.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use dynos_sync_core::{
+    Counter, Cursor, Fields, Operation, RecordKey, ReplicaId, Seq,
+    wire::{PushEntry, PushResult},
+};
+
+use crate::history::{History, OpId, written};
+
+/// Whose records: a user's, or everybody's.
+pub type ScopeName = String;
+
+/// One change that the server has acknowledged.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// Where.
+    pub scope: ScopeName,
+    /// Its number there.
+    pub seq: Seq,
+    /// Who made it.
+    pub writer: (String, ReplicaId),
+    /// Which device.
+    pub device: usize,
+    /// The entry's number.
+    pub counter: Counter,
+    /// The record.
+    pub key: RecordKey,
+    /// The record afterwards.
+    pub after: Option<Fields>,
+}
+
+/// A record as the server must have it.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The number of its last change.
+    pub seq: Seq,
+    /// Who made that.
+    pub writer: (String, ReplicaId),
+    /// What it holds; `None` for a tombstone.
+    pub record: Option<Fields>,
+}
+
+/// The server's data, as it must be.
+#[derive(Debug, Default)]
+pub struct Mirror {
+    /// Every commit there ever was.
+    log: Vec<Commit>,
+    /// Those of them that the server still has.
+    alive: Vec<usize>,
+    kept: BTreeMap<(ScopeName, RecordKey), Kept>,
+    effects: BTreeSet<((String, ReplicaId), Counter)>,
+    /// The newest operation of a device that reached a field of a record through that device.
+    newest: BTreeMap<(usize, RecordKey, String), OpId>,
+    /// Records whose older operations may come again: somebody has taken up a dead letter, or undone a conflict.
+    pub revived: BTreeSet<(usize, RecordKey)>,
+    /// Cursors that the server has told, and when: counted in restores.
+    told: HashMap<Cursor, u64>,
+    restores: u64,
+}
+
+/// Which commits a copy of the server has.
+#[derive(Clone, Debug)]
+pub struct Lineage(Vec<usize>);
+
+impl Mirror {
+    /// Takes note of what the server says it has done.
+    pub fn committed(
+        &mut self,
+        history: &History,
+        scope: &str,
+        user: &str,
+        device: usize,
+        replica: ReplicaId,
+        entry: &PushEntry,
+        result: &PushResult,
+    ) {
+        let PushResult::Applied { seq, .. } = result else { return };
+        let writer = (user.to_owned(), replica);
+        let key = RecordKey { table: entry.table.clone(), id: entry.id.clone() };
+        let place = (scope.to_owned(), key.clone());
+        let before = self.kept.get(&place);
+        if let Some(before) = before
+            && before.writer != writer
+            && entry.base.as_ref().map_or(0, seq_of) < before.seq
+        {
+            let found = format!(
+                "{key}: change {seq} of device {device} was made on {:?}, but the record had changed at {}",
+                entry.base, before.seq
+            );
+            history.violation("compare and set", found);
+        }
+        if !self.effects.insert((writer.clone(), entry.counter)) {
+            history.violation("one effect", format!("{key}: entry {} of device {device}", entry.counter));
+        }
+        let newest_seq = self.scope_seq(scope);
+        if *seq <= newest_seq {
+            history.violation("commit order", format!("{key}: {seq} after {newest_seq}"));
+        }
+        let record = before.and_then(|before| before.record.clone());
+        if entry.op == Operation::Patch && record.is_none() {
+            history.violation("no invention", format!("{key}: a patch of nothing was applied"));
+        }
+        self.check_fields(history, device, &key, entry);
+        let after = entry.edit().apply(record.clone());
+        history.replaced(&key, record.as_ref(), after.as_ref());
+        self.kept.insert(place, Kept { seq: *seq, writer: writer.clone(), record: after.clone() });
+        self.alive.push(self.log.len());
+        let counter = entry.counter;
+        self.log.push(Commit { scope: scope.to_owned(), seq: *seq, writer, device, counter, key, after });
+    }
+
+    fn check_fields(&mut self, history: &History, device: usize, key: &RecordKey, entry: &PushEntry) {
+        for (field, value) in entry.data.iter().flatten() {
+            let Some(op) = written(value) else { continue };
+            let known = history.lock().ops.get(op as usize).map(|op| (op.device, op.key.clone()));
+            let Some((author, record)) = known else {
+                history.violation("no invention", format!("{key}: nobody wrote {value}"));
+                continue;
+            };
+            if record != *key {
+                history.violation("no invention", format!("{key}: holds {value}, which was for {record}"));
+            }
+            if author != device || self.revived.contains(&(device, key.clone())) {
+                continue;
+            }
+            let newest = self.newest.entry((device, key.clone(), field.clone())).or_insert(op);
+            if op < *newest {
+                let found = format!("{key}.{field}: o{op} of device {device} took effect after o{newest}");
+                history.violation("order", found);
+            }
+            *newest = op.max(*newest);
+        }
+    }
+
+    /// The newest number of a scope.
+    pub fn scope_seq(&self, scope: &str) -> Seq {
+        let commits = self.alive.iter().rev().map(|place| &self.log[*place]);
+        commits.filter(|commit| commit.scope == scope).map(|commit| commit.seq).next().unwrap_or(0)
+    }
+
+    /// The records of a scope.
+    pub fn records<'a>(&'a self, scope: &'a str) -> impl Iterator<Item = (&'a RecordKey, &'a Kept)> {
+        self.kept.iter().filter(move |((name, _), _)| name == scope).map(|((_, key), kept)| (key, kept))
+    }
+
+    /// A record.
+    pub fn record(&self, scope: &str, key: &RecordKey) -> Option<&Kept> {
+        self.kept.get(&(scope.to_owned(), key.clone()))
+    }
+
+    /// The scopes there are.
+    pub fn scopes(&self) -> BTreeSet<ScopeName> {
+        self.kept.keys().map(|(scope, _)| scope.clone()).collect()
+    }
+
+    /// Every operation that the server ever had.
+    pub fn ever_had(&self) -> BTreeSet<OpId> {
+        let values = self.log.iter().filter_map(|commit| commit.after.as_ref()).flat_map(Fields::values);
+        values.filter_map(written).collect()
+    }
+
+    /// What a copy made now would have.
+    pub fn lineage(&self) -> Lineage {
+        Lineage(self.alive.clone())
+    }
+
+    /// The server was put back to a copy.
+    pub fn restore(&mut self, lineage: &Lineage) {
+        self.rebuild(lineage.0.clone());
+    }
+
+    /// The server has lost its last commits: these are the numbers that its scopes have reached now. Answers how many.
+    pub fn lose(&mut self, seqs: &BTreeMap<ScopeName, Seq>) -> usize {
+        let left = |place: &usize| {
+            let commit = &self.log[*place];
+            commit.seq <= seqs.get(&commit.scope).copied().unwrap_or(0)
+        };
+        let left: Vec<usize> = self.alive.iter().copied().filter(|place| left(place)).collect();
+        let lost = self.alive.len() - left.len();
+        if lost > 0 {
+            self.rebuild(left);
+        }
+        lost
+    }
+
+    fn rebuild(&mut self, alive: Vec<usize>) {
+        self.restores += 1;
+        self.kept.clear();
+        self.effects.clear();
+        self.newest.clear();
+        for place in &alive {
+            let commit = self.log[*place].clone();
+            self.effects.insert((commit.writer.clone(), commit.counter));
+            let kept = Kept { seq: commit.seq, writer: commit.writer, record: commit.after };
+            self.kept.insert((commit.scope, commit.key), kept);
+        }
+        self.alive = alive;
+    }
+
+    /// The server tells a cursor.
+    pub fn tell(&mut self, cursor: &Cursor) {
+        self.told.insert(cursor.clone(), self.restores);
+    }
+
+    /// The place of a cursor that the server has told since it was last restored.
+    pub fn place_of(&self, cursor: &Cursor) -> Option<Seq> {
+        (self.told.get(cursor) == Some(&self.restores)).then(|| seq_of(cursor))
+    }
+}
+
+/// The place that a cursor names.
+pub fn seq_of(cursor: &Cursor) -> Seq {
+    cursor.as_str().split('.').nth(1).and_then(|seq| seq.parse().ok()).unwrap_or(0)
+}

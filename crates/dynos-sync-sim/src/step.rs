@@ -1,0 +1,460 @@
+//! The steps that a world takes.
+
+use std::sync::{Arc, PoisonError};
+
+use dynos_sync::{SyncEngine, SyncError};
+use dynos_sync_core::{Fields, RecordKey, Replica, ReplicaError};
+use dynos_sync_sqlite::SqliteReplica;
+
+use crate::{
+    check,
+    device::Device,
+    disk::{self, Fault, Loss},
+    history::{Kind, Op, OpId, Outcome, value},
+    server::RECORD_LIMIT,
+    swarm::Step,
+    world::{Killer, Notice, World},
+};
+
+const FIELDS: [&str; 3] = ["a", "b", "c"];
+
+/// Takes a step.
+pub(crate) fn take(world: &mut World, n: u32, random: &mut fastrand::Rng) {
+    let total: u32 = world.parts.swarm.weights.iter().map(|(_, weight)| weight).sum();
+    let mut drawn = random.u32(..total.max(1));
+    let chosen = world.parts.swarm.weights.iter().find(|(_, weight)| {
+        let chosen = drawn < *weight;
+        drawn = drawn.saturating_sub(*weight);
+        chosen
+    });
+    let Some((step, _)) = chosen.copied() else { return };
+    let device = random.usize(..world.devices.len());
+    world.note(&format!("step {n}: {step:?} on device {device}"));
+    match step {
+        Step::Edit => edit(world, device, random, 0),
+        Step::Oversize => edit(world, device, random, RECORD_LIMIT),
+        Step::EditMany => edit_many(world, device, random),
+        Step::Sql => sql(world, device, random),
+        Step::Sync => world.sync(device),
+        Step::Offline => offline(world, device),
+        Step::Days => days(world, device, random),
+        Step::Clock => clock(world, device, random),
+        Step::Kill => kill(world, device, random),
+        Step::Power => power(world, device, random),
+        Step::DiskFull => disk_fault(world, device, random, |calls| Fault::Full { calls }),
+        Step::DiskBroken => disk_fault(world, device, random, |calls| Fault::Broken { calls }),
+        Step::Lock => lock(world, device),
+        Step::Logout => logout(world, device, random),
+        Step::DeviceBackUp => back_up(world, device),
+        Step::DeviceRestore => restore(world, device, random),
+        Step::Review => review(world, device, random),
+        Step::Table => table(world, device, random),
+        Step::ServerRestart | Step::ServerPower | Step::ServerBackUp | Step::ServerRestore | Step::Purge => {
+            server(world, step, random);
+        }
+    }
+}
+
+fn server(world: &mut World, step: Step, random: &mut fastrand::Rng) {
+    let server = &world.parts.server;
+    let doing = world.devices[random.usize(..world.devices.len())].activity.get();
+    match step {
+        Step::ServerBackUp => server.back_up(),
+        Step::Purge => server.purge(),
+        Step::ServerRestart => {
+            server.restart();
+            world.parts.tally.fault("server killed", doing);
+        }
+        Step::ServerPower => {
+            let lost = server.lose_power(&mut Loss::new(random.u64(..)));
+            world.note(&format!("the server loses {lost} commits"));
+            world.parts.tally.fault("server lost power", doing);
+        }
+        Step::ServerRestore => {
+            if server.restore(random) {
+                world.parts.tally.fault("server restored", doing);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn engine(world: &World, device: usize) -> Option<(SyncEngine, Arc<SqliteReplica>)> {
+    let device = &world.devices[device];
+    let running = device.running.as_ref().filter(|_| !device.leaving)?;
+    Some((running.engine.clone(), Arc::clone(&running.replica)))
+}
+
+fn draw_key(world: &World, device: usize, random: &mut fastrand::Rng) -> Option<RecordKey> {
+    let tables = &world.devices[device].tables;
+    let table = *tables.get(random.usize(..tables.len().max(1)))?;
+    RecordKey::new(table, &format!("r{}", random.usize(..world.parts.swarm.records))).ok()
+}
+
+fn draw_op(world: &World, device: usize, random: &mut fastrand::Rng, call: u32) -> Option<Op> {
+    let key = draw_key(world, device, random)?;
+    let kind = [Kind::Write, Kind::Write, Kind::Patch, Kind::Patch, Kind::Remove][random.usize(..5)];
+    let mut fields: Vec<String> =
+        FIELDS.iter().filter(|_| random.bool()).map(|field| (*field).to_owned()).collect();
+    if fields.is_empty() {
+        fields.push(FIELDS[random.usize(..3)].to_owned());
+    }
+    if kind == Kind::Remove {
+        fields.clear();
+    }
+    let (session, user) = (world.devices[device].session, world.devices[device].user.clone());
+    let at = world.local_time(device);
+    Some(Op { device, session, user, call, key, kind, fields, outcome: Outcome::Open, excused: None, at })
+}
+
+fn fields_of(op: &Op, id: OpId, filling: usize) -> Fields {
+    op.fields.iter().map(|field| (field.clone(), value(id, filling))).collect()
+}
+
+/// What the application knows afterwards.
+fn outcome_of<T>(result: &Result<T, SyncError>) -> Outcome {
+    match result {
+        Ok(_) => Outcome::Acknowledged,
+        Err(SyncError::Replica(ReplicaError::Storage { .. } | ReplicaError::Corrupt(_))) => Outcome::Unknown,
+        Err(_) => Outcome::Refused,
+    }
+}
+
+fn edit(world: &mut World, device: usize, random: &mut fastrand::Rng, filling: usize) {
+    let call = world.parts.history.call();
+    let (Some((engine, _)), Some(op)) = (engine(world, device), draw_op(world, device, random, call)) else {
+        return;
+    };
+    world.parts.tally.done("operations");
+    let (history, timeline) = (world.parts.history.clone(), world.parts.timeline.clone());
+    let acknowledged = Arc::clone(&world.devices[device].acknowledged);
+    let disk = world.devices[device].disk.clone();
+    world.spawn(device, async move {
+        let id = history.ask(op.clone());
+        let (table, record) = (op.key.table.as_str(), op.key.id.as_str());
+        let fields = fields_of(&op, id, filling);
+        let result = match op.kind {
+            Kind::Write => engine.write(table, record, fields).await,
+            Kind::Patch => engine.patch(table, record, fields).await,
+            Kind::Remove => engine.remove(table, record).await.map(drop),
+        };
+        let outcome = outcome_of(&result);
+        history.settle(id, outcome);
+        if outcome == Outcome::Acknowledged {
+            acknowledged.lock().unwrap_or_else(PoisonError::into_inner).push((id, disk.log_syncs()));
+        }
+        let said = result.map_or_else(|error| error.to_string(), |()| "done".to_owned());
+        let line = format!("device {device} op{id} {:?} {} {:?}: {said}", op.kind, op.key, op.fields);
+        history.note(timeline.now(), &line);
+    });
+}
+
+fn edit_many(world: &mut World, device: usize, random: &mut fastrand::Rng) {
+    let Some((engine, _)) = engine(world, device) else { return };
+    let (history, timeline) = (world.parts.history.clone(), world.parts.timeline.clone());
+    let call = history.call();
+    let Some(first) = draw_op(world, device, random, call) else { return };
+    let mut ops: Vec<Op> = Vec::new();
+    for _ in 0..random.usize(2..=6) {
+        let Some(op) = draw_op(world, device, random, call) else { return };
+        let known = ops.iter().any(|known| known.key.id == op.key.id);
+        if op.kind != Kind::Remove && !known {
+            let key = RecordKey { table: first.key.table.clone(), id: op.key.id };
+            ops.push(Op { key, kind: Kind::Write, ..op });
+        }
+    }
+    world.parts.tally.done("operations");
+    let acknowledged = Arc::clone(&world.devices[device].acknowledged);
+    let disk = world.devices[device].disk.clone();
+    world.spawn(device, async move {
+        let asked: Vec<(OpId, Op)> = ops.into_iter().map(|op| (history.ask(op.clone()), op)).collect();
+        let records = asked.iter().map(|(id, op)| (op.key.id.to_string(), fields_of(op, *id, 0))).collect();
+        let result = engine.write_many(first.key.table.as_str(), records).await;
+        let outcome = outcome_of(&result);
+        for (id, op) in &asked {
+            history.settle(*id, outcome);
+            if outcome == Outcome::Acknowledged {
+                acknowledged.lock().unwrap_or_else(PoisonError::into_inner).push((*id, disk.log_syncs()));
+            }
+            history.note(timeline.now(), &format!("device {device} op{id} of many {}: {outcome:?}", op.key));
+        }
+    });
+}
+
+/// Another program's transaction.
+fn sql(world: &mut World, device: usize, random: &mut fastrand::Rng) {
+    if world.devices[device].running.is_none() || world.devices[device].leaving {
+        return;
+    }
+    let call = world.parts.history.call();
+    let ops: Vec<Op> =
+        (0..random.usize(1..=3)).filter_map(|_| draw_op(world, device, random, call)).collect();
+    world.parts.tally.done("operations");
+    world.devices[device].activity.set(crate::tally::Doing::Writing);
+    let history = world.parts.history.clone();
+    let asked: Vec<(OpId, Op)> = ops.into_iter().map(|op| (history.ask(op.clone()), op)).collect();
+    let result = run_sql(&world.devices[device], &asked);
+    let (outcome, done) = match &result {
+        Ok(done) => (Outcome::Acknowledged, done.clone()),
+        Err(rusqlite::Error::SqliteFailure(error, _))
+            if error.code == rusqlite::ErrorCode::SystemIoFailure =>
+        {
+            (Outcome::Unknown, Vec::new())
+        }
+        Err(_) => (Outcome::Refused, Vec::new()),
+    };
+    let disk = world.devices[device].disk.clone();
+    for (place, (id, op)) in asked.iter().enumerate() {
+        // A statement that met no row did nothing.
+        let nothing = outcome == Outcome::Acknowledged && !done.get(place).copied().unwrap_or(false);
+        let outcome = if nothing { Outcome::Refused } else { outcome };
+        history.settle(*id, outcome);
+        if outcome == Outcome::Acknowledged {
+            let mut acknowledged =
+                world.devices[device].acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
+            acknowledged.push((*id, disk.log_syncs()));
+        }
+        world.note(&format!(
+            "device {device} op{id} by SQL {:?} {} {:?}: {outcome:?}",
+            op.kind, op.key, op.fields
+        ));
+    }
+    world.meet_fate(device);
+}
+
+fn run_sql(device: &Device, asked: &[(OpId, Op)]) -> rusqlite::Result<Vec<bool>> {
+    let mut db = device.other_program()?;
+    let level = match device.synchronous() {
+        dynos_sync_sqlite::Synchronous::Full => "FULL",
+        dynos_sync_sqlite::Synchronous::Normal => "NORMAL",
+    };
+    db.pragma_update(None, "synchronous", level)?;
+    let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let mut done = Vec::new();
+    for (id, op) in asked {
+        done.push(execute(&tx, *id, op)? > 0);
+    }
+    tx.commit()?;
+    Ok(done)
+}
+
+fn execute(db: &rusqlite::Connection, id: OpId, op: &Op) -> rusqlite::Result<usize> {
+    let table = &op.key.table;
+    let record = op.key.id.as_str();
+    let text = value(id, 0);
+    let text = text.as_str().unwrap_or_default();
+    if op.kind == Kind::Remove {
+        return db.execute(&format!("DELETE FROM {table} WHERE id = ?1"), [record]);
+    }
+    if table.as_str() == "tasks" {
+        let sets = op.fields.iter().map(|field| format!("{field} = ?2")).collect::<Vec<_>>().join(", ");
+        return match op.kind {
+            Kind::Patch => db.execute(&format!("UPDATE tasks SET {sets} WHERE id = ?1"), [record, text]),
+            _ => {
+                let (names, places) = (op.fields.join(", "), vec!["?2"; op.fields.len()].join(", "));
+                let sql = format!(
+                    "INSERT INTO tasks (id, {names}) VALUES (?1, {places}) ON CONFLICT (id) DO UPDATE SET {sets}"
+                );
+                db.execute(&sql, [record, text])
+            }
+        };
+    }
+    let pairs = op.fields.iter().map(|field| format!("'$.{field}', ?2")).collect::<Vec<_>>().join(", ");
+    match op.kind {
+        Kind::Patch => {
+            let sql = format!("UPDATE {table} SET data = json_set(data, {pairs}) WHERE id = ?1");
+            db.execute(&sql, [record, text])
+        }
+        _ => {
+            let sql = format!(
+                "INSERT INTO {table} (id, data) VALUES (?1, json_set('{{}}', {pairs})) \
+                 ON CONFLICT (id) DO UPDATE SET data = json_set(data, {pairs})"
+            );
+            db.execute(&sql, [record, text])
+        }
+    }
+}
+
+fn offline(world: &mut World, device: usize) {
+    let offline = !world.parts.network.is_offline(device);
+    if offline {
+        world.parts.tally.fault("offline", world.devices[device].activity.get());
+    }
+    world.parts.network.set_offline(device, offline);
+}
+
+fn days(world: &mut World, device: usize, random: &mut fastrand::Rng) {
+    world.parts.tally.fault("offline", world.devices[device].activity.get());
+    world.parts.network.set_offline(device, true);
+    world.pass(random.i64(60_000..=2 * 60 * 60 * 1000));
+    world.parts.network.set_offline(device, false);
+}
+
+fn clock(world: &mut World, device: usize, random: &mut fastrand::Rng) {
+    const HOUR: i64 = 60 * 60 * 1000;
+    let by = [0, HOUR, -HOUR, 365 * 24 * HOUR, -365 * 24 * HOUR, 77, -3_000][random.usize(..7)];
+    world.devices[device].clock.set_ahead(by);
+    world.parts.tally.fault("clock set", world.devices[device].activity.get());
+}
+
+fn kill(world: &mut World, device: usize, random: &mut fastrand::Rng) {
+    if world.devices[device].running.is_none() {
+        return;
+    }
+    if random.bool() {
+        world.parts.tally.fault("killed", world.devices[device].activity.get());
+        world.kill(device);
+    } else {
+        world.arm(device, random.u64(..60), Fault::Kill, Killer::Kill);
+    }
+}
+
+fn power(world: &mut World, device: usize, random: &mut fastrand::Rng) {
+    let seed = random.u64(..);
+    if random.bool() {
+        world.parts.tally.fault("power lost", world.devices[device].activity.get());
+        world.lose_power(device, seed);
+    } else {
+        world.arm(device, random.u64(..60), Fault::Kill, Killer::Power(seed));
+    }
+}
+
+fn disk_fault(
+    world: &mut World,
+    device: usize,
+    random: &mut fastrand::Rng,
+    fault: impl FnOnce(u64) -> Fault,
+) {
+    let (after, calls) = (random.u64(..40), random.u64(1..=60));
+    world.arm(device, after, fault(calls), Killer::Error);
+}
+
+/// Another program begins to hold the file's lock, or lets it go.
+fn lock(world: &mut World, device: usize) {
+    if world.devices[device].lock.take().is_some() || world.devices[device].running.is_none() {
+        return;
+    }
+    let Ok(db) = world.devices[device].other_program() else { return };
+    if db.execute_batch("BEGIN IMMEDIATE").is_ok() {
+        world.parts.tally.fault("file locked", world.devices[device].activity.get());
+        world.devices[device].lock = Some(db);
+    }
+}
+
+fn logout(world: &mut World, device: usize, random: &mut fastrand::Rng) {
+    let Some((engine, replica)) = engine(world, device) else { return };
+    let busy =
+        world.parts.history.lock().ops.iter().any(|op| op.device == device && op.outcome == Outcome::Open);
+    if busy {
+        return;
+    }
+    let discard = random.u8(..4) > 0;
+    check::remember(world, device, &replica);
+    world.devices[device].leaving = true;
+    world.parts.tally.done("logouts");
+    let session = world.devices[device].session;
+    let (history, timeline, notices) =
+        (world.parts.history.clone(), world.parts.timeline.clone(), Arc::clone(&world.notices));
+    if discard {
+        history.excuse("discarded", |op| op.device == device && op.session == session);
+    }
+    world.spawn(device, async move {
+        let result = engine.logout(discard).await;
+        let line = format!("device {device} logout with discard {discard}: {result:?}");
+        history.note(timeline.now(), &line);
+        let done = result.is_ok();
+        notices.lock().unwrap_or_else(PoisonError::into_inner).push(Notice::Left { device, done });
+    });
+}
+
+fn back_up(world: &mut World, device: usize) {
+    let ops = OpId::try_from(world.parts.history.lock().ops.len()).unwrap_or(OpId::MAX);
+    let device = &mut world.devices[device];
+    if !device.leaving && device.lock.is_none() && device.running.is_some() {
+        device.images.push((device.disk.image(), ops, device.session));
+    }
+}
+
+fn restore(world: &mut World, device: usize, random: &mut fastrand::Rng) {
+    if world.devices[device].images.is_empty() || world.devices[device].leaving {
+        return;
+    }
+    world.parts.tally.fault("file put back", world.devices[device].activity.get());
+    let place = random.usize(..world.devices[device].images.len());
+    let (image, ops, _) = world.devices[device].images[place].clone();
+    if let Some(running) = &world.devices[device].running {
+        let replica = Arc::clone(&running.replica);
+        check::remember(world, device, &replica);
+    }
+    world.kill(device);
+    world.devices[device].disk.put_back(&image);
+    // What is not on the server yet is gone, and what was written by then may be sent again.
+    let mut history = world.parts.history.lock();
+    for (id, op) in history.ops.iter_mut().enumerate() {
+        if op.device == device && id >= ops as usize {
+            op.excused.get_or_insert("file put back");
+        }
+    }
+    drop(history);
+    world.revive_all(device);
+}
+
+fn review(world: &mut World, device: usize, random: &mut fastrand::Rng) {
+    let Some((engine, replica)) = engine(world, device) else { return };
+    let (Ok(letters), Ok(conflicts)) = (
+        futures_executor::block_on(replica.dead_letters(0, 100)),
+        futures_executor::block_on(replica.conflicts(i64::MAX, 100)),
+    ) else {
+        return;
+    };
+    check::remember(world, device, &replica);
+    let (history, timeline) = (world.parts.history.clone(), world.parts.timeline.clone());
+    let draw = random.u64(..);
+    if let Some(letter) = letters.get(draw as usize % letters.len().max(1)) {
+        let (id, retry) = (letter.id, random.bool());
+        world.revive_key(device, &letter.key);
+        world.parts.tally.done("reviews");
+        world.spawn(device, async move {
+            let result =
+                if retry { engine.retry_dead_letter(id).await } else { engine.discard_dead_letter(id).await };
+            history.note(timeline.now(), &format!("device {device} letter {id} retry {retry}: {result:?}"));
+        });
+    } else if let Some(conflict) = conflicts.get(draw as usize % conflicts.len().max(1)) {
+        let id = conflict.id;
+        world.revive_key(device, &conflict.resolved.key);
+        world.parts.tally.done("reviews");
+        world.spawn(device, async move {
+            let result = engine.undo_conflict(id).await;
+            history.note(timeline.now(), &format!("device {device} undoes conflict {id}: {result:?}"));
+        });
+    }
+}
+
+fn table(world: &mut World, device: usize, random: &mut fastrand::Rng) {
+    let Some((engine, replica)) = engine(world, device) else { return };
+    let all = world.parts.swarm.tables.clone();
+    let table = all[random.usize(..all.len())];
+    check::remember(world, device, &replica);
+    let (history, timeline) = (world.parts.history.clone(), world.parts.timeline.clone());
+    let syncs = world.devices[device].tables.contains(&table);
+    if syncs {
+        world.devices[device].tables.retain(|known| *known != table);
+        let session = world.devices[device].session;
+        let of_table =
+            |op: &Op| op.device == device && op.session == session && op.key.table.as_str() == table;
+        history.excuse("table removed", of_table);
+    } else {
+        world.devices[device].tables.push(table);
+    }
+    for n in 0..world.parts.swarm.records {
+        if let Ok(key) = RecordKey::new(table, &format!("r{n}")) {
+            world.revive_key(device, &key);
+        }
+    }
+    world.spawn(device, async move {
+        let result =
+            if syncs { engine.remove_table(table).await } else { engine.add_table(table, true).await };
+        history.note(timeline.now(), &format!("device {device} syncs {table} {}: {result:?}", !syncs));
+    });
+    disk::set_now(world.local_time(device));
+}

@@ -1,0 +1,422 @@
+//! A whole world from one seed: what there is, what happens, and that it ends well.
+
+use std::sync::{Arc, Mutex};
+
+use dynos_sync_core::{Clock, Millis, RecordKey, Replica, TableName};
+use tokio::runtime::Runtime;
+
+use crate::{
+    check,
+    device::{Device, Parts, Running},
+    disk::{self, Fault, Loss},
+    executor::{Executor, TaskId},
+    history::{History, Outcome, Violation},
+    network::Network,
+    server::Server,
+    step,
+    swarm::{Step, Swarm, TABLES},
+    tally::{Counts, Tally},
+    time::Timeline,
+};
+
+/// When worlds begin.
+const BEGINNING: Millis = 1_800_000_000_000;
+
+/// How to run a seed.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Whether every line of the trace is printed.
+    pub print: bool,
+    /// No step after this one, where one is given.
+    pub steps: Option<u32>,
+    /// Steps that are left out.
+    pub without: Vec<u32>,
+    /// Kinds of steps that are left out.
+    pub without_kinds: Vec<Step>,
+    /// Whether the wire is good from the beginning.
+    pub calm: bool,
+}
+
+/// What came of a seed.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The trace's hash.
+    pub hash: u64,
+    /// What was done, and what went wrong.
+    pub counts: Counts,
+    /// What must never be, and was.
+    pub violations: Vec<Violation>,
+    /// The trace's last lines.
+    pub tail: Vec<String>,
+    /// How many steps the seed draws.
+    pub steps: u32,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct World {
+    pub(crate) seed: u64,
+    pub(crate) parts: Parts,
+    pub(crate) executor: Executor,
+    schedule: fastrand::Rng,
+    pub(crate) devices: Vec<Device>,
+    pub(crate) notices: Arc<Mutex<Vec<Notice>>>,
+    pub(crate) killers: Vec<Option<Killer>>,
+}
+
+/// What is to happen when a disk's armed fault has happened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Killer {
+    Kill,
+    Power(u64),
+    Error,
+}
+
+/// Something that a task has to tell the world.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Notice {
+    /// A logout has ended.
+    Left { device: usize, done: bool },
+}
+
+/// Runs a seed.
+pub fn run(seed: u64, runtime: &Arc<Runtime>, options: &Options) -> Report {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut swarm = Swarm::draw(&mut random);
+    swarm.weights.retain(|(step, _)| !options.without_kinds.contains(step));
+    if options.calm {
+        swarm.trouble = crate::network::Trouble::default();
+    }
+    let history = History::new(400, options.print);
+    let tally = Tally::default();
+    let steps = swarm.steps;
+    history.note(0, &format!("seed {seed}: {swarm:?}"));
+    match World::new(seed, runtime, swarm, &history, &tally) {
+        Err(error) => history.violation("world", format!("did not come to be: {error}")),
+        Ok(mut world) => {
+            world.live(options, steps);
+            world.heal();
+            world.judge();
+        }
+    }
+    tally.done("seeds");
+    let violations = history.lock().violations.clone();
+    Report { hash: history.hash(), counts: tally.counts(), violations, tail: history.tail(), steps }
+}
+
+impl World {
+    fn new(
+        seed: u64,
+        runtime: &Arc<Runtime>,
+        swarm: Swarm,
+        history: &History,
+        tally: &Tally,
+    ) -> std::io::Result<Self> {
+        let executor = Executor::default();
+        let timeline = Timeline::new(BEGINNING);
+        let shared = [TableName::try_from("board".to_owned())].into_iter().flatten().collect();
+        let server = Server::start(Arc::clone(runtime), history, &timeline, shared, swarm.page)?;
+        let network = Network::new(seed ^ 0x4E45_5457, swarm.trouble, tally.clone());
+        let swarm = Arc::new(swarm);
+        let random = Arc::new(Mutex::new(fastrand::Rng::with_seed(seed ^ 0x1DE4)));
+        let spawner = executor.spawner();
+        let (history, tally) = (history.clone(), tally.clone());
+        let parts = Parts { swarm, timeline, spawner, network, server, history, tally, random };
+        let devices: Vec<Device> =
+            (0..parts.swarm.devices).map(|number| Device::new(&parts, number)).collect();
+        let schedule = fastrand::Rng::with_seed(seed ^ 0x5C4E_D01E);
+        let killers = devices.iter().map(|_| None).collect();
+        let mut world = Self { seed, parts, executor, schedule, devices, notices: Arc::default(), killers };
+        for device in 0..world.devices.len() {
+            world.start(device);
+        }
+        Ok(world)
+    }
+
+    /// Notes something in the trace.
+    pub(crate) fn note(&self, line: &str) {
+        self.parts.history.note(self.parts.timeline.now(), line);
+    }
+
+    fn live(&mut self, options: &Options, steps: u32) {
+        for n in 0..steps.min(options.steps.unwrap_or(u32::MAX)) {
+            // Each step draws from a generator of its own, so that leaving one out leaves the others as they are.
+            let mut random = fastrand::Rng::with_seed(self.seed.wrapping_mul(1_000_003) ^ u64::from(n));
+            let pause = random.i64(0..=self.parts.swarm.pause);
+            self.pass(pause);
+            if options.without.contains(&n) {
+                continue;
+            }
+            self.parts.tally.done("steps");
+            step::take(self, n, &mut random);
+            self.revive(&mut random);
+            let device = random.usize(..self.devices.len());
+            check::device(self, device);
+            if !self.parts.history.lock().violations.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Lets everybody go on for some time.
+    pub(crate) fn pass(&mut self, pause: Millis) {
+        let limit = self.parts.timeline.now() + pause;
+        loop {
+            while self.run_one() {}
+            if !self.parts.timeline.advance(limit) {
+                return;
+            }
+        }
+    }
+
+    fn run_one(&mut self) -> bool {
+        // Who reads the clock of SQLite reads the one of the device whose turn it is; they differ by hours at most, and nothing but
+        // the times of other programs' edits depends on it.
+        disk::set_now(self.parts.timeline.now());
+        let ran = self.executor.run_one(&mut self.schedule);
+        for device in 0..self.devices.len() {
+            self.meet_fate(device);
+        }
+        let notices =
+            std::mem::take(&mut *self.notices.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        for notice in notices {
+            self.heed(notice);
+        }
+        ran
+    }
+
+    /// Whether a disk's armed fault has happened, and what follows from that.
+    pub(crate) fn meet_fate(&mut self, device: usize) {
+        let Some(killer) = self.killers[device] else { return };
+        if !self.devices[device].disk.has_failed() {
+            return;
+        }
+        let doing = self.devices[device].activity.get();
+        match killer {
+            Killer::Error => {
+                self.parts.tally.fault("disk error", doing);
+                // It goes on failing for as long as it was told to.
+                self.killers[device] = None;
+            }
+            Killer::Kill => {
+                self.parts.tally.fault("killed in a call", doing);
+                self.kill(device);
+            }
+            Killer::Power(seed) => {
+                self.parts.tally.fault("power lost in a call", doing);
+                self.lose_power(device, seed);
+            }
+        }
+    }
+
+    fn heed(&mut self, notice: Notice) {
+        let Notice::Left { device, done } = notice;
+        self.devices[device].leaving = false;
+        if done {
+            check::left(self, device);
+            self.arrive(device);
+        }
+    }
+
+    /// Starts a device's process. Where that fails it stays dead for now.
+    pub(crate) fn start(&mut self, device: usize) {
+        if self.devices[device].running.is_some() {
+            return;
+        }
+        let before = self.devices[device].generation;
+        match self.devices[device].start() {
+            Ok(()) => {
+                self.note(&format!("device {device} starts as {}", self.devices[device].user));
+                if before != 0 && self.devices[device].generation > before {
+                    // The logout that was under way when the process died had been done.
+                    self.stop(device);
+                    check::left(self, device);
+                    self.arrive(device);
+                    return;
+                }
+                check::opened(self, device);
+            }
+            Err(error) => {
+                self.note(&format!("device {device} does not start: {error}"));
+                self.meet_fate(device);
+            }
+        }
+    }
+
+    /// Ends a device's process, as it would itself.
+    pub(crate) fn stop(&mut self, device: usize) {
+        let Some(Running { engine, replica, tasks }) = self.devices[device].running.take() else { return };
+        check::remember(self, device, &replica);
+        self.executor.abort(&tasks);
+        drop(engine);
+        futures_executor::block_on(replica.close());
+        self.forget_open(device);
+    }
+
+    /// Kills a device's process.
+    pub(crate) fn kill(&mut self, device: usize) {
+        self.devices[device].disk.kill();
+        self.killers[device] = None;
+        self.bury(device);
+    }
+
+    /// A device loses its power.
+    pub(crate) fn lose_power(&mut self, device: usize, seed: u64) {
+        self.excuse_unsynced(device);
+        self.devices[device].disk.lose_power(&mut Loss::new(seed));
+        self.killers[device] = None;
+        self.bury(device);
+    }
+
+    /// What the promise of [`Synchronous::Normal`](dynos_sync_sqlite::Synchronous::Normal) does not cover.
+    fn excuse_unsynced(&self, device: usize) {
+        if self.parts.swarm.synchronous == dynos_sync_sqlite::Synchronous::Full {
+            return;
+        }
+        let synced = self.devices[device].disk.log_syncs();
+        let acknowledged = &self.devices[device].acknowledged;
+        for (op, at) in acknowledged.lock().unwrap_or_else(std::sync::PoisonError::into_inner).iter() {
+            if *at >= synced {
+                self.parts.history.lock().ops[*op as usize].excused.get_or_insert("power lost");
+            }
+        }
+    }
+
+    /// Drops what the dead process leaves behind.
+    fn bury(&mut self, device: usize) {
+        self.note(&format!("device {device} is dead"));
+        self.devices[device].lock = None;
+        self.devices[device].leaving = false;
+        self.parts.network.set_offline(device, true);
+        self.parts.network.set_offline(device, false);
+        if let Some(Running { tasks, engine, replica }) = self.devices[device].running.take() {
+            self.executor.abort(&tasks);
+            drop((engine, replica));
+        }
+        self.forget_open(device);
+    }
+
+    fn forget_open(&self, device: usize) {
+        let mut history = self.parts.history.lock();
+        for op in history.ops.iter_mut() {
+            if op.device == device && op.outcome == Outcome::Open {
+                op.outcome = Outcome::Unknown;
+            }
+        }
+    }
+
+    /// Starts dead devices again, sooner or later.
+    fn revive(&mut self, random: &mut fastrand::Rng) {
+        for device in 0..self.devices.len() {
+            if self.devices[device].running.is_none() && random.u8(..3) == 0 {
+                self.start(device);
+            }
+        }
+    }
+
+    /// Old operations of a record may come again.
+    pub(crate) fn revive_key(&self, device: usize, key: &RecordKey) {
+        self.parts.server.mirror(|mirror| mirror.revived.insert((device, key.clone())));
+    }
+
+    /// Old operations of a device may come again: its file is older than they are.
+    pub(crate) fn revive_all(&self, device: usize) {
+        for table in TABLES {
+            for n in 0..self.parts.swarm.records {
+                if let Ok(key) = RecordKey::new(table, &format!("r{n}")) {
+                    self.revive_key(device, &key);
+                }
+            }
+        }
+    }
+
+    /// Another user comes to a device that one has left.
+    fn arrive(&mut self, device: usize) {
+        self.stop(device);
+        let users = self.parts.swarm.users;
+        let taken = &mut self.devices[device];
+        taken.session += 1;
+        taken.user = format!("user{}", (device + taken.session as usize) % users);
+        taken.generation = 0;
+        taken.images.clear();
+        taken.sent.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+        self.start(device);
+    }
+
+    /// Starts a task that ends with the device's process.
+    pub(crate) fn spawn(&mut self, device: usize, task: impl Future<Output = ()> + Send + 'static) {
+        let id: TaskId = self.parts.spawner.spawn(task);
+        if let Some(running) = &mut self.devices[device].running {
+            running.tasks.push(id);
+        }
+    }
+
+    /// Arms a fault of a device's disk.
+    pub(crate) fn arm(&mut self, device: usize, after: u64, fault: Fault, killer: Killer) {
+        self.devices[device].disk.arm(after, fault);
+        self.killers[device] = Some(killer);
+    }
+
+    /// From now on nothing goes wrong, and everybody has time.
+    fn heal(&mut self) {
+        const ROUNDS: usize = 60;
+        self.note("everything heals");
+        self.parts.network.heal();
+        for device in 0..self.devices.len() {
+            self.devices[device].clock.set_ahead(0);
+            self.devices[device].disk.disarm();
+            self.devices[device].lock = None;
+            self.killers[device] = None;
+        }
+        for round in 0..ROUNDS {
+            for device in 0..self.devices.len() {
+                self.start(device);
+                self.sync(device);
+            }
+            self.pass(130_000);
+            if !self.parts.history.lock().violations.is_empty() {
+                return;
+            }
+            // Late copies of requests arrive for a few minutes yet.
+            if round >= 3 && (0..self.devices.len()).all(|device| check::is_done(self, device)) {
+                return;
+            }
+        }
+        for device in 0..self.devices.len() {
+            if !check::is_done(self, device) {
+                let state = check::state(self, device);
+                self.parts.history.violation("progress", format!("device {device} never ends: {state:?}"));
+            }
+        }
+    }
+
+    /// Asks a device for a sync, as its application would.
+    pub(crate) fn sync(&mut self, device: usize) {
+        let Some(running) = &self.devices[device].running else { return };
+        let engine = running.engine.clone();
+        let (history, timeline) = (self.parts.history.clone(), self.parts.timeline.clone());
+        self.spawn(device, async move {
+            if let Err(error) = engine.sync_all().await {
+                history.note(timeline.now(), &format!("device {device} cannot sync: {error}"));
+            }
+        });
+    }
+
+    fn judge(&mut self) {
+        if !self.parts.history.lock().violations.is_empty() {
+            return;
+        }
+        self.parts.server.check();
+        for device in 0..self.devices.len() {
+            check::device(self, device);
+            check::converged(self, device);
+            check::intact(self, device);
+        }
+        check::trails(self);
+    }
+
+    /// The time by a device's clock.
+    pub(crate) fn local_time(&self, device: usize) -> Millis {
+        self.devices[device].clock.now()
+    }
+}
