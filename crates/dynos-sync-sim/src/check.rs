@@ -78,7 +78,7 @@ pub(crate) fn device(world: &World, device: usize) {
             records.iter().map(|seen| (&seen.id, plain(seen.row.as_ref()))).collect();
         let scope = world.parts.server.scope(&user, name);
         let missed = world.parts.server.mirror(|mirror| {
-            let place = table.cursor.as_ref().and_then(|cursor| mirror.place_of(cursor))?;
+            let place = table.cursor.as_ref().and_then(|cursor| mirror.place_of(&scope, cursor))?;
             if table.phase != Phase::Following {
                 return None;
             }

@@ -150,7 +150,8 @@ impl Device {
 
     async fn run(&mut self, replica: Arc<SqliteReplica>) -> Result<(), SyncError> {
         replica.write_with(|db| db.execute_batch(SCHEMA)).await?;
-        let seen = Interleaved::new(Arc::clone(&replica) as Arc<dyn Replica>, self.activity.clone());
+        let inner = Arc::clone(&replica) as Arc<dyn Replica>;
+        let seen = Interleaved::new(inner, self.activity.clone(), self.parts.history.clone());
         let random = Arc::clone(&self.parts.random);
         let config = self.config();
         let mut builder = SyncEngine::builder_on(Arc::new(seen), Arc::new(self.link()))
@@ -224,9 +225,10 @@ async fn listen(mut events: EventStream, device: usize, parts: Parts) {
     while let Some(event) = events.next().await {
         let now: Millis = parts.timeline.now();
         let line = match event.event {
-            SyncEvent::Conflict { table, record_id, .. } => {
+            SyncEvent::Conflict { table, record_id, base, local, remote, resolved, .. } => {
                 parts.tally.done("conflicts");
-                format!("conflict about {table}/{record_id}")
+                let [base, local, remote, resolved] = [base, local, remote, resolved].map(|side| json(&side));
+                format!("conflict about {table}/{record_id}: {base} here {local} there {remote} becomes {resolved}")
             }
             SyncEvent::Resync { table, phase } => {
                 parts.tally.done("resyncs");
@@ -252,4 +254,8 @@ async fn listen(mut events: EventStream, device: usize, parts: Parts) {
         };
         parts.history.note(now, &format!("device {device} {line}"));
     }
+}
+
+fn json(fields: &Option<dynos_sync_core::Fields>) -> String {
+    serde_json::to_string(fields).unwrap_or_default()
 }

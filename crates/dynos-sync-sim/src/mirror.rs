@@ -41,6 +41,8 @@ pub struct Kept {
     pub writer: (String, ReplicaId),
     /// What it holds; `None` for a tombstone.
     pub record: Option<Fields>,
+    /// Whether the tombstone is gone: then the next edit makes a new record.
+    pub purged: bool,
 }
 
 /// The server's data, as it must be.
@@ -56,8 +58,8 @@ pub struct Mirror {
     newest: BTreeMap<(usize, RecordKey, String), OpId>,
     /// Records whose older operations may come again: somebody has taken up a dead letter, or undone a conflict.
     pub revived: BTreeSet<(usize, RecordKey)>,
-    /// Cursors that the server has told, and when: counted in restores.
-    told: HashMap<Cursor, u64>,
+    /// Cursors that the server has told, and when: counted in restores. One text may be a place in several scopes.
+    told: HashMap<(ScopeName, Cursor), u64>,
     restores: u64,
 }
 
@@ -84,6 +86,7 @@ impl Mirror {
         let before = self.kept.get(&place);
         if let Some(before) = before
             && before.writer != writer
+            && !before.purged
             && entry.base.as_ref().map_or(0, seq_of) < before.seq
         {
             let found = format!(
@@ -106,7 +109,7 @@ impl Mirror {
         self.check_fields(history, device, &key, entry);
         let after = entry.edit().apply(record.clone());
         history.replaced(&key, record.as_ref(), after.as_ref());
-        self.kept.insert(place, Kept { seq: *seq, writer: writer.clone(), record: after.clone() });
+        self.kept.insert(place, Kept { seq: *seq, writer: writer.clone(), record: after.clone(), purged: false });
         self.alive.push(self.log.len());
         let counter = entry.counter;
         self.log.push(Commit { scope: scope.to_owned(), seq: *seq, writer, device, counter, key, after });
@@ -132,6 +135,13 @@ impl Mirror {
                 history.violation("order", found);
             }
             *newest = op.max(*newest);
+        }
+    }
+
+    /// The server has forgotten tombstones: these are the records that it still has.
+    pub fn purge(&mut self, left: &BTreeSet<(ScopeName, RecordKey)>) {
+        for (place, kept) in &mut self.kept {
+            kept.purged |= kept.record.is_none() && !left.contains(place);
         }
     }
 
@@ -194,20 +204,20 @@ impl Mirror {
         for place in &alive {
             let commit = self.log[*place].clone();
             self.effects.insert((commit.writer.clone(), commit.counter));
-            let kept = Kept { seq: commit.seq, writer: commit.writer, record: commit.after };
+            let kept = Kept { seq: commit.seq, writer: commit.writer, record: commit.after, purged: false };
             self.kept.insert((commit.scope, commit.key), kept);
         }
         self.alive = alive;
     }
 
     /// The server tells a cursor.
-    pub fn tell(&mut self, cursor: &Cursor) {
-        self.told.insert(cursor.clone(), self.restores);
+    pub fn tell(&mut self, scope: &str, cursor: &Cursor) {
+        self.told.insert((scope.to_owned(), cursor.clone()), self.restores);
     }
 
     /// The place of a cursor that the server has told since it was last restored.
-    pub fn place_of(&self, cursor: &Cursor) -> Option<Seq> {
-        (self.told.get(cursor) == Some(&self.restores)).then(|| seq_of(cursor))
+    pub fn place_of(&self, scope: &str, cursor: &Cursor) -> Option<Seq> {
+        (self.told.get(&(scope.to_owned(), cursor.clone())) == Some(&self.restores)).then(|| seq_of(cursor))
     }
 }
 

@@ -13,6 +13,7 @@ use dynos_sync_core::{
 
 use crate::{
     executor::step_aside,
+    history::History,
     tally::{Activity, Doing},
 };
 
@@ -21,12 +22,32 @@ use crate::{
 pub struct Interleaved {
     inner: Arc<dyn Replica>,
     activity: Activity,
+    history: History,
 }
 
 impl Interleaved {
     /// Wraps a database.
-    pub fn new(inner: Arc<dyn Replica>, activity: Activity) -> Self {
-        Self { inner, activity }
+    pub fn new(inner: Arc<dyn Replica>, activity: Activity, history: History) -> Self {
+        Self { inner, activity, history }
+    }
+
+    /// After a restore a device takes what the server has changed since, also where it knows something newer that the server
+    /// lost: nobody can tell which of the two was there first.
+    async fn note_taken(&self, batch: &Batch) -> Result<(), ReplicaError> {
+        let stores = batch.ops.iter().filter_map(|op| match op {
+            Op::Store { key, record } => Some((key, record)),
+            _ => None,
+        });
+        let stores: Vec<_> = stores.collect();
+        let Some((first, _)) = stores.first() else { return Ok(()) };
+        let state = self.inner.state().await?;
+        if state.table(&first.table).is_some_and(|table| matches!(table.phase, Phase::Restore { .. })) {
+            for (key, record) in stores {
+                let row = self.inner.get(key).await?;
+                self.history.replaced(key, row.as_ref(), record.as_ref());
+            }
+        }
+        Ok(())
     }
 
     async fn call<T>(&self, call: impl Future<Output = T> + Send) -> T {
@@ -80,6 +101,7 @@ impl Replica for Interleaved {
         if let Some(doing) = doing(&batch) {
             self.activity.set(doing);
         }
+        self.note_taken(&batch).await?;
         let answer = self.inner.commit(batch).await;
         step_aside().await;
         answer

@@ -115,7 +115,10 @@ impl Server {
         inner.disk.lose_power(loss);
         inner.open();
         let seqs = inner.seqs();
-        inner.mirror.lose(&seqs)
+        let lost = inner.mirror.lose(&seqs);
+        let left = inner.stored().into_keys().collect();
+        inner.mirror.purge(&left);
+        lost
     }
 
     /// Makes a copy of the server's data.
@@ -137,15 +140,19 @@ impl Server {
         inner.mirror.restore(&lineage);
         inner.open();
         inner.check_nothing_lost();
+        let left = inner.stored().into_keys().collect();
+        inner.mirror.purge(&left);
         true
     }
 
     /// Forgets the tombstones whose time has come.
     pub fn purge(&self) {
-        let inner = self.lock();
+        let mut inner = self.lock();
         let now = inner.timeline.now();
         let Some(store) = &inner.store else { return };
         while inner.runtime.block_on(store.purge(now)).is_ok_and(|purged| purged.more) {}
+        let left = inner.stored().into_keys().collect();
+        inner.mirror.purge(&left);
     }
 
     /// A push, as it arrives. Answers the tables that moved, too.
@@ -164,13 +171,24 @@ impl Server {
         let mut moved = Vec::new();
         for (entry, result) in request.entries.iter().zip(&answer.results) {
             let scope = inner.scope(user, &entry.table);
+            let line = format!(
+                "server: device {device} {:?} {}/{} as {} on {:?} of {:?}: {result:?}",
+                entry.op,
+                entry.table,
+                entry.id,
+                entry.counter,
+                entry.base.as_ref().map(crate::mirror::seq_of),
+                entry.data
+            );
+            history.note(inner.timeline.now(), &line);
             let mirror = &mut inner.mirror;
             mirror.committed(&history, &scope, user, device, request.replica, entry, result);
             moved.push((scope, entry.table.clone()));
         }
-        for head in answer.heads.values() {
-            inner.mirror.tell(&head.before);
-            inner.mirror.tell(&head.after);
+        for (table, head) in &answer.heads {
+            let scope = inner.scope(user, table);
+            inner.mirror.tell(&scope, &head.before);
+            inner.mirror.tell(&scope, &head.after);
         }
         Ok((answer, moved))
     }
@@ -181,8 +199,9 @@ impl Server {
     /// As the real server.
     pub fn pull(&self, user: &str, request: PullRequest) -> Result<Page, RemoteError> {
         let mut inner = self.lock();
+        let scope = inner.scope(user, &request.table);
         let page = inner.call(user, |store, caller| store.pull(caller, request))?;
-        inner.mirror.tell(&page.next);
+        inner.mirror.tell(&scope, &page.next);
         let unreadable = |error: serde_json::Error| RemoteError::Protocol(error.to_string());
         serde_json::from_value(serde_json::to_value(&page).map_err(unreadable)?).map_err(unreadable)
     }
@@ -194,8 +213,9 @@ impl Server {
     pub fn heads(&self, user: &str, request: HeadsRequest) -> Result<Heads, RemoteError> {
         let mut inner = self.lock();
         let heads = inner.call(user, |store, caller| store.heads(caller, request))?;
-        for head in heads.heads.values() {
-            inner.mirror.tell(head);
+        for (table, head) in &heads.heads {
+            let scope = inner.scope(user, table);
+            inner.mirror.tell(&scope, head);
         }
         Ok(heads)
     }

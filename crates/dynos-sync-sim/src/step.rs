@@ -411,21 +411,23 @@ fn review(world: &mut World, device: usize, random: &mut fastrand::Rng) {
     let (history, timeline) = (world.parts.history.clone(), world.parts.timeline.clone());
     let draw = random.u64(..);
     if let Some(letter) = letters.get(draw as usize % letters.len().max(1)) {
-        let (id, retry) = (letter.id, random.bool());
+        let (id, retry, key) = (letter.id, random.bool(), letter.key.clone());
         world.revive_key(device, &letter.key);
         world.parts.tally.done("reviews");
         world.spawn(device, async move {
             let result =
                 if retry { engine.retry_dead_letter(id).await } else { engine.discard_dead_letter(id).await };
             history.note(timeline.now(), &format!("device {device} letter {id} retry {retry}: {result:?}"));
+            history.excuse("gone back on", |op| op.key == key);
         });
     } else if let Some(conflict) = conflicts.get(draw as usize % conflicts.len().max(1)) {
-        let id = conflict.id;
+        let (id, key) = (conflict.id, conflict.resolved.key.clone());
         world.revive_key(device, &conflict.resolved.key);
         world.parts.tally.done("reviews");
         world.spawn(device, async move {
             let result = engine.undo_conflict(id).await;
             history.note(timeline.now(), &format!("device {device} undoes conflict {id}: {result:?}"));
+            history.excuse("gone back on", |op| op.key == key);
         });
     }
 }

@@ -88,10 +88,10 @@ impl Driver {
                     report.duration = self.since(start);
                     return Ok(Cycle::Sent(report));
                 }
-                Err(RemoteError::TooLarge) if prepared.entries.len() > 1 => {
-                    records = prepared.entries.len() / 2;
-                }
-                Err(RemoteError::TooLarge) => self.bury_oversize(&state, &prepared.entries).await?,
+                Err(RemoteError::TooLarge) => match prepared.entries.as_slice() {
+                    [entry] => self.bury_oversize(entry).await?,
+                    entries => records = entries.len() / 2,
+                },
                 Err(RemoteError::ReplicaForked) => self.rename(&state).await?,
                 Err(error) => return Err(error.into()),
             }
@@ -159,22 +159,27 @@ impl Driver {
         }
     }
 
-    /// A single record that the server finds too large will not shrink.
-    async fn bury_oversize(&self, state: &State, entries: &[Entry]) -> Result<(), SyncError> {
+    /// A single record that the server finds too large will not shrink. An earlier copy of the request may have got through
+    /// all the same: the pull finds out, and then there is nothing to give up.
+    async fn bury_oversize(&self, entry: &Entry) -> Result<(), SyncError> {
+        let table = &entry.key.table;
+        self.pull_table(table).await?;
+        let state = self.state().await?;
+        let unsettled = self.replica.unsettled(table, usize::MAX >> 1).await?;
+        let Some(entry) = unsettled.into_iter().find(|unsettled| unsettled.counter == entry.counter) else {
+            return Ok(());
+        };
         let message = "the record alone is larger than the server takes".to_owned();
-        let revert = if self.config.keep_refused { Revert::Keep } else { Revert::ToBase };
-        let bury = |entry: &Entry| Op::Bury {
+        let bury = Op::Bury {
             key: entry.key.clone(),
             counter: entry.counter,
             code: "too_large".to_owned(),
             message: message.clone(),
             at: self.clock.now(),
-            revert: revert.clone(),
+            revert: if self.config.keep_refused { Revert::Keep } else { Revert::ToBase },
         };
-        self.commit_in(state, entries.iter().map(bury).collect()).await?;
-        for entry in entries {
-            self.tell(SyncEvent::PoisonPill { entry: entry.clone(), error: format!("too_large: {message}") });
-        }
+        self.commit_in(&state, vec![bury]).await?;
+        self.tell(SyncEvent::PoisonPill { entry, error: format!("too_large: {message}") });
         Ok(())
     }
 }

@@ -95,8 +95,9 @@ impl SqliteStore {
     pub fn open(config: &Config) -> Result<Self, StoreError> {
         let path = config.database.clone();
         let lock = lock(&path)?;
-        let mut conn = schema::open_writer(&path, config.durability)?;
+        let mut conn = schema::open_writer(&path)?;
         let incarnation = begin(&mut conn, &config.now)?;
+        schema::settle(&conn, config.durability)?;
         let readers = Readers::open(&path)?;
         let (writer, thread) = Writer::start(conn)?;
         Ok(Self {

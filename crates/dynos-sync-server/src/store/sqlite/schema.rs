@@ -55,22 +55,28 @@ const MIGRATIONS: [&str; 1] = ["
 /// Marks the file as this server's (SQLite's `application_id`): "dyns".
 const APPLICATION: i32 = 0x6479_6e73;
 
-/// Opens the connection that writes, and brings the tables up to date.
-pub(super) fn open_writer(path: &Path, durability: Durability) -> Result<Connection, StoreError> {
+/// Opens the connection that writes, and brings the tables up to date. Whatever the durability that was chosen, what is
+/// committed before [`settle`] survives a loss of power.
+pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     let mut conn = Connection::open(path)?;
     conn.busy_timeout(std::time::Duration::from_secs(10))?;
     let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
         return Err(StoreError::Corrupt(format!("the file system does not allow a WAL (mode {mode})")));
     }
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    conn.set_prepared_statement_cache_capacity(64);
+    migrate(&mut conn)?;
+    Ok(conn)
+}
+
+/// From here on commits are as durable as was chosen.
+pub(super) fn settle(conn: &Connection, durability: Durability) -> Result<(), StoreError> {
     let synchronous = match durability {
         Durability::Full => "FULL",
         Durability::Normal => "NORMAL",
     };
-    conn.pragma_update(None, "synchronous", synchronous)?;
-    conn.set_prepared_statement_cache_capacity(64);
-    migrate(&mut conn)?;
-    Ok(conn)
+    Ok(conn.pragma_update(None, "synchronous", synchronous)?)
 }
 
 /// Opens a connection that cannot write.
