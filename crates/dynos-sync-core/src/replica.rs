@@ -115,7 +115,8 @@ pub struct TableState {
     /// Up to where its changes were pulled.
     pub cursor: Option<Cursor>,
     /// A later place in the history that the server has shown: the end of the replica's own last push, where others had
-    /// changed the table in between. A server that no longer knows it has lost what was pushed.
+    /// changed the table in between, or where the table is pulled from the beginning again, what had been pulled before. A
+    /// server that no longer knows it has lost something.
     pub ahead: Option<Cursor>,
     /// What pulling it means now.
     pub phase: Phase,
@@ -136,14 +137,24 @@ pub enum Phase {
     /// Pulling everything again, since tombstones were purged: at the end, rows that were not seen are deleted.
     Resync,
     /// Pulling everything again, since the server was restored: what it lost is offered to it again.
-    /// The field is the newest seq that both have in common.
     Restore {
-        /// The newest seq in common.
+        /// Up to here both have the same history, and the device has seen all of it.
         common: Seq,
+        /// As far as the device's own changes are concerned, where that is more.
+        #[serde(default)]
+        own: Option<Seq>,
     },
 }
 
 impl Phase {
+    /// Whether a record that the server changed last at `seq` is one of which this device may know something newer.
+    pub fn may_have_lost(self, seq: Seq, own: bool) -> bool {
+        match self {
+            Self::Restore { common, own: further } => seq <= further.filter(|_| own).unwrap_or(common),
+            _ => false,
+        }
+    }
+
     /// Whether changes made by this replica itself are wanted from the server too.
     pub fn wants_all(self) -> bool {
         self != Self::Following
@@ -226,6 +237,9 @@ pub struct Seen {
 pub struct DueLimits {
     /// The time: entries whose retry lies later are left out.
     pub now: Millis,
+    /// The longest that an entry waits, in milliseconds: what would wait for longer was told so by a clock that has been set
+    /// back since, and waits no more.
+    pub longest_wait: Millis,
     /// The most records.
     pub records: usize,
     /// The most bytes of fields; one record may exceed them alone.
@@ -391,6 +405,8 @@ pub enum Op {
         table: TableName,
         /// When.
         at: Millis,
+        /// The place [`ahead`](TableState::ahead) that the server still knew when it gave the page: the pull has passed it.
+        passed: Option<Cursor>,
     },
     /// The replica moved past its own push: from one cursor to another, if it still stands there. Where it does not, the
     /// place is kept as [`TableState::ahead`].
@@ -402,20 +418,22 @@ pub enum Op {
         /// Where it goes.
         to: Cursor,
     },
-    /// The server still knows the place that is [`ahead`](TableState::ahead), and the table was pulled past it.
-    Confirm {
-        /// The table.
-        table: TableName,
-    },
     /// Pull a table from the beginning again.
     Restart {
         /// The table.
         table: TableName,
         /// [`Phase::Resync`] or [`Phase::Restore`].
         phase: Phase,
+        /// What becomes [`TableState::ahead`].
+        ahead: Option<Cursor>,
     },
     /// The server knows what the table looks like.
     Declared {
+        /// The table.
+        table: TableName,
+    },
+    /// The server turns out not to know the table: a copy without it was put in place.
+    Undeclared {
         /// The table.
         table: TableName,
     },

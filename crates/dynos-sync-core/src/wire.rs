@@ -248,6 +248,10 @@ pub struct PullRequest {
     /// From where on; absent for the beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<Cursor>,
+    /// A later place that the replica has seen. Where this is no longer part of the history, the answer is that the cursor has
+    /// expired, whatever the cursor: a page from a history that has lost something must not go over what was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Cursor>,
     /// The most changes wanted. A server may send fewer.
     pub limit: usize,
     /// Counters of entries of this table that were sent and never answered.
@@ -280,8 +284,11 @@ pub enum Expired {
     Purged,
     /// The server lost changes that the replica has seen: it was restored from a backup.
     RolledBack {
-        /// The newest seq that the replica's history and the server's have in common; 0 where they share nothing.
+        /// Up to here the histories are the same, and the replica has seen everything; 0 where that is nothing.
         common: Seq,
+        /// As far as the replica's own changes are concerned, where that is more: it has pushed further than it has pulled.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        own: Option<Seq>,
     },
 }
 

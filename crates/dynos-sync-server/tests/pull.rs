@@ -255,7 +255,7 @@ async fn a_cursor_that_no_server_made_is_refused() {
     }
     let stranger = Cursor::new(format!("{:027x}.5", 7));
     let (status, detail) = error(one.try_pull("t", Some(&stranger)).await).await;
-    assert_eq!((status, expired(detail)), (410, Expired::RolledBack { common: 0 }));
+    assert_eq!((status, expired(detail)), (410, Expired::RolledBack { common: 0, own: None }));
     server.stop().await;
 }
 
@@ -293,7 +293,11 @@ async fn restore(restarts: usize) {
     // Before anything new was committed, and after the lost cursor's seq was passed.
     for round in 0..2u64 {
         let (status, detail) = error(one.try_pull("t", Some(&lost)).await).await;
-        assert_eq!((status, expired(detail)), (410, Expired::RolledBack { common: 10 }), "round {round}");
+        assert_eq!(
+            (status, expired(detail)),
+            (410, Expired::RolledBack { common: 10, own: None }),
+            "round {round}"
+        );
         let entry = upsert(100 + round, "1", json!({})).base(&lost);
         assert!(matches!(one.push_one(entry).await, PushResult::Conflict { .. }));
         let new = (1..=10).map(|n| upsert(round * 10 + n, &format!("new {round} {n}"), json!({})));
@@ -330,7 +334,7 @@ async fn a_restored_copy_without_the_table_says_so_too() {
     std::fs::copy(&backup, home.database()).unwrap();
     let server = home.start().await;
     let (status, detail) = error(server.device("alice", 1).try_pull("t", Some(&lost)).await).await;
-    assert_eq!((status, expired(detail)), (410, Expired::RolledBack { common: 0 }));
+    assert_eq!((status, expired(detail)), (410, Expired::RolledBack { common: 0, own: None }));
     server.stop().await;
 }
 

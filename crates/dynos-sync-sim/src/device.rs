@@ -228,7 +228,9 @@ async fn listen(mut events: EventStream, device: usize, parts: Parts) {
             SyncEvent::Conflict { table, record_id, base, local, remote, resolved, .. } => {
                 parts.tally.done("conflicts");
                 let [base, local, remote, resolved] = [base, local, remote, resolved].map(|side| json(&side));
-                format!("conflict about {table}/{record_id}: {base} here {local} there {remote} becomes {resolved}")
+                format!(
+                    "conflict about {table}/{record_id}: {base} here {local} there {remote} becomes {resolved}"
+                )
             }
             SyncEvent::Resync { table, phase } => {
                 parts.tally.done("resyncs");

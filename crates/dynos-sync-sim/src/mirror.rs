@@ -109,7 +109,8 @@ impl Mirror {
         self.check_fields(history, device, &key, entry);
         let after = entry.edit().apply(record.clone());
         history.replaced(&key, record.as_ref(), after.as_ref());
-        self.kept.insert(place, Kept { seq: *seq, writer: writer.clone(), record: after.clone(), purged: false });
+        self.kept
+            .insert(place, Kept { seq: *seq, writer: writer.clone(), record: after.clone(), purged: false });
         self.alive.push(self.log.len());
         let counter = entry.counter;
         self.log.push(Commit { scope: scope.to_owned(), seq: *seq, writer, device, counter, key, after });

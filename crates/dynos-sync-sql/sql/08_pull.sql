@@ -1,13 +1,14 @@
 -- Pull. Each call reads one snapshot: the functions are stable, and so are all that they call.
 
--- A page of a table's changes.
+-- A page of a table's changes. seen: a later place than the cursor that the caller has seen; where it is not part of this
+-- history, the cursor has expired.
 create or replace function public.dynos_pull(
     replica uuid, "table" text, cursor text default null, "limit" bigint default 1000,
-    unsettled json default '[]', "all" boolean default false
+    unsettled json default '[]', "all" boolean default false, seen text default null
 ) returns json language plpgsql stable as $$
 #variable_conflict use_variable
 declare
-    p dynos.page := dynos.page_begun(replica, "table", cursor, "limit", unsettled, "all");
+    p dynos.page := dynos.page_begun(replica, "table", cursor, "limit", unsettled, "all", seen);
     listed text;
     last bigint;
     cut boolean;
@@ -35,13 +36,15 @@ do $$ begin
 exception when duplicate_object then null; end $$;
 
 create or replace function dynos.page_begun(
-    replica uuid, called text, token text, most bigint, unsettled json, own boolean
+    replica uuid, called text, token text, most bigint, unsettled json, own boolean, later text
 ) returns dynos.page language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_variable
 declare
     limits dynos.meta;
     p dynos.page;
     it dynos.standing;
+    further dynos.standing;
+    mine bigint;
     purged bigint;
     known boolean;
 begin
@@ -64,13 +67,25 @@ begin
     p.head := coalesce(p.head, 0);
 
     it := dynos.judge(p.scope, coalesce(purged, 0), token);
+    if later is not null and it.fault is distinct from 'rolled_back' then
+        further := dynos.judge(p.scope, coalesce(purged, 0), later);
+        if further.fault = 'malformed' then
+            it := further;
+        elsif further.fault = 'rolled_back' and it.fault is distinct from 'malformed' then
+            -- What the caller has pushed is lost. Of others' changes it has seen those up to its cursor.
+            mine := further.common;
+            it.common := least(case when token is null then 0 else it.seq end, mine);
+            it.fault := 'rolled_back';
+        end if;
+    end if;
     if it.fault = 'malformed' then
         raise sqlstate 'PT422' using message = 'the cursor is not one of this server''s';
     elsif it.fault is not null then
         raise sqlstate 'PT410' using
             message = 'this server no longer has the history that the cursor belongs to',
             detail = case it.fault when 'purged' then '{"reason":"purged"}'
-                else format('{"reason":"rolled_back","common":%s}', it.common) end;
+                else format('{"reason":"rolled_back","common":%s%s}', it.common,
+                    case when mine > it.common then format(',"own":%s', mine) end) end;
     end if;
     p.after := it.seq;
     p.floor := it.floor;

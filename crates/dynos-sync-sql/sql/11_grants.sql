@@ -68,7 +68,8 @@ begin
             return public.dynos_push((request ->> 'replica')::uuid, request -> 'entries', request -> 'seen');
         when 'pull' then
             return public.dynos_pull((request ->> 'replica')::uuid, request ->> 'table', request ->> 'cursor',
-                (request ->> 'limit')::bigint, request -> 'unsettled', (request ->> 'all')::boolean);
+                (request ->> 'limit')::bigint, request -> 'unsettled', (request ->> 'all')::boolean,
+                request ->> 'seen');
         when 'heads' then
             return public.dynos_heads((request ->> 'replica')::uuid, request -> 'tables');
         when 'declare' then

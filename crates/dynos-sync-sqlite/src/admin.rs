@@ -41,6 +41,8 @@ pub(crate) fn add_table(session: &mut Session<'_>, options: &TableOptions) -> Re
     let (spec, policy, captured) = (json(&table.spec)?, json(&table.policy)?, json(&table.captured)?);
     let values = params![n, options.name.as_str(), spec, policy, captured, json(&Phase::First)?];
     session.db.execute(sql, values).map_err(translate)?;
+    let forget = "DELETE FROM dynos_former WHERE name = ?";
+    session.db.execute(forget, [options.name.as_str()]).map_err(translate)?;
     capture::install(session.db, &table)?;
     match options.existing {
         Existing::Push => capture::note_existing(session.db, &table)?,
@@ -82,6 +84,8 @@ pub(crate) fn remove_table(session: &mut Session<'_>, name: &TableName) -> Resul
         .map_err(translate)?;
     let Some(n) = found.first() else { return Ok(false) };
     capture::remove(session.db, *n)?;
+    let note = "INSERT OR IGNORE INTO dynos_former (name) VALUES (?)";
+    session.db.execute(note, [name.as_str()]).map_err(translate)?;
     for (table, column) in ENGINE_TABLES {
         session.db.execute(&format!("DELETE FROM {table} WHERE {column} = ?"), [n]).map_err(translate)?;
     }
@@ -123,6 +127,7 @@ pub(crate) fn logout(session: &mut Session<'_>, discard: bool) -> Result<Logout>
             .execute("UPDATE dynos_table SET policy = ? WHERE n = ?", params![json(&policy)?, table.n])
             .map_err(translate)?;
     }
+    clear_former(session)?;
     for (table, _) in ENGINE_TABLES.iter().filter(|(table, _)| *table != "dynos_table") {
         session.db.execute_batch(&format!("DELETE FROM {table}")).map_err(translate)?;
     }
@@ -141,6 +146,18 @@ pub(crate) fn logout(session: &mut Session<'_>, discard: bool) -> Result<Logout>
         scrub: true,
     };
     Ok(Logout::Done { discarded: changes })
+}
+
+/// Empties the tables that this user has stopped syncing.
+fn clear_former(session: &Session<'_>) -> Result<()> {
+    let sql = "SELECT f.name FROM dynos_former f JOIN sqlite_schema s ON s.type = 'table' AND s.name = f.name COLLATE NOCASE";
+    let mut statement = session.db.prepare(sql).map_err(translate)?;
+    let names: Vec<String> =
+        statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).map_err(translate)?;
+    for name in names {
+        session.db.execute_batch(&format!("DELETE FROM {}", ident(&name))).map_err(translate)?;
+    }
+    session.db.execute_batch("DELETE FROM dynos_former").map_err(translate)
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String> {

@@ -88,10 +88,10 @@ fn apply(session: &mut Session<'_>, op: &Op, receipt: &mut Receipt) -> Result<bo
         Op::Rename => rename(session)?,
         Op::Advance { table, cursor, seen } => advance(session, table, cursor, seen)?,
         Op::Skip { table, from, to } => skip(session, table, from, to)?,
-        Op::Confirm { table } => confirm(session, table)?,
-        Op::Restart { table, phase } => restart(session, table, *phase)?,
-        Op::Complete { table, at } => complete(session, table, *at)?,
-        Op::Declared { table } => declared(session, table)?,
+        Op::Restart { table, phase, ahead } => restart(session, table, *phase, ahead.as_ref())?,
+        Op::Complete { table, at, passed } => complete(session, table, *at, passed.as_ref())?,
+        Op::Declared { table } => set_declared(session, table, true)?,
+        Op::Undeclared { table } => set_declared(session, table, false)?,
     }
     Ok(true)
 }
@@ -333,22 +333,15 @@ fn skip(session: &Session<'_>, name: &TableName, from: &Cursor, to: &Cursor) -> 
     statement.execute(params![from.as_str(), following, to.as_str(), table.n]).map(drop).map_err(translate)
 }
 
-fn confirm(session: &Session<'_>, name: &TableName) -> Result<()> {
-    let table = session.catalog.named(name)?;
-    session
-        .db
-        .execute("UPDATE dynos_table SET ahead = NULL WHERE n = ?", [table.n])
-        .map(drop)
-        .map_err(translate)
-}
-
-fn restart(session: &mut Session<'_>, name: &TableName, phase: Phase) -> Result<()> {
+fn restart(session: &mut Session<'_>, name: &TableName, phase: Phase, ahead: Option<&Cursor>) -> Result<()> {
     let catalog = session.catalog;
     let table = catalog.named(name)?;
     // A restored server may lack the declaration too.
     let declared = !matches!(phase, Phase::Restore { .. });
-    let sql = "UPDATE dynos_table SET cursor = NULL, ahead = NULL, phase = ?, declared = declared AND ? WHERE n = ?";
-    session.db.execute(sql, params![phase_text(phase)?, declared, table.n]).map_err(translate)?;
+    let sql =
+        "UPDATE dynos_table SET cursor = NULL, ahead = ?, phase = ?, declared = declared AND ? WHERE n = ?";
+    let values = params![ahead.map(Cursor::as_str), phase_text(phase)?, declared, table.n];
+    session.db.execute(sql, values).map_err(translate)?;
     forget_seen(session.db, table.n)?;
     for id in queue::records_with_sent(session.db, table.n)? {
         let id: RecordId = id.try_into().map_err(|error| damaged("dynos_queue.id", error))?;
@@ -361,7 +354,7 @@ fn forget_seen(db: &Connection, n: i64) -> Result<()> {
     db.execute("DELETE FROM dynos_seen WHERE tbl = ?", [n]).map(drop).map_err(translate)
 }
 
-fn complete(session: &mut Session<'_>, name: &TableName, at: Millis) -> Result<()> {
+fn complete(session: &mut Session<'_>, name: &TableName, at: Millis, passed: Option<&Cursor>) -> Result<()> {
     let catalog = session.catalog;
     let table = catalog.named(name)?;
     let phase = read_phase(session.db, table.n)?;
@@ -369,9 +362,10 @@ fn complete(session: &mut Session<'_>, name: &TableName, at: Millis) -> Result<(
         sweep(session, table, phase)?;
         forget_seen(session.db, table.n)?;
     }
-    let sql = "UPDATE dynos_table SET phase = ?, synced_at = ?, ahead = nullif(ahead, cursor) WHERE n = ?";
+    let sql = "UPDATE dynos_table SET phase = ?, synced_at = ?, ahead = nullif(nullif(ahead, cursor), ?) WHERE n = ?";
     let mut statement = session.db.prepare_cached(sql).map_err(translate)?;
-    statement.execute(params![phase_text(Phase::Following)?, at, table.n]).map_err(translate)?;
+    let passed = passed.map(Cursor::as_str);
+    statement.execute(params![phase_text(Phase::Following)?, at, passed, table.n]).map_err(translate)?;
     session.retry_quarantined(table)
 }
 
@@ -409,11 +403,11 @@ fn offer_whole(session: &mut Session<'_>, table: &Table, key: &RecordKey) -> Res
     }
 }
 
-fn declared(session: &Session<'_>, name: &TableName) -> Result<()> {
+fn set_declared(session: &Session<'_>, name: &TableName, declared: bool) -> Result<()> {
     let table = session.catalog.named(name)?;
     session
         .db
-        .execute("UPDATE dynos_table SET declared = 1 WHERE n = ?", [table.n])
+        .execute("UPDATE dynos_table SET declared = ? WHERE n = ?", params![declared, table.n])
         .map(drop)
         .map_err(translate)
 }

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The schema versions, oldest first. A released one is never edited.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
 
 /// `dynos_state`, read at the beginning of a transaction and written at its end.
 #[derive(Clone, Debug, PartialEq)]

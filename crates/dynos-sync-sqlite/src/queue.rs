@@ -1,6 +1,8 @@
 //! The queue: `dynos_queue` and the base images beside it.
 
-use dynos_sync_core::{Counter, Cursor, Edit, Entry, Fields, Millis, Operation, RecordId, RecordKey};
+use dynos_sync_core::{
+    Counter, Cursor, Edit, Entry, Fields, Millis, Operation, RecordId, RecordKey, replica::DueLimits,
+};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::{
@@ -138,18 +140,31 @@ pub(crate) fn heads(
     rows.collect::<rusqlite::Result<_>>().map_err(translate)
 }
 
-/// Whether a waiting record's time has come.
+/// When the first of the waiting records may be sent.
 pub(crate) fn next_retry(db: &Connection) -> Result<Option<Millis>> {
-    let sql = "SELECT min(retry_at) FROM dynos_queue INDEXED BY dynos_queue_waiting WHERE head = 1 AND retry_at IS NOT NULL";
-    let mut statement = db.prepare_cached(sql).map_err(translate)?;
+    waiting(db, "min")
+}
+
+fn waiting(db: &Connection, which: &str) -> Result<Option<Millis>> {
+    let sql = format!(
+        "SELECT {which}(retry_at) FROM dynos_queue INDEXED BY dynos_queue_waiting WHERE head = 1 AND retry_at IS NOT NULL"
+    );
+    let mut statement = db.prepare_cached(&sql).map_err(translate)?;
     statement.query_row([], |row| row.get(0)).map_err(translate)
 }
 
-/// Lets the records go whose time has come.
-pub(crate) fn release(db: &Connection, now: Millis) -> Result<()> {
+/// Lets the records go that have waited long enough.
+pub(crate) fn release(db: &Connection, limits: &DueLimits) -> Result<()> {
+    let far = limits.now.saturating_add(limits.longest_wait);
+    let first = waiting(db, "min")?.is_some_and(|at| at <= limits.now);
+    let last = waiting(db, "max")?.is_some_and(|at| at > far);
+    if !first && !last {
+        return Ok(());
+    }
     let sql = "UPDATE dynos_queue INDEXED BY dynos_queue_waiting SET retry_at = NULL \
-               WHERE head = 1 AND retry_at IS NOT NULL AND retry_at <= ?";
-    db.execute(sql, [now]).map(drop).map_err(translate)
+               WHERE head = 1 AND retry_at IS NOT NULL AND (retry_at <= ? OR retry_at > ?)";
+    let mut statement = db.prepare_cached(sql).map_err(translate)?;
+    statement.execute([limits.now, far]).map(drop).map_err(translate)
 }
 
 /// The number of a record's newest entry.

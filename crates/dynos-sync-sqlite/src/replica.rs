@@ -339,9 +339,7 @@ impl Replica for SqliteReplica {
     async fn due(&self, limits: &DueLimits) -> Result<Due> {
         let limits = *limits;
         self.session(move |session| {
-            if queue::next_retry(session.db)?.is_some_and(|at| at <= limits.now) {
-                queue::release(session.db, limits.now)?;
-            }
+            queue::release(session.db, &limits)?;
             reading::due(session, &limits)
         })
         .await

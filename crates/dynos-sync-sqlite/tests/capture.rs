@@ -264,7 +264,7 @@ fn a_table_that_is_dropped_holds_nobody_up() {
     assert_eq!(tables, ["kept", "kept"]);
     for sent in [0, 1] {
         shared.run(&format!("UPDATE dynos_queue SET sent = {sent} WHERE counter = 1"));
-        let limits = DueLimits { now: 0, records: 1, bytes: 1000 };
+        let limits = DueLimits { now: 0, longest_wait: i64::MAX, records: 1, bytes: 1000 };
         let due = block_on(shared.replica.due(&limits)).unwrap();
         assert_eq!(due.groups[0][0].key.to_string(), "kept/1");
     }
@@ -329,7 +329,7 @@ fn a_queued_edit_that_cannot_be_read_holds_nobody_up() {
             shared.run("INSERT INTO notes VALUES (1, 'a', 1, NULL), (2, 'b', 2, NULL)");
             shared.queue();
             shared.run(&format!("UPDATE dynos_queue SET {damage}, sent = {sent} WHERE id = '1'"));
-            let limits = DueLimits { now: 0, records: 10, bytes: 1000 };
+            let limits = DueLimits { now: 0, longest_wait: i64::MAX, records: 10, bytes: 1000 };
             let due = || block_on(shared.replica.due(&limits)).unwrap().groups;
             let groups = due();
             let ids: Vec<&str> = groups.iter().map(|group| group[0].key.id.as_str()).collect();

@@ -80,6 +80,8 @@ struct Worker {
     push_due: bool,
     /// Somebody has to sign in before anything is tried again.
     signed_out: bool,
+    /// The newest time that was read.
+    last_now: Millis,
 }
 
 enum Event {
@@ -103,11 +105,13 @@ impl Worker {
             pull_due: true,
             push_due: true,
             signed_out: false,
+            last_now: 0,
         }
     }
 
     async fn run(mut self) {
         loop {
+            self.follow_the_clock();
             if self.driver().config.auto_sync {
                 self.sync_by_itself().await;
             }
@@ -139,6 +143,16 @@ impl Worker {
 
     fn now(&self) -> Millis {
         self.driver().clock.now()
+    }
+
+    /// Where the clock was set back, what waits for a time goes back with it: it would else wait for that much longer.
+    fn follow_the_clock(&mut self) {
+        let now = self.now();
+        let back = self.last_now.saturating_sub(now).max(0);
+        for time in [&mut self.resume_at, &mut self.next_pull, &mut self.next_poll, &mut self.next_hints] {
+            *time = time.saturating_sub(back);
+        }
+        self.last_now = now;
     }
 
     async fn next_event(&mut self) -> Event {

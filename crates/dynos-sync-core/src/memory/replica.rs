@@ -9,6 +9,7 @@ use async_trait::async_trait;
 
 use crate::{
     clock::Millis,
+    cursor::Cursor,
     entry::{Edit, Entry},
     error::Limits,
     ids::{Counter, Generation, RecordId, RecordKey, ReplicaId, TableName},
@@ -64,6 +65,8 @@ pub(crate) struct Store {
     pub(crate) seen: BTreeSet<RecordKey>,
     /// Rows that the server was never offered.
     pub(crate) local: BTreeSet<RecordKey>,
+    /// Tables that were synced in this session and are no longer.
+    pub(crate) former: BTreeSet<TableName>,
     pub(crate) last_id: i64,
     pub(crate) closed: bool,
 }
@@ -92,6 +95,7 @@ impl Store {
             journal: BTreeMap::new(),
             seen: BTreeSet::new(),
             local: BTreeSet::new(),
+            former: BTreeSet::new(),
             last_id: 0,
             closed: false,
         }
@@ -376,19 +380,17 @@ impl Store {
                     state.ahead = Some(to);
                 }
             }
-            Op::Confirm { table } => {
-                if let Some(state) = self.table_mut(&table) {
-                    state.ahead = None;
-                }
-            }
-            Op::Restart { table, phase } => self.restart(&table, phase),
-            Op::Complete { table, at } => self.complete(&table, at),
-            Op::Declared { table } => {
-                if let Some(state) = self.table_mut(&table) {
-                    state.declared = true;
-                }
-            }
+            Op::Restart { table, phase, ahead } => self.restart(&table, phase, ahead),
+            Op::Complete { table, at, passed } => self.complete(&table, at, passed.as_ref()),
+            Op::Declared { table } => self.set_declared(&table, true),
+            Op::Undeclared { table } => self.set_declared(&table, false),
             _ => {}
+        }
+    }
+
+    fn set_declared(&mut self, table: &TableName, declared: bool) {
+        if let Some(state) = self.table_mut(table) {
+            state.declared = declared;
         }
     }
 
@@ -400,9 +402,9 @@ impl Store {
         }
     }
 
-    fn restart(&mut self, table: &TableName, phase: Phase) {
+    fn restart(&mut self, table: &TableName, phase: Phase, ahead: Option<Cursor>) {
         let Some(state) = self.table_mut(table) else { return };
-        (state.cursor, state.ahead, state.phase) = (None, None, phase);
+        (state.cursor, state.ahead, state.phase) = (None, ahead, phase);
         // A restored server may lack the declaration too.
         state.declared &= !matches!(phase, Phase::Restore { .. });
         self.seen.retain(|key| key.table != *table);
@@ -421,11 +423,11 @@ impl Store {
         self.last_counter = next;
     }
 
-    fn complete(&mut self, table: &TableName, at: Millis) {
+    fn complete(&mut self, table: &TableName, at: Millis, passed: Option<&Cursor>) {
         let Some(state) = self.table_mut(table) else { return };
         let phase = std::mem::replace(&mut state.phase, Phase::Following);
         state.synced_at = Some(at);
-        if state.ahead == state.cursor {
+        if state.ahead == state.cursor || state.ahead.as_ref() == passed {
             state.ahead = None;
         }
         let unseen: Vec<RecordKey> = self
@@ -465,7 +467,11 @@ impl Store {
             .filter(|entry| entry.sent.is_some())
             .map(|entry| vec![entry.clone()])
             .collect();
-        let waiting = |entry: &Entry| entry.retry_at.filter(|at| *at > limits.now);
+        let waiting = |entry: &Entry| {
+            entry
+                .retry_at
+                .filter(|at| *at > limits.now && at.saturating_sub(limits.now) <= limits.longest_wait)
+        };
         let ready = self.order.values().filter_map(|key| Some(&self.queue.get(key)?.entries));
         let candidates: Vec<Vec<Entry>> = if sent.is_empty() {
             ready.filter(|entries| waiting(&entries[0]).is_none()).cloned().collect()
@@ -547,6 +553,7 @@ impl Store {
             table.policy = options.policy;
             return changed;
         }
+        self.former.remove(&options.name);
         let keys: Vec<RecordKey> =
             self.rows.keys().filter(|key| key.table == options.name).cloned().collect();
         self.tables.push(TableState {
@@ -579,7 +586,11 @@ impl Store {
         self.dead.retain(|_, letter| letter.key.table != *table);
         self.journal.retain(|_, journaled| journaled.resolved.key.table != *table);
         self.seen.retain(|key| key.table != *table);
-        self.tables.len() < before
+        let removed = self.tables.len() < before;
+        if removed {
+            self.former.insert(table.clone());
+        }
+        removed
     }
 
     pub(crate) fn logout(&mut self, discard: bool) -> Logout {
@@ -589,7 +600,7 @@ impl Store {
         }
         let mut fresh = Self::new(self.seed);
         fresh.rows = std::mem::take(&mut self.rows);
-        fresh.rows.retain(|key, _| self.table(&key.table).is_none());
+        fresh.rows.retain(|key, _| self.table(&key.table).is_none() && !self.former.contains(&key.table));
         fresh.renamed = self.renamed + 1;
         fresh.generation = self.generation + 1;
         fresh.tables.clone_from(&self.tables);

@@ -158,7 +158,7 @@ impl Scope {
         if seq == 0 {
             return unless_purged;
         }
-        let rolled_back = |common| Err(RemoteError::CursorExpired(Expired::RolledBack { common }));
+        let rolled_back = |common| Err(RemoteError::CursorExpired(Expired::RolledBack { common, own: None }));
         let Some(place) = self.epochs.iter().position(|(known, _)| *known == life) else {
             return rolled_back(self.end_before(life));
         };
@@ -267,8 +267,26 @@ impl Scope {
         }
     }
 
+    /// After which seq a page starts.
+    fn start(&self, request: &PullRequest) -> Result<Seq, RemoteError> {
+        let after = self.locate(&request.table, request.cursor.as_ref());
+        if let Err(RemoteError::CursorExpired(Expired::RolledBack { .. })) = after {
+            return after;
+        }
+        match self.locate(&request.table, request.seen.as_ref()) {
+            Err(RemoteError::CursorExpired(Expired::RolledBack { common: own, .. })) => {
+                let cursor = request.cursor.as_ref().map(parse).transpose()?;
+                let common = cursor.map_or(0, |(_, seq, _)| seq).min(own);
+                let own = (own > common).then_some(own);
+                Err(RemoteError::CursorExpired(Expired::RolledBack { common, own }))
+            }
+            Ok(_) | Err(RemoteError::CursorExpired(Expired::Purged)) => after,
+            Err(error) => Err(error),
+        }
+    }
+
     fn pull(&self, request: &PullRequest) -> Result<Page, RemoteError> {
-        let after = self.locate(&request.table, request.cursor.as_ref())?;
+        let after = self.start(request)?;
         let known = match &request.cursor {
             None => self.newest_purged(&request.table),
             Some(cursor) => parse(cursor)?.2,

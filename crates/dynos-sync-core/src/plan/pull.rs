@@ -61,6 +61,7 @@ pub struct Reading {
     expected: Expected,
     ops: Vec<Op>,
     seen: Vec<RecordId>,
+    passed: Option<Cursor>,
     /// Changes of records with pending entries, to be decided.
     pub conflicts: Vec<Conflict>,
     /// Rows that name another owner, left out.
@@ -108,6 +109,7 @@ pub fn read(
         },
         ops: Vec::new(),
         seen: page.changes.iter().map(|change| change.id.clone()).collect(),
+        passed: request.seen.clone(),
         conflicts: Vec::new(),
         foreign: Vec::new(),
         unknown_columns: BTreeSet::new(),
@@ -144,7 +146,7 @@ impl Reader<'_> {
         };
         let (base, pending) = self.unsettled(seen);
         let row = seen.and_then(|seen| seen.row.clone());
-        let lost_here = matches!(self.table.phase, Phase::Restore { common } if change.seq <= common);
+        let lost_here = self.table.phase.may_have_lost(change.seq, change.own);
         if lost_here && row != remote {
             // The server lost what this device knows, and what is pending here was made on top of that.
             let edit = row.map_or(Edit::Delete, Edit::Replace);
@@ -205,12 +207,12 @@ pub fn finish(
     has_more: bool,
     now: Millis,
 ) -> Batch {
-    let Reading { expected, mut ops, seen, .. } = reading;
+    let Reading { expected, mut ops, seen, passed, .. } = reading;
     let name = &table.spec.name;
     ops.extend(resolved);
     ops.push(Op::Advance { table: name.clone(), cursor: next, seen });
     if !has_more {
-        ops.push(Op::Complete { table: name.clone(), at: now });
+        ops.push(Op::Complete { table: name.clone(), at: now, passed });
     }
     Batch { expected, ops }
 }
@@ -291,7 +293,7 @@ mod tests {
         table::{Column, TableSpec},
     };
 
-    const RESTORE: Phase = Phase::Restore { common: 10 };
+    const RESTORE: Phase = Phase::Restore { common: 10, own: None };
 
     fn some(value: &Value) -> Option<Fields> {
         Some(value.as_object().unwrap().clone())
@@ -347,6 +349,7 @@ mod tests {
             replica: ReplicaId::from_random([1; 16]),
             table: "t".parse().unwrap(),
             cursor: Some(Cursor::new("c")),
+            seen: None,
             limit: 2,
             unsettled: vec![1, 2],
             all: false,
@@ -495,6 +498,22 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    /// The device has pushed further than it has pulled: of its own changes it knows more than of others'.
+    #[test]
+    fn after_a_restore_only_what_was_seen_is_offered_again() {
+        let phase = Phase::Restore { common: 10, own: Some(20) };
+        let row = some(&json!({"a": 9}));
+        for (seq, own, offered) in
+            [(10, false, true), (11, false, false), (11, true, true), (20, true, true), (21, true, false)]
+        {
+            let seen = Seen { id: "x".parse().unwrap(), row: row.clone(), base: None, entries: vec![] };
+            let page = page(vec![Change { own, ..change("x", seq, some(&json!({"a": 7}))) }]);
+            let reading = read(&state(), &table(phase), &request(), &[], page, vec![seen]);
+            let offers = reading.ops.iter().any(|op| matches!(op, Op::Offer { .. }));
+            assert_eq!((offers, reading.stored == 0), (offered, offered), "{seq} own {own}");
         }
     }
 
@@ -679,7 +698,7 @@ mod tests {
                 Op::Advance { table: name.clone(), cursor: Cursor::new("next"), seen: ids },
             ];
             if !has_more {
-                ops.push(Op::Complete { table: name.clone(), at: 99 });
+                ops.push(Op::Complete { table: name.clone(), at: 99, passed: request().seen });
             }
             assert_eq!(batch, Batch { expected, ops });
         }

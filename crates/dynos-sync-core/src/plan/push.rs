@@ -176,6 +176,10 @@ pub fn answer(
         if let EntryOutcome::Conflict { key } = &outcome {
             answered.pull.insert(key.table.clone());
         }
+        if let PushResult::Rejected { code: RejectCode::UnknownTable, .. } = result {
+            // It was told once, if it was: the next attempt tells it again.
+            answered.batch.ops.push(Op::Undeclared { table: entry.key.table.clone() });
+        }
         answered.outcomes.push(outcome);
     }
     // Also of tables with a conflict: what else was applied there has been seen, and may be lost before the pull.

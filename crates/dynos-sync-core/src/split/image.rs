@@ -32,6 +32,7 @@ enum Name<'a> {
     Conflict(i64),
     Seen(&'a RecordKey),
     Local(&'a RecordKey),
+    Former(&'a TableName),
 }
 
 /// What is kept under one key. Most of a state is the same before and after a step, and is compared without being
@@ -98,6 +99,7 @@ fn image(store: &Store) -> Image<'_> {
     image.extend(store.journal.iter().map(|(id, c)| (Name::Conflict(*id), Item::Conflict(&c.resolved))));
     image.extend(store.seen.iter().map(|key| (Name::Seen(key), Item::Mark)));
     image.extend(store.local.iter().map(|key| (Name::Local(key), Item::Mark)));
+    image.extend(store.former.iter().map(|table| (Name::Former(table), Item::Mark)));
     image
 }
 
@@ -112,6 +114,7 @@ impl Name<'_> {
             Self::Conflict(id) => format!("conflict/{id:020}"),
             Self::Seen(key) => format!("seen/{}", text(key)?),
             Self::Local(key) => format!("local/{}", text(key)?),
+            Self::Former(table) => format!("former/{}", text(table)?),
         })
     }
 }
@@ -178,6 +181,7 @@ pub(super) fn read(
             }
             "seen" => drop(store.seen.insert(parse(name)?)),
             "local" => drop(store.local.insert(parse(name)?)),
+            "former" => drop(store.former.insert(parse(name)?)),
             _ => {}
         }
     }

@@ -215,7 +215,8 @@ impl Replica for SplitReplica {
         let answer = after.logout(discard);
         let mut work = Work::between(&before, &after);
         if matches!(answer, Logout::Done { .. }) {
-            work.cleared = after.tables.iter().map(|table| table.spec.name.clone()).collect();
+            let synced = after.tables.iter().map(|table| table.spec.name.clone());
+            work.cleared = synced.chain(before.former.iter().cloned()).collect();
         }
         self.write(&before, &after, work).await?;
         *memory = Some(after);

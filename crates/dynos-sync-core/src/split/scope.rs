@@ -87,8 +87,8 @@ impl Scope {
             Op::Rename => self.records.extend(store.queue.keys().cloned()),
             Op::Complete { .. }
             | Op::Skip { .. }
-            | Op::Confirm { .. }
             | Op::Declared { .. }
+            | Op::Undeclared { .. }
             | Op::Bind { .. }
             | Op::Observe { .. } => {}
         }

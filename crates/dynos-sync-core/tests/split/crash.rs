@@ -60,7 +60,7 @@ fn page(cursor: &str, rows: &[&str], mut ops: Vec<Op>) -> Step {
     ops.extend(rows.iter().map(|id| Op::Store { key: key(id), record: Some(row(100)) }));
     let seen = rows.iter().map(|id| id.parse().unwrap()).collect();
     ops.push(Op::Advance { table: table(), cursor: Cursor::new(cursor), seen });
-    ops.push(Op::Complete { table: table(), at: 20 });
+    ops.push(Op::Complete { table: table(), at: 20, passed: None });
     Step::Commit(ops)
 }
 
@@ -105,9 +105,13 @@ fn scenario() -> Vec<Step> {
         Step::Send,
         write("4", patch()),
         Step::Commit(vec![Op::Rename]),
-        Step::Commit(vec![Op::Restart { table: table(), phase: Phase::Resync }]),
+        Step::Commit(vec![Op::Restart { table: table(), phase: Phase::Resync, ahead: None }]),
         page("three", &["1"], vec![]),
-        Step::Commit(vec![Op::Restart { table: table(), phase: Phase::Restore { common: 1 } }]),
+        Step::Commit(vec![Op::Restart {
+            table: table(),
+            phase: Phase::Restore { common: 1, own: None },
+            ahead: None,
+        }]),
         page("four", &["1"], vec![]),
         Step::Remove,
         Step::Add,
@@ -123,7 +127,9 @@ async fn take(step: &Step, replica: &dyn Replica) -> Result<(), ReplicaError> {
         Step::Logout => return replica.logout(true).await.map(drop),
         Step::Commit(ops) => ops.clone(),
         Step::Send => {
-            let due = replica.due(&DueLimits { now: 10_000, records: 10, bytes: 10_000 }).await?;
+            let due = replica
+                .due(&DueLimits { now: 10_000, longest_wait: i64::MAX, records: 10, bytes: 10_000 })
+                .await?;
             push::prepare(&replica.state().await?, due.groups).batch.ops
         }
         Step::Settle => {

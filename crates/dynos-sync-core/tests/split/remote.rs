@@ -67,7 +67,11 @@ impl Device {
 
     async fn push(&self) -> Result<(), RemoteError> {
         let state = self.replica.state().await.unwrap();
-        let due = self.replica.due(&DueLimits { now: 0, records: 100, bytes: 100_000 }).await.unwrap();
+        let due = self
+            .replica
+            .due(&DueLimits { now: 0, longest_wait: i64::MAX, records: 100, bytes: 100_000 })
+            .await
+            .unwrap();
         let prepared = push::prepare(&state, due.groups);
         self.commit(prepared.batch);
         let answer = self.remote.push(&prepared.request).await?;
@@ -88,6 +92,7 @@ impl Device {
                 replica: state.replica,
                 table: table(),
                 cursor: table_state.cursor.clone(),
+                seen: None,
                 limit: self.page,
                 unsettled: vec![],
                 all: table_state.phase.wants_all(),
@@ -295,7 +300,15 @@ fn a_push_whose_answer_was_lost_is_repeated() {
 fn every_table_is_pulled_each_time() {
     let remote = SimpleRemote::new(MemoryRemoteStore::default()).server("here");
     let replica = now(MemoryReplica::new([1; 16]).state()).unwrap().replica;
-    let pull = PullRequest { replica, table: table(), cursor: None, limit: 1, unsettled: vec![], all: true };
+    let pull = PullRequest {
+        replica,
+        table: table(),
+        cursor: None,
+        seen: None,
+        limit: 1,
+        unsettled: vec![],
+        all: true,
+    };
     let at_end = now(remote.pull(pull)).unwrap();
     let heads = now(remote.heads(HeadsRequest { replica, tables: vec![table()] })).unwrap();
     assert_eq!((heads.server.as_str(), at_end.has_more), ("here", false));

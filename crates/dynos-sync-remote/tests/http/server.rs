@@ -241,6 +241,7 @@ pub(crate) fn pull(limit: usize) -> PullRequest {
         replica: dynos_sync_core::ReplicaId::from_random([1; 16]),
         table: "tasks".parse().unwrap(),
         cursor: None,
+        seen: None,
         limit,
         unsettled: vec![],
         all: false,

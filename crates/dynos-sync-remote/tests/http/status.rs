@@ -64,7 +64,10 @@ async fn an_expired_cursor_carries_its_reason() {
     let error = failure(gone(r#","expired":{"reason":"purged"}"#)).await;
     assert!(matches!(error, RemoteError::CursorExpired(Expired::Purged)), "{error:?}");
     let error = failure(gone(r#","expired":{"reason":"rolled_back","common":7}"#)).await;
-    assert!(matches!(error, RemoteError::CursorExpired(Expired::RolledBack { common: 7 })), "{error:?}");
+    assert!(
+        matches!(error, RemoteError::CursorExpired(Expired::RolledBack { common: 7, own: None })),
+        "{error:?}"
+    );
     assert!(matches!(failure(gone("")).await, RemoteError::Protocol(_)));
     assert_eq!(refused(&failure(Reply::error(410, "gone")).await).0, "gone");
 }

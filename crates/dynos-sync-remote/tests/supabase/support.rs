@@ -109,7 +109,15 @@ impl Device {
 
     pub(crate) fn page(&self, cursor: Option<Cursor>, limit: usize) -> PullRequest {
         let table = self.table.parse().unwrap();
-        PullRequest { replica: self.replica, table, cursor, limit, unsettled: Vec::new(), all: true }
+        PullRequest {
+            replica: self.replica,
+            table,
+            cursor,
+            seen: None,
+            limit,
+            unsettled: Vec::new(),
+            all: true,
+        }
     }
 
     /// Everything, as a new device pulls it, and the number of pages.

@@ -144,6 +144,7 @@ async fn a_restart_of_postgres_passes() {
             replica: ReplicaId::from_random([8; 16]),
             table: "notes".parse().unwrap(),
             cursor: None,
+            seen: None,
             limit: 10,
             unsettled: Vec::new(),
             all: true,

@@ -202,6 +202,7 @@ impl Device {
             replica: self.replica,
             table: table.parse().unwrap(),
             cursor: cursor.cloned(),
+            seen: None,
             limit: 1000,
             unsettled: Vec::new(),
             all: false,

@@ -1,7 +1,7 @@
 //! Pushing what is queued.
 
 use dynos_sync_core::{
-    Entry, RemoteError, measure,
+    Entry, Millis, RemoteError, measure,
     plan::push::{self, Answered, EntryOutcome, Prepared, RetryRules},
     replica::{Batch, DueLimits, Op, Outcome, Revert, State},
     wire::PushAnswer,
@@ -58,16 +58,19 @@ impl Driver {
 
     /// Whether anything can be sent now.
     pub(crate) async fn has_due(&self) -> Result<bool, SyncError> {
-        let limits = DueLimits { now: self.clock.now(), records: 1, bytes: 0 };
-        Ok(!self.replica.due(&limits).await?.groups.is_empty())
+        Ok(!self.replica.due(&self.limits(1, 0)).await?.groups.is_empty())
+    }
+
+    fn limits(&self, records: usize, bytes: usize) -> DueLimits {
+        let longest_wait = Millis::try_from(self.config.max_backoff.as_millis()).unwrap_or(Millis::MAX);
+        DueLimits { now: self.clock.now(), longest_wait, records, bytes }
     }
 
     async fn cycle(&self) -> Result<Cycle, SyncError> {
         let start = self.clock.now();
         let mut records = self.config.batch_size.max(1);
         for _ in 0..Self::REPLANS {
-            let limits = DueLimits { now: self.clock.now(), records, bytes: self.config.max_batch_bytes };
-            let due = self.replica.due(&limits).await?;
+            let due = self.replica.due(&self.limits(records, self.config.max_batch_bytes)).await?;
             if due.groups.is_empty() {
                 return Ok(Cycle::Idle);
             }

@@ -107,7 +107,7 @@ impl Driver {
                 Ok(page) => page,
                 Err(RemoteError::CursorExpired(expired)) if restarts < Self::RESTARTS => {
                     (restarts, last) = (restarts + 1, 0);
-                    self.restart(&state, name, &expired).await?;
+                    self.restart(&state, table, &expired).await?;
                     continue;
                 }
                 Err(error) => return Err(error.into()),
@@ -124,33 +124,10 @@ impl Driver {
             if has_more {
                 continue;
             }
-            if self.confirm(name).await? {
-                self.tell(SyncEvent::PullComplete { table: name.clone(), row_count: report.rows });
-                return Ok(report);
-            }
-            last = 0;
+            self.tell(SyncEvent::PullComplete { table: name.clone(), row_count: report.rows });
+            return Ok(report);
         }
         Err(Self::protocol(format!("table {name} did not end after {} pages", self.config.max_pages)))
-    }
-
-    /// Makes sure that the server still knows what this device has pushed, where the pull did not end there. Answers false
-    /// where it does not: then the table is to be pulled again.
-    async fn confirm(&self, name: &TableName) -> Result<bool, SyncError> {
-        let state = self.state().await?;
-        let Some(table) = state.table(name).filter(|table| table.ahead.is_some()) else { return Ok(true) };
-        let request =
-            PullRequest { cursor: table.ahead.clone(), limit: 1, ..self.request(&state, table, &[]) };
-        match self.remote.pull(request).await {
-            Err(RemoteError::CursorExpired(expired @ Expired::RolledBack { .. })) => {
-                self.restart(&state, name, &expired).await?;
-                return Ok(false);
-            }
-            // Of purged tombstones it is the cursor that has to know, not this.
-            Ok(_) | Err(RemoteError::CursorExpired(Expired::Purged)) => {}
-            Err(error) => return Err(error.into()),
-        }
-        self.commit_in(&state, vec![Op::Confirm { table: name.clone() }]).await?;
-        Ok(true)
     }
 
     fn request(&self, state: &State, table: &TableState, unsettled: &[Entry]) -> PullRequest {
@@ -158,19 +135,26 @@ impl Driver {
             replica: state.replica,
             table: table.spec.name.clone(),
             cursor: table.cursor.clone(),
+            seen: table.ahead.clone(),
             limit: self.config.page_size.max(1),
             unsettled: unsettled.iter().map(|entry| entry.counter).collect(),
             all: table.phase.wants_all(),
         }
     }
 
-    async fn restart(&self, state: &State, table: &TableName, expired: &Expired) -> Result<(), SyncError> {
-        let phase = match expired {
-            Expired::Purged => Phase::Resync,
-            Expired::RolledBack { common } => Phase::Restore { common: *common },
+    /// Begins a walk from the beginning. Should the server lose more of its history in the meantime, the place that is kept
+    /// as ahead tells: the end of the history as it is now, or where this device stood.
+    async fn restart(&self, state: &State, table: &TableState, expired: &Expired) -> Result<(), SyncError> {
+        let name = &table.spec.name;
+        let (phase, ahead) = match expired {
+            Expired::Purged => (Phase::Resync, table.ahead.clone().or_else(|| table.cursor.clone())),
+            Expired::RolledBack { common, own } => {
+                let mut heads = self.heads(vec![name.clone()]).await?.heads;
+                (Phase::Restore { common: *common, own: *own }, heads.remove(name))
+            }
         };
-        self.tell(SyncEvent::Resync { table: table.clone(), phase });
-        self.commit_in(state, vec![Op::Restart { table: table.clone(), phase }]).await.map(drop)
+        self.tell(SyncEvent::Resync { table: name.clone(), phase });
+        self.commit_in(state, vec![Op::Restart { table: name.clone(), phase, ahead }]).await.map(drop)
     }
 
     /// Applies a page: rows, conflicts and cursor in one transaction. Plans again while local writes come in between;

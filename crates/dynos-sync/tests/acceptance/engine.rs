@@ -1,7 +1,7 @@
 //! The engine as an application meets it.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     proxy::{Fate, PROMPT},
-    stack::{Device, Setup, Stack, TABLE, object, told, until, within},
+    stack::{Device, START, Setup, Stack, TABLE, TestClock, object, told, until, within},
 };
 
 fn worker(setup: &mut Setup) {
@@ -345,4 +345,34 @@ async fn a_file_put_back_from_an_older_copy_gets_and_gives_everything() {
     assert_eq!(records["pending"], json!({"a": "in the copy"}));
     assert!(!records.contains_key("gone"));
     assert_eq!(one.state().await.dead_letters, 0);
+}
+
+/// A clock that was a year ahead, and is put right: nothing waits for that year to pass.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_goes_on_after_its_clock_was_set_back() {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    let stack = Stack::new().await;
+    let (one, two) = (stack.device("one").await, stack.device("two").await);
+    one.clock.advance(YEAR);
+    stack.proxy.offline();
+    one.write("a", json!({"a": 1})).await;
+    let path = one.path.clone();
+    one.engine.close().await;
+    let clock = TestClock::new(START + YEAR.as_millis() as i64);
+    let one = stack
+        .device_with(path.file_name().unwrap().to_str().unwrap(), |setup| {
+            setup.clock = Arc::clone(&clock);
+            setup.config.auto_sync = true;
+        })
+        .await;
+    until(async || clock.sleeps.load(Ordering::Acquire) > 0).await;
+    clock.set_back(YEAR);
+    stack.proxy.heal();
+    let sleeps = clock.sleeps.load(Ordering::Acquire);
+    one.write("b", json!({"a": 1})).await;
+    until(async || clock.sleeps.load(Ordering::Acquire) > sleeps).await;
+    clock.pass(Duration::from_secs(120)).await;
+    until(async || one.state().await.pending == 0).await;
+    two.sync().await;
+    assert_eq!(two.get("a").await, Some(json!({"a": 1})));
 }

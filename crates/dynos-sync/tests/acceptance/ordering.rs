@@ -6,7 +6,7 @@ use dynos_sync::{SyncEvent, core::Value, json};
 
 use crate::{
     proxy::{Fate, error_reply},
-    stack::{COLUMNS, Device, Stack, TABLE, told},
+    stack::{COLUMNS, Device, Stack, TABLE, told, within},
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -211,6 +211,22 @@ async fn a_request_that_is_too_large_is_halved_until_it_fits() {
     let letters = one.engine.dead_letters().await.unwrap();
     assert_eq!((letters.len(), letters[0].key.id.as_str()), (1, "huge"), "alone it is too large as well");
     assert_eq!(one.state().await.pending, 0);
+}
+
+/// A proxy in between may change its mind about sizes; what had got through before is not given up.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_only_when_it_is_repeated_is_not_given_up() {
+    let stack = Stack::new().await;
+    let (one, two) = (stack.device("one").await, stack.device("two").await);
+    one.sync().await;
+    one.write("a", json!({"a": 1})).await;
+    stack.proxy.once("/v1/push", Fate::LoseReply);
+    within(one.engine.drain()).await.unwrap_err();
+    stack.proxy.once("/v1/push", Fate::Answer(error_reply("413 Payload Too Large", "too_large", "")));
+    one.sync().await;
+    let state = one.state().await;
+    assert_eq!((state.pending, state.dead_letters), (0, 0));
+    assert_eq!(stack.settle(&[&one, &two]).await["a"], json!({"a": 1}));
 }
 
 #[tokio::test(flavor = "multi_thread")]

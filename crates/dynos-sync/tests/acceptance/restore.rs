@@ -1,10 +1,12 @@
 //! The server is put back to an older copy of its data: what any device still knows comes back.
 
+use std::time::Duration;
+
 use dynos_sync::json;
 
 use crate::{
     proxy::Fate,
-    stack::{COLUMNS, Device, Stack},
+    stack::{COLUMNS, Device, Stack, TABLE, within},
 };
 
 async fn devices(stack: &Stack, schema: &str) -> [Device; 3] {
@@ -181,4 +183,37 @@ async fn what_was_pending_during_a_restore_arrives_too() {
     assert_eq!(after["kept"], json!({"a": 9, "b": 1, "c": "c"}));
     assert_eq!(one.state().await.dead_letters, 0);
     assert!(!after.contains_key("deleted") && !after.contains_key("others-deleted"));
+}
+
+/// A device that has pushed and never pulled has no cursor that could expire.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_in_its_first_pull_keeps_what_it_pushed() {
+    let stack = Stack::new().await;
+    let one = stack.device_with("one", |setup| setup.config.page_size = 1).await;
+    one.write("kept", json!({"a": 1})).await;
+    one.write("other", json!({"a": 1})).await;
+    within(one.engine.drain()).await.unwrap();
+    stack.backup("copy").await;
+    one.patch("kept", json!({"a": 2})).await;
+    within(one.engine.drain()).await.unwrap();
+    stack.restore("copy").await;
+    let records = stack.settle(&[&one]).await;
+    assert_eq!(records["kept"], json!({"a": 2}));
+}
+
+/// A table in which nothing happened has no history that could be lost, but its declaration can.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_forgot_a_table_is_told_of_it_again() {
+    let stack = Stack::new().await;
+    stack.backup("copy").await;
+    let one = stack.device("one").await;
+    one.sync().await;
+    stack.restore("copy").await;
+    one.write("a", json!({"a": 1})).await;
+    within(one.engine.drain_once()).await.unwrap();
+    one.clock.advance(Duration::from_secs(60));
+    one.sync().await;
+    let state = one.state().await;
+    assert_eq!((state.pending, state.dead_letters), (0, 0));
+    assert_eq!(stack.records("ada", TABLE).await["a"], json!({"a": 1}));
 }

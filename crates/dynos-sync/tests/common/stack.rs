@@ -83,6 +83,13 @@ impl TestClock {
         self.limit.send_modify(|limit| *limit = now.max(*limit));
     }
 
+    /// It was later than this, by a mistake.
+    pub(crate) fn set_back(&self, by: Duration) {
+        let now = self.now() - by.as_millis() as Millis;
+        self.now.store(now, Ordering::Release);
+        self.limit.send_replace(now);
+    }
+
     pub(crate) fn advance(&self, by: Duration) {
         self.set(self.now() + by.as_millis() as Millis);
     }
@@ -239,6 +246,7 @@ impl Stack {
                 replica: ReplicaId::from_random([255; 16]),
                 table: table.parse().unwrap(),
                 cursor: cursor.take(),
+                seen: None,
                 limit: 1000,
                 unsettled: Vec::new(),
                 all: true,

@@ -99,6 +99,7 @@ impl Client {
             replica: self.replica,
             table: name(TABLE),
             cursor: cursor.cloned(),
+            seen: None,
             limit: 1000,
             unsettled: Vec::new(),
             all: false,

@@ -23,7 +23,7 @@ fn is_purged(error: &RemoteError) -> bool {
 
 fn rolled_back_to(error: &RemoteError) -> Seq {
     match error {
-        RemoteError::CursorExpired(Expired::RolledBack { common }) => *common,
+        RemoteError::CursorExpired(Expired::RolledBack { common, own: None }) => *common,
         other => panic!("not rolled back: {other:?}"),
     }
 }
@@ -258,6 +258,35 @@ pub async fn an_entry_of_a_replica_that_has_seen_what_was_lost_is_a_conflict(fix
     };
     let results = client.remote.push(&request).await.unwrap().results;
     assert!(matches!(results[..], [PushResult::Applied { .. }]), "{results:?}");
+}
+
+/// A walk from the beginning has no cursor that could expire, and a valid one may lie before what was lost.
+pub async fn a_pull_that_names_a_place_that_was_lost_has_expired(fixture: &dyn Fixture) {
+    let Some((common, within, beyond)) = restored(fixture).await else { return };
+    let client = Client::new(fixture, "ada", 1).await;
+    let expired = async |cursor| {
+        let request = PullRequest { seen: Some(beyond.clone()), ..client.request(cursor) };
+        match client.remote.pull(request).await.unwrap_err() {
+            RemoteError::CursorExpired(expired) => expired,
+            error => panic!("not expired: {error:?}"),
+        }
+    };
+    // Of others' changes the replica knows those up to its cursor.
+    assert_eq!(expired(None).await, Expired::RolledBack { common: 0, own: Some(common) });
+    for cursor in [&within, &beyond] {
+        assert_eq!(expired(Some(cursor)).await, Expired::RolledBack { common, own: None });
+    }
+    let request = PullRequest { seen: Some(within), all: true, ..client.request(None) };
+    assert_eq!(ids(&client.remote.pull(request).await.unwrap().changes), ["kept"]);
+}
+
+/// What was purged is for the cursor to know.
+pub async fn a_pull_may_name_a_place_before_a_purge(fixture: &dyn Fixture) {
+    let [one, two] = Client::two(fixture).await;
+    let [before, _] = deleted(&one).await;
+    let Some(()) = fixture.purge().await else { return };
+    let request = PullRequest { seen: Some(before), ..two.request(None) };
+    assert_eq!(ids(&two.remote.pull(request).await.unwrap().changes), ["kept"]);
 }
 
 pub async fn a_second_restore_is_noticed_too(fixture: &dyn Fixture) {

@@ -208,6 +208,8 @@ macro_rules! remote_conformance {
                 what_a_restore_lost_is_applied_again
                 an_entry_with_a_lost_base_is_a_conflict
                 an_entry_of_a_replica_that_has_seen_what_was_lost_is_a_conflict
+                a_pull_that_names_a_place_that_was_lost_has_expired
+                a_pull_may_name_a_place_before_a_purge
                 a_second_restore_is_noticed_too
             }
             values {

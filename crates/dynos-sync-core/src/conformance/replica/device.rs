@@ -73,11 +73,11 @@ pub(super) fn advance(token: &str, seen: &[&str]) -> Op {
 }
 
 pub(super) fn complete() -> Op {
-    Op::Complete { table: name(TABLE), at: 50 }
+    Op::Complete { table: name(TABLE), at: 50, passed: None }
 }
 
 pub(super) fn restart(phase: Phase) -> Op {
-    Op::Restart { table: name(TABLE), phase }
+    Op::Restart { table: name(TABLE), phase, ahead: None }
 }
 
 pub(super) struct Device {
@@ -171,7 +171,7 @@ impl Device {
     }
 
     pub(super) async fn due_within(&self, now: Millis, records: usize, bytes: usize) -> Due {
-        self.replica.due(&DueLimits { now, records, bytes }).await.unwrap()
+        self.replica.due(&DueLimits { now, longest_wait: i64::MAX, records, bytes }).await.unwrap()
     }
 
     pub(super) async fn unsettled(&self) -> Vec<Entry> {

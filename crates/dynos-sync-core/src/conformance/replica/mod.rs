@@ -122,6 +122,7 @@ macro_rules! replica_conformance {
                 a_postponed_record_takes_fresh_numbers_in_the_same_order
                 each_postponement_counts_an_attempt
                 postponing_an_unknown_counter_does_nothing
+                a_refused_record_waits_no_longer_than_the_longest_wait
                 a_buried_record_gives_up_all_of_its_entries
                 a_buried_record_can_take_the_servers_version
                 a_buried_record_can_disappear_as_on_the_server
@@ -164,6 +165,7 @@ macro_rules! replica_conformance {
                 a_row_and_its_cursor_move_together
                 skip_moves_only_a_following_table_that_stands_there
                 restart_forgets_the_cursor_of_one_table
+                a_place_ahead_is_kept_until_a_pull_has_passed_it
                 restart_thaws_sent_entries_under_fresh_numbers
                 restart_keeps_the_order_of_what_was_sent
                 restart_leaves_the_entries_of_other_tables_alone
@@ -196,7 +198,8 @@ macro_rules! replica_conformance {
                 logout_is_refused_while_something_is_unsynced
                 logout_forgets_the_user
                 logout_without_unsynced_changes_discards_nothing
-                logout_leaves_tables_alone_that_are_not_synced
+                logout_forgets_the_rows_of_tables_that_the_user_stopped_syncing
+                logout_leaves_tables_alone_that_an_earlier_user_stopped_syncing
                 a_batch_planned_before_logout_is_stale
                 a_logout_survives_reopen
                 a_replica_belongs_to_the_server_it_was_bound_to

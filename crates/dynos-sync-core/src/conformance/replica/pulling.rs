@@ -16,7 +16,7 @@ use crate::{
     replica::{Op, Phase, ReplicaError},
 };
 
-const RESTORE: Phase = Phase::Restore { common: 3 };
+const RESTORE: Phase = Phase::Restore { common: 3, own: None };
 
 /// A table that follows the server, with rows `1`, `2` and `3`.
 async fn following(fixture: &dyn Fixture) -> Device {
@@ -84,6 +84,29 @@ pub async fn restart_forgets_the_cursor_of_one_table(fixture: &dyn Fixture) {
     }
     assert_eq!(rows(&device).await, ["1", "2", "3"], "rows stay until the end");
     assert_eq!(device.table_named(OTHER).await.cursor, Some(cursor("other")));
+}
+
+pub async fn a_place_ahead_is_kept_until_a_pull_has_passed_it(fixture: &dyn Fixture) {
+    let skip = |to: &str| Op::Skip { table: name(TABLE), from: cursor("elsewhere"), to: cursor(to) };
+    let complete =
+        |passed: Option<&str>| Op::Complete { table: name(TABLE), at: 50, passed: passed.map(cursor) };
+    let restart = |phase| Op::Restart { table: name(TABLE), phase, ahead: Some(cursor("head")) };
+    let device = following(fixture).await;
+    device.commit(vec![skip("mine")]).await;
+    let Some(device) = device.reopened(fixture).await else { return };
+    assert_eq!(device.table().await.ahead, Some(cursor("mine")));
+    device.commit(vec![advance("one", &[]), complete(None)]).await;
+    assert_eq!(device.table().await.ahead, Some(cursor("mine")), "nobody has asked about it");
+    device.commit(vec![advance("two", &[]), complete(Some("older"))]).await;
+    assert_eq!(device.table().await.ahead, Some(cursor("mine")), "another place was asked about");
+    device.commit(vec![advance("three", &[]), complete(Some("mine"))]).await;
+    assert_eq!(device.table().await.ahead, None);
+    device.commit(vec![skip("four"), advance("four", &[]), complete(None)]).await;
+    assert_eq!(device.table().await.ahead, None, "the pull ended just there");
+    for phase in [Phase::Resync, RESTORE] {
+        device.commit(vec![restart(phase), advance("one", &[])]).await;
+        assert_eq!(device.table().await.ahead, Some(cursor("head")), "in {phase:?}");
+    }
 }
 
 pub async fn restart_thaws_sent_entries_under_fresh_numbers(fixture: &dyn Fixture) {

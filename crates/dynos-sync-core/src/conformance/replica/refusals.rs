@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     entry::{Edit, Entry},
-    replica::{DeadLetter, Op, Revert},
+    replica::{DeadLetter, DueLimits, Op, Revert},
 };
 
 /// A record `{a: 0}` from the server, its patch `{a: 1}` sent, and a newer patch `{b: 2}`.
@@ -198,4 +198,16 @@ pub async fn dead_letters_survive_reopen(fixture: &dyn Fixture) {
     assert_eq!((letters(&device).await, device.state().await), (all, state));
     device.commit(vec![Op::Revive { letter, at: 900 }]).await;
     assert_eq!(device.row("1").await, some(json!({"a": 1})));
+}
+
+/// The clock was far ahead when the record was refused, and was set back then.
+pub async fn a_refused_record_waits_no_longer_than_the_longest_wait(fixture: &dyn Fixture) {
+    let (device, sent) = refused(fixture).await;
+    device.commit(vec![postpone(&sent, 1_000_000)]).await;
+    let due = async |longest_wait| {
+        let limits = DueLimits { now: 500, longest_wait, records: 10, bytes: 1000 };
+        device.replica.due(&limits).await.unwrap().groups.len()
+    };
+    assert_eq!(due(999_500).await, 0);
+    assert_eq!(due(999_499).await, 1);
 }

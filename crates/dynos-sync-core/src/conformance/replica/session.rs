@@ -54,7 +54,10 @@ pub async fn a_new_replica_is_empty(fixture: &dyn Fixture) {
     let state = replica.state().await.unwrap();
     assert_eq!((state.server, state.last_counter, state.tables), (None, 0, vec![]));
     assert_eq!((state.pending, state.dead_letters, state.conflicts, state.quarantined), (0, 0, 0, 0));
-    let due = replica.due(&DueLimits { now: LATE, records: 10, bytes: 1000 }).await.unwrap();
+    let due = replica
+        .due(&DueLimits { now: LATE, longest_wait: i64::MAX, records: 10, bytes: 1000 })
+        .await
+        .unwrap();
     assert_eq!((due.groups.len(), due.next_retry), (0, None));
 }
 
@@ -105,15 +108,27 @@ pub async fn logout_without_unsynced_changes_discards_nothing(fixture: &dyn Fixt
     assert_eq!(device.row("1").await, None);
 }
 
-pub async fn logout_leaves_tables_alone_that_are_not_synced(fixture: &dyn Fixture) {
+pub async fn logout_forgets_the_rows_of_tables_that_the_user_stopped_syncing(fixture: &dyn Fixture) {
     let device = Device::new(fixture).await;
     device.add(OTHER).await;
-    let kept = key_in(OTHER, "kept");
-    device.commit(vec![Op::Store { key: kept.clone(), record: some(json!({"a": 1})) }]).await;
+    let left = key_in(OTHER, "left");
+    device.commit(vec![Op::Store { key: left.clone(), record: some(json!({"a": 1})) }]).await;
     device.replica.remove_table(&name(OTHER)).await.unwrap();
+    let Some(device) = device.reopened(fixture).await else { return };
     device.replica.logout(true).await.unwrap();
     let options = TableOptions { existing: Existing::Ignore, ..TableOptions::new(name(OTHER)) };
     device.replica.add_table(options).await.unwrap();
+    assert_eq!(device.row_of(&left).await, None);
+}
+
+pub async fn logout_leaves_tables_alone_that_an_earlier_user_stopped_syncing(fixture: &dyn Fixture) {
+    let device = Device::new(fixture).await;
+    device.add(OTHER).await;
+    device.replica.remove_table(&name(OTHER)).await.unwrap();
+    device.replica.logout(true).await.unwrap();
+    device.add(OTHER).await;
+    let kept = key_in(OTHER, "kept");
+    device.commit(vec![Op::Store { key: kept.clone(), record: some(json!({"a": 1})) }]).await;
     assert_eq!(device.row_of(&kept).await, some(json!({"a": 1})));
 }
 
@@ -205,7 +220,7 @@ pub async fn a_closed_replica_says_so(fixture: &dyn Fixture) {
     let replica = device.replica;
     replica.close().await;
     replica.close().await;
-    let limits = DueLimits { now: 0, records: 1, bytes: 1 };
+    let limits = DueLimits { now: 0, longest_wait: i64::MAX, records: 1, bytes: 1 };
     let batch = Batch { expected: Expected::default(), ops: vec![write("1", upsert(json!({})))] };
     let table = name(TABLE);
     for (call, failed) in [

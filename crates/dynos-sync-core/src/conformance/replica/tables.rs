@@ -86,6 +86,8 @@ pub async fn a_declared_table_stays_declared(fixture: &dyn Fixture) {
     device.commit(vec![Op::Declared { table: name(OTHER) }]).await;
     assert!(device.table_named(OTHER).await.declared);
     assert!(!device.table().await.declared);
+    device.commit(vec![Op::Declared { table: name(TABLE) }, Op::Undeclared { table: name(TABLE) }]).await;
+    assert!(!device.table().await.declared);
     let Some(device) = device.reopened(fixture).await else { return };
     assert!(device.table_named(OTHER).await.declared);
 }

@@ -65,7 +65,7 @@ pub(super) enum Standing {
 pub(super) fn judge(conn: &Connection, table: &Table, cursor: &Cursor) -> Result<Standing, StoreError> {
     let Some(position) = Position::parse(cursor) else { return Ok(Standing::Malformed) };
     if let Some(common) = rolled_back(conn, table.scope, &position)? {
-        return Ok(Standing::Expired(Expired::RolledBack { common }));
+        return Ok(Standing::Expired(Expired::RolledBack { common, own: None }));
     }
     Ok(match table.purged > position.seq.max(position.floor) {
         true => Standing::Expired(Expired::Purged),

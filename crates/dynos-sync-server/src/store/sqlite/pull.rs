@@ -15,7 +15,7 @@ use super::{
     history::{self, Standing},
     outcome,
 };
-use crate::store::{Caller, Change, Page, StoreError};
+use crate::store::{Caller, Change, Page, StoreError, cursor::Position};
 
 /// Where the tables' histories end. A table that nobody declared is at the beginning of its own.
 pub(super) fn heads(
@@ -102,12 +102,30 @@ fn malformed() -> StoreError {
 
 /// After which seq the page starts, and the floor of the walk that it belongs to.
 fn start(conn: &Connection, table: &Table, request: &PullRequest) -> Result<(Seq, Seq), StoreError> {
-    let Some(cursor) = &request.cursor else { return Ok((0, table.purged)) };
-    match history::judge(conn, table, cursor)? {
-        Standing::Valid(position) => Ok((position.seq, position.floor)),
-        Standing::Expired(expired) => Err(StoreError::Expired(expired)),
-        Standing::Malformed => Err(malformed()),
+    let judge = |cursor: &Cursor| history::judge(conn, table, cursor);
+    let standing = request.cursor.as_ref().map(judge).transpose()?;
+    let lost_more = matches!(standing, Some(Standing::Expired(Expired::RolledBack { .. })));
+    if let Some(seen) = request.seen.as_ref().filter(|_| !lost_more) {
+        match judge(seen)? {
+            Standing::Valid(_) | Standing::Expired(Expired::Purged) => {}
+            Standing::Expired(Expired::RolledBack { common, .. }) => {
+                return Err(StoreError::Expired(own_lost(request.cursor.as_ref(), common)));
+            }
+            Standing::Malformed => return Err(malformed()),
+        }
     }
+    match standing {
+        None => Ok((0, table.purged)),
+        Some(Standing::Valid(position)) => Ok((position.seq, position.floor)),
+        Some(Standing::Expired(expired)) => Err(StoreError::Expired(expired)),
+        Some(Standing::Malformed) => Err(malformed()),
+    }
+}
+
+/// What the caller has pushed is lost beyond `own`. Of others' changes it has seen those up to its cursor.
+fn own_lost(cursor: Option<&Cursor>, own: Seq) -> Expired {
+    let common = cursor.and_then(Position::parse).map_or(0, |position| position.seq).min(own);
+    Expired::RolledBack { common, own: (own > common).then_some(own) }
 }
 
 /// At least one change, where there is one, and then as many as fit.
