@@ -56,6 +56,8 @@ pub struct Mirror {
     effects: BTreeSet<((String, ReplicaId), Counter)>,
     /// The newest operation of a device that reached a field of a record through that device.
     newest: BTreeMap<(usize, RecordKey, String), OpId>,
+    /// Operations that have taken effect once. Their values may come back, with a conflict's outcome for instance.
+    known: BTreeSet<OpId>,
     /// Records whose older operations may come again: somebody has taken up a dead letter, or undone a conflict.
     pub revived: BTreeSet<(usize, RecordKey)>,
     /// Cursors that the server has told, and when: counted in restores. One text may be a place in several scopes.
@@ -127,7 +129,8 @@ impl Mirror {
             if record != *key {
                 history.violation("no invention", format!("{key}: holds {value}, which was for {record}"));
             }
-            if author != device || self.revived.contains(&(device, key.clone())) {
+            let first = !self.known.contains(&op);
+            if author != device || !first || self.revived.contains(&(device, key.clone())) {
                 continue;
             }
             let newest = self.newest.entry((device, key.clone(), field.clone())).or_insert(op);
@@ -137,6 +140,7 @@ impl Mirror {
             }
             *newest = op.max(*newest);
         }
+        self.known.extend(entry.data.iter().flat_map(Fields::values).filter_map(written));
     }
 
     /// The server has forgotten tombstones: these are the records that it still has.

@@ -44,8 +44,8 @@ pub struct Trouble {
     pub throttled: u8,
     /// The token has expired.
     pub expired: u8,
-    /// The server finds the request too large.
-    pub too_large: u8,
+    /// The largest push that gets through, in bytes; 0 for any.
+    pub body_limit: usize,
     /// A hint is lost.
     pub lost_hint: u8,
 }
@@ -88,7 +88,7 @@ impl Network {
     /// Nothing goes wrong any more.
     pub fn heal(&self) {
         let mut inner = self.lock();
-        inner.trouble = Trouble::default();
+        inner.trouble = Trouble { body_limit: inner.trouble.body_limit, ..Trouble::default() };
         inner.offline.clear();
     }
 
@@ -114,6 +114,15 @@ impl Network {
             inner.tally.fault(name, during);
         }
         strikes
+    }
+
+    fn is_too_large(&self, bytes: usize) -> bool {
+        let inner = self.lock();
+        let too_large = (1..bytes).contains(&inner.trouble.body_limit);
+        if too_large {
+            inner.tally.fault("too large", Doing::Pushing);
+        }
+        too_large
     }
 
     fn pause(&self, longest: Millis) -> Millis {
@@ -176,7 +185,7 @@ impl Link {
         if network.strikes(|t| t.expired, "token expired", during) {
             return Err(RemoteError::AuthExpired { message: "the token has expired".to_owned() });
         }
-        if during == Doing::Pushing && network.strikes(|t| t.too_large, "too large", during) {
+        if during == Doing::Pushing && network.is_too_large(body.len()) {
             return Err(RemoteError::TooLarge);
         }
         let (reply, answer) = oneshot::channel();

@@ -162,8 +162,8 @@ fn trouble(random: &mut fastrand::Rng) -> Trouble {
         failed: draw(&[2, 10]),
         throttled: draw(&[2, 10]),
         expired: draw(&[1, 5]),
-        too_large: draw(&[2, 10]),
         lost_hint: draw(&[10, 100]),
+        body_limit: if random.bool() { [600, 1000, 3000][random.usize(..3)] } else { 0 },
     }
 }
 

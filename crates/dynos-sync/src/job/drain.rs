@@ -1,9 +1,9 @@
 //! Pushing what is queued.
 
 use dynos_sync_core::{
-    Entry, Millis, RemoteError, measure,
+    Entry, Millis, RemoteError, TableName, measure,
     plan::push::{self, Answered, EntryOutcome, Prepared, RetryRules},
-    replica::{Batch, DueLimits, Op, Outcome, Revert, State},
+    replica::{Batch, Due, DueLimits, Op, Outcome, Phase, Revert, State, TableState},
     wire::PushAnswer,
 };
 
@@ -80,6 +80,10 @@ impl Driver {
                 continue;
             }
             let state = self.state().await?;
+            if let Some(table) = walked(&state, &due) {
+                self.pull_table(&table).await?;
+                continue;
+            }
             self.declare(&state).await?;
             let prepared = push::prepare(&state, due.groups);
             if !self.mark_sent(&prepared).await? {
@@ -185,6 +189,14 @@ impl Driver {
         self.tell(SyncEvent::PoisonPill { entry, error: format!("too_large: {message}") });
         Ok(())
     }
+}
+
+/// A table that is pulled from the beginning again, and has something to be sent. The walk has to end first: it finds out
+/// what the edits were made on top of, and whether the server still has that.
+fn walked(state: &State, due: &Due) -> Option<TableName> {
+    let tables = due.groups.iter().flatten().filter_map(|entry| state.table(&entry.key.table));
+    let walked = |table: &&TableState| matches!(table.phase, Phase::Resync | Phase::Restore { .. });
+    tables.filter(walked).map(|table| table.spec.name.clone()).next()
 }
 
 fn bytes(entries: &[Entry]) -> usize {

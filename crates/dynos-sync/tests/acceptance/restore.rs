@@ -217,3 +217,25 @@ async fn a_server_that_forgot_a_table_is_told_of_it_again() {
     assert_eq!((state.pending, state.dead_letters), (0, 0));
     assert_eq!(stack.records("ada", TABLE).await["a"], json!({"a": 1}));
 }
+
+/// A patch whose record the server has lost would make a part of one, if it were sent before the device has found out.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_sent_while_the_device_finds_out_what_was_lost() {
+    let stack = Stack::new().await;
+    stack.backup("copy").await;
+    let one = stack.device_with("one", |setup| setup.schema = COLUMNS.to_owned()).await;
+    one.write("lost", json!({"a": 1, "b": 1})).await;
+    one.sync().await;
+    one.write("lost", json!({"a": 2})).await;
+    stack.restore("copy").await;
+    // It learns that something was lost, and not yet what.
+    let mut heads = 0;
+    stack.proxy.plan(move |request| {
+        heads += usize::from(request.path == "/v1/heads");
+        if heads >= 2 && request.path == "/v1/pull" { Fate::LoseRequest } else { Fate::Through }
+    });
+    within(one.engine.pull_all()).await.unwrap_err();
+    within(one.engine.drain()).await.unwrap_err();
+    stack.proxy.heal();
+    assert_eq!(stack.settle(&[&one]).await["lost"], json!({"a": 2, "b": 1, "c": null}));
+}
