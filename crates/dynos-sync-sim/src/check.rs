@@ -6,7 +6,7 @@ use std::{
 };
 
 use dynos_sync_core::{
-    Fields, RecordId, RecordKey, Replica, TableName, Value,
+    Entry, Fields, RecordId, RecordKey, Replica, TableName, Value,
     replica::{Phase, Seen, State},
     wire::HeadsRequest,
 };
@@ -31,17 +31,20 @@ pub(crate) fn state(world: &World, device: usize) -> Option<State> {
 }
 
 /// Every record of a table that the device has, or has pending edits of.
-fn records(replica: &SqliteReplica, table: &TableName) -> Option<Vec<Seen>> {
+fn records(replica: &SqliteReplica, table: &TableName, queue: &[Entry]) -> Option<Vec<Seen>> {
     let sql = format!("SELECT id FROM {table}");
     let ids = block_on(replica.read_with(move |db| {
-        let mut statement = db.prepare(&sql)?;
+        let mut statement = db.prepare_cached(&sql)?;
         statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<BTreeSet<_>, _>>()
     }));
     let mut ids = ids.ok()?;
-    let queue = block_on(replica.queue(0, 100_000)).ok()?;
     ids.extend(queue.iter().filter(|e| e.key.table == *table).map(|e| e.key.id.to_string()));
     let ids: Vec<RecordId> = ids.into_iter().filter_map(|id| RecordId::try_from(id).ok()).collect();
     block_on(replica.records(table, &ids, true)).ok()
+}
+
+fn queue(replica: &SqliteReplica) -> Option<Vec<Entry>> {
+    block_on(replica.queue(0, 100_000)).ok()
 }
 
 /// A record without the fields that are null: a table with columns has a value in each.
@@ -52,7 +55,7 @@ fn plain(record: Option<&Fields>) -> Option<Fields> {
 
 fn aside(replica: &SqliteReplica) -> BTreeSet<String> {
     let read = block_on(replica.read_with(|db| {
-        let mut statement = db.prepare("SELECT id FROM dynos_quarantine")?;
+        let mut statement = db.prepare_cached("SELECT id FROM dynos_quarantine")?;
         statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<BTreeSet<_>, _>>()
     }));
     read.unwrap_or_default()
@@ -63,11 +66,12 @@ fn aside(replica: &SqliteReplica) -> BTreeSet<String> {
 pub(crate) fn device(world: &World, device: usize) {
     let Some(replica) = replica(world, device) else { return };
     let Some(state) = state(world, device) else { return };
+    let Some(queue) = queue(&replica) else { return };
     let aside = aside(&replica);
     let user = world.devices[device].user.clone();
     for table in &state.tables {
         let name = &table.spec.name;
-        let Some(records) = records(&replica, name) else { return };
+        let Some(records) = records(&replica, name, &queue) else { return };
         for seen in &records {
             folds(world, device, name, seen);
             invented(world, device, name, seen);
@@ -147,10 +151,11 @@ pub(crate) fn opened(world: &World, device: usize) {
     let Some(replica) = replica(world, device) else { return };
     remember(world, device, &replica);
     let Some(state) = state(world, device) else { return };
+    let Some(entries) = queue(&replica) else { return };
     let mut here: BTreeSet<OpId> = BTreeSet::new();
     let mut queued: BTreeSet<OpId> = BTreeSet::new();
     for table in &state.tables {
-        let Some(records) = records(&replica, &table.spec.name) else { return };
+        let Some(records) = records(&replica, &table.spec.name, &entries) else { return };
         for seen in records {
             here.extend(seen.row.iter().flat_map(Fields::values).filter_map(written));
             let edits = seen.entries.iter().filter_map(|entry| entry.edit.fields());
@@ -241,7 +246,9 @@ pub(crate) fn converged(world: &World, device: usize) {
     let user = &world.devices[device].user;
     for table in &state.tables {
         let name = &table.spec.name;
-        let Some(records) = records(&replica, name) else { continue };
+        let Some(records) = queue(&replica).and_then(|queue| records(&replica, name, &queue)) else {
+            continue;
+        };
         let here: BTreeMap<RecordKey, Fields> = records
             .into_iter()
             .filter(|seen| !aside.contains(seen.id.as_str()))

@@ -77,6 +77,8 @@ pub struct Device {
     pub tables: Vec<&'static str>,
     /// Another program that holds the file's lock.
     pub lock: Option<rusqlite::Connection>,
+    /// Another program that has the file open.
+    pub other: Option<rusqlite::Connection>,
     parts: Parts,
 }
 
@@ -117,6 +119,7 @@ impl Device {
             images: Vec::new(),
             tables: parts.swarm.tables.clone(),
             lock: None,
+            other: None,
             parts: parts.clone(),
         }
     }
@@ -209,6 +212,11 @@ impl Device {
         crate::disk::set_now(self.clock.now());
         let db = rusqlite::Connection::open(self.disk.path(DATABASE))?;
         db.busy_timeout(Duration::from_millis(100))?;
+        let level = match self.synchronous() {
+            Synchronous::Full => "FULL",
+            Synchronous::Normal => "NORMAL",
+        };
+        db.pragma_update(None, "synchronous", level)?;
         Ok(db)
     }
 }

@@ -1,5 +1,6 @@
 //! Devices, server, network, disks and clocks from one seed, and the checkers that watch them.
 
+pub mod campaign;
 mod check;
 pub mod device;
 pub mod disk;
@@ -9,8 +10,10 @@ pub mod mirror;
 pub mod network;
 pub mod replica;
 pub mod server;
+pub mod shrink;
 mod step;
 pub mod swarm;
+pub mod table;
 pub mod tally;
 pub mod time;
 pub mod world;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use dynos_sync::{SyncEngine, SyncError};
-use dynos_sync_core::{Fields, RecordKey, Replica, ReplicaError};
+use dynos_sync_core::{Clock, Fields, RecordKey, Replica, ReplicaError};
 use dynos_sync_sqlite::SqliteReplica;
 
 use crate::{
@@ -41,8 +41,10 @@ pub(crate) fn take(world: &mut World, n: u32, random: &mut fastrand::Rng) {
         Step::Clock => clock(world, device, random),
         Step::Kill => kill(world, device, random),
         Step::Power => power(world, device, random),
-        Step::DiskFull => disk_fault(world, device, random, |calls| Fault::Full { calls }),
-        Step::DiskBroken => disk_fault(world, device, random, |calls| Fault::Broken { calls }),
+        Step::DiskFull => disk_fault(world, device, random, "disk full", |calls| Fault::Full { calls }),
+        Step::DiskBroken => {
+            disk_fault(world, device, random, "disk broken", |calls| Fault::Broken { calls });
+        }
         Step::Lock => lock(world, device),
         Step::Logout => logout(world, device, random),
         Step::DeviceBackUp => back_up(world, device),
@@ -193,7 +195,7 @@ fn sql(world: &mut World, device: usize, random: &mut fastrand::Rng) {
     world.devices[device].activity.set(crate::tally::Doing::Writing);
     let history = world.parts.history.clone();
     let asked: Vec<(OpId, Op)> = ops.into_iter().map(|op| (history.ask(op.clone()), op)).collect();
-    let result = run_sql(&world.devices[device], &asked);
+    let result = run_sql(&mut world.devices[device], &asked);
     let (outcome, done) = match &result {
         Ok(done) => (Outcome::Acknowledged, done.clone()),
         Err(rusqlite::Error::SqliteFailure(error, _))
@@ -222,13 +224,12 @@ fn sql(world: &mut World, device: usize, random: &mut fastrand::Rng) {
     world.meet_fate(device);
 }
 
-fn run_sql(device: &Device, asked: &[(OpId, Op)]) -> rusqlite::Result<Vec<bool>> {
-    let mut db = device.other_program()?;
-    let level = match device.synchronous() {
-        dynos_sync_sqlite::Synchronous::Full => "FULL",
-        dynos_sync_sqlite::Synchronous::Normal => "NORMAL",
-    };
-    db.pragma_update(None, "synchronous", level)?;
+fn run_sql(device: &mut Device, asked: &[(OpId, Op)]) -> rusqlite::Result<Vec<bool>> {
+    disk::set_now(device.clock.now());
+    if device.other.is_none() {
+        device.other = Some(device.other_program()?);
+    }
+    let Some(db) = &mut device.other else { return Ok(Vec::new()) };
     let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let mut done = Vec::new();
     for (id, op) in asked {
@@ -238,24 +239,28 @@ fn run_sql(device: &Device, asked: &[(OpId, Op)]) -> rusqlite::Result<Vec<bool>>
     Ok(done)
 }
 
+fn cached(db: &rusqlite::Connection, sql: &str, values: impl rusqlite::Params) -> rusqlite::Result<usize> {
+    db.prepare_cached(sql)?.execute(values)
+}
+
 fn execute(db: &rusqlite::Connection, id: OpId, op: &Op) -> rusqlite::Result<usize> {
     let table = &op.key.table;
     let record = op.key.id.as_str();
     let text = value(id, 0);
     let text = text.as_str().unwrap_or_default();
     if op.kind == Kind::Remove {
-        return db.execute(&format!("DELETE FROM {table} WHERE id = ?1"), [record]);
+        return cached(db, &format!("DELETE FROM {table} WHERE id = ?1"), [record]);
     }
     if table.as_str() == "tasks" {
         let sets = op.fields.iter().map(|field| format!("{field} = ?2")).collect::<Vec<_>>().join(", ");
         return match op.kind {
-            Kind::Patch => db.execute(&format!("UPDATE tasks SET {sets} WHERE id = ?1"), [record, text]),
+            Kind::Patch => cached(db, &format!("UPDATE tasks SET {sets} WHERE id = ?1"), [record, text]),
             _ => {
                 let (names, places) = (op.fields.join(", "), vec!["?2"; op.fields.len()].join(", "));
                 let sql = format!(
                     "INSERT INTO tasks (id, {names}) VALUES (?1, {places}) ON CONFLICT (id) DO UPDATE SET {sets}"
                 );
-                db.execute(&sql, [record, text])
+                cached(db, &sql, [record, text])
             }
         };
     }
@@ -263,14 +268,14 @@ fn execute(db: &rusqlite::Connection, id: OpId, op: &Op) -> rusqlite::Result<usi
     match op.kind {
         Kind::Patch => {
             let sql = format!("UPDATE {table} SET data = json_set(data, {pairs}) WHERE id = ?1");
-            db.execute(&sql, [record, text])
+            cached(db, &sql, [record, text])
         }
         _ => {
             let sql = format!(
                 "INSERT INTO {table} (id, data) VALUES (?1, json_set('{{}}', {pairs})) \
                  ON CONFLICT (id) DO UPDATE SET data = json_set(data, {pairs})"
             );
-            db.execute(&sql, [record, text])
+            cached(db, &sql, [record, text])
         }
     }
 }
@@ -323,10 +328,11 @@ fn disk_fault(
     world: &mut World,
     device: usize,
     random: &mut fastrand::Rng,
+    name: &'static str,
     fault: impl FnOnce(u64) -> Fault,
 ) {
     let (after, calls) = (random.u64(..40), random.u64(1..=60));
-    world.arm(device, after, fault(calls), Killer::Error);
+    world.arm(device, after, fault(calls), Killer::Error(name));
 }
 
 /// Another program begins to hold the file's lock, or lets it go.

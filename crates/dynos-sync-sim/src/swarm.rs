@@ -115,6 +115,13 @@ impl Step {
     ];
 }
 
+impl Step {
+    /// Every kind.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().map(|(step, ..)| step)
+    }
+}
+
 /// The tables that devices have. Everybody shares the last one.
 pub const TABLES: [&str; 3] = ["notes", "tasks", "board"];
 

@@ -73,6 +73,11 @@ impl Counts {
         }
     }
 
+    /// Adds to what was done.
+    pub fn add_done(&mut self, what: &'static str, n: u64) {
+        *self.done.entry(what).or_default() += n;
+    }
+
     /// How much of something was done.
     pub fn of(&self, name: &str) -> u64 {
         self.done.get(name).copied().unwrap_or(0)
