@@ -1,6 +1,7 @@
 //! [`SqliteReplica`]: the seam, on one writing and some reading threads.
 
 use std::{
+    fs::OpenOptions,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -80,11 +81,13 @@ struct Reader {
 
 impl SqliteReplica {
     /// Opens a database, making the file and the engine's tables where they are missing. The journal is switched to WAL.
+    /// A file that is made is for its owner only (Unix: mode 0600); one that is there keeps its mode.
     ///
     /// # Errors
     /// [`ReplicaError::ReadOnly`], [`ReplicaError::Corrupt`], [`ReplicaError::TooNew`], [`ReplicaError::Busy`].
     pub fn open(path: impl AsRef<Path>, options: &SqliteOptions) -> Result<Self> {
         let path = path.as_ref().to_owned();
+        make_private(&path);
         let db = connect(&path, options, OpenFlags::default())?;
         migrate(&db)?;
         let mut writer = Writer::new(db);
@@ -242,6 +245,20 @@ fn file_identity(path: &Path) -> Option<String> {
     #[cfg(not(unix))]
     let number = 0;
     Some(format!("{number}:{}", born.as_nanos()))
+}
+
+/// The rows are the user's, and nobody else's on this machine. SQLite makes its other files alike.
+fn make_private(path: &Path) {
+    if path.to_str().is_some_and(|text| text.starts_with("file:") || text == ":memory:") {
+        // To SQLite that is no file of this name.
+        return;
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    // It is there already, or cannot be made: SQLite will say so.
+    let _ = options.open(path);
 }
 
 fn connect(path: &Path, options: &SqliteOptions, flags: OpenFlags) -> Result<Connection> {

@@ -1,6 +1,6 @@
 //! The database's tables, and how a connection is set up.
 
-use std::path::Path;
+use std::{fs::OpenOptions, path::Path};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
@@ -55,8 +55,19 @@ const MIGRATIONS: [&str; 1] = ["
 /// Marks the file as this server's (SQLite's `application_id`): "dyns".
 const APPLICATION: i32 = 0x6479_6e73;
 
+/// Everybody's records are in the file: one that is made is for its owner only. SQLite makes its other files alike.
+fn make_private(path: &Path) {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    // It is there already, or cannot be made: SQLite will say so.
+    let _ = options.open(path);
+}
+
 /// Opens the connection that writes, and brings the tables up to date.
 pub(super) fn open_writer(path: &Path, durability: Durability) -> Result<Connection, StoreError> {
+    make_private(path);
     let mut conn = Connection::open(path)?;
     conn.busy_timeout(std::time::Duration::from_secs(10))?;
     let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;

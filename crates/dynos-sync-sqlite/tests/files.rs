@@ -1,0 +1,137 @@
+//! The files that a database is: who may read them, where they are, and what is not opened.
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
+use std::path::Path;
+
+use dynos_sync_core::{
+    RecordKey, Replica, ReplicaError, fields,
+    replica::{Batch, Op, TableOptions},
+};
+use dynos_sync_sqlite::{SqliteOptions, SqliteReplica};
+use futures_executor::block_on;
+use rusqlite::Connection;
+
+fn open(path: &Path) -> SqliteReplica {
+    SqliteReplica::open(path, &SqliteOptions::default()).unwrap()
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let files = std::fs::read_dir(directory).unwrap();
+    let mut names: Vec<String> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+#[cfg(unix)]
+fn a_new_database_is_for_its_owner_only_and_an_old_one_keeps_its_mode() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let mode = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
+    let new = open(&dir.path().join("new"));
+    block_on(new.add_table(TableOptions::new("t".parse().unwrap()))).unwrap();
+    assert_eq!([mode("new"), mode("new-wal"), mode("new-shm")], [0o600; 3]);
+
+    let old = dir.path().join("old");
+    Connection::open(&old).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();
+    std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let _old = open(&old);
+    assert_eq!([mode("old"), mode("old-wal"), mode("old-shm")], [0o640; 3]);
+}
+
+#[test]
+fn what_sqlite_does_not_take_for_a_name_makes_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let uri = format!("file:{}/named", dir.path().display());
+    open(Path::new(&uri));
+    assert!(SqliteReplica::open(":memory:", &SqliteOptions::default()).is_err(), "it has no log");
+    assert_eq!(names(dir.path())[0], "named");
+    assert!(!Path::new(&uri).exists() && !Path::new(":memory:").exists());
+}
+
+#[test]
+fn nothing_lies_about_but_the_database_and_its_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = open(&dir.path().join("app"));
+    block_on(replica.add_table(TableOptions::new("t".parse().unwrap()))).unwrap();
+    let store = |n: i32| Op::Store {
+        key: RecordKey::new("t", &n.to_string()).unwrap(),
+        record: Some(fields([("a", n.into())])),
+    };
+    block_on(replica.commit(Batch { ops: (0..1000).map(store).collect(), ..Batch::default() })).unwrap();
+    assert_eq!(names(dir.path()), ["app", "app-shm", "app-wal"]);
+    block_on(replica.logout(true)).unwrap();
+    assert_eq!(names(dir.path()), ["app", "app-shm", "app-wal"]);
+    drop(replica);
+}
+
+/// SQLite's temporary files have no name for long. What shows them is the time of the directory that they were in.
+#[test]
+#[cfg(unix)]
+fn no_temporary_file_is_made() {
+    const CHILD: &str = "DYNOS_TEST_FILES";
+    if let Some(path) = std::env::var_os(CHILD) {
+        return work_and_sort(Path::new(&path));
+    }
+    let (data, temporary) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let directory = std::fs::File::open(temporary.path()).unwrap();
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    directory.set_modified(long_ago).unwrap();
+    // The environment of a process is set from outside.
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "no_temporary_file_is_made"])
+        .env(CHILD, data.path().join("app"))
+        .envs(["SQLITE_TMPDIR", "TMPDIR"].map(|name| (name, temporary.path())))
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&child.stdout).contains("1 passed"), "{child:?}");
+    assert_eq!(directory.metadata().unwrap().modified().unwrap(), long_ago, "something was made there");
+}
+
+/// A hundred thousand rows from a server, more than any cache holds; read in another order; some written by the user.
+#[cfg(unix)]
+fn work_and_sort(path: &Path) {
+    let replica = open(path);
+    block_on(replica.add_table(TableOptions::new("t".parse().unwrap()))).unwrap();
+    let key = |n: u64| RecordKey::new("t", &format!("{:x}", n.wrapping_mul(0x9E37_79B9_7F4A_7C15))).unwrap();
+    let record = |n: u64| fields([("text", format!("row {n} {}", "x".repeat(100)).into())]);
+    for page in 0..100 {
+        let ops = (0..1000).map(|n| Op::Store { key: key(page * 1000 + n), record: Some(record(n)) });
+        block_on(replica.commit(Batch { ops: ops.collect(), ..Batch::default() })).unwrap();
+    }
+    let edit = |n| Op::Write { key: key(n), edit: dynos_sync_core::Edit::Upsert(record(n)), at: 1 };
+    block_on(replica.commit(Batch { ops: (0..5000).map(edit).collect(), ..Batch::default() })).unwrap();
+    let limits = dynos_sync_core::replica::DueLimits { now: 0, records: 500, bytes: 1 << 20 };
+    assert_eq!(block_on(replica.due(&limits)).unwrap().groups.len(), 500);
+    let ids: Vec<_> = (0..1000).map(|n| key(n * 90).id).collect();
+    assert_eq!(block_on(replica.records(&"t".parse().unwrap(), &ids, true)).unwrap().len(), 1000);
+    assert_eq!(block_on(replica.queue(0, 10_000)).unwrap().len(), 5000);
+}
+
+#[test]
+fn the_file_is_not_encrypted_and_nothing_pretends_that_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = open(&dir.path().join("app"));
+    // SQLCipher would answer its version.
+    let cipher =
+        block_on(replica.read_with(|db| db.pragma_query_value(None, "cipher_version", |row| row.get(0))));
+    let cipher: Result<String, _> = cipher;
+    assert!(cipher.is_err(), "an encrypting SQLite is linked: {cipher:?}");
+    let bytes = std::fs::read(dir.path().join("app")).unwrap();
+    assert!(bytes.is_empty() || bytes.starts_with(b"SQLite format 3\0"));
+}
+
+#[test]
+fn a_file_of_a_later_version_is_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app");
+    block_on(open(&path).close());
+    let db = Connection::open(&path).unwrap();
+    db.execute_batch("UPDATE dynos_state SET version = version + 1").unwrap();
+    drop(db);
+    let refused = SqliteReplica::open(&path, &SqliteOptions::default()).unwrap_err();
+    assert!(matches!(refused, ReplicaError::TooNew { found: 2, known: 1 }), "{refused:?}");
+    let db = Connection::open(&path).unwrap();
+    let version: i64 = db.query_row("SELECT version FROM dynos_state", [], |row| row.get(0)).unwrap();
+    assert_eq!(version, 2);
+}
