@@ -21,7 +21,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::{
     admin, collect, describe,
-    error::{Result, translate},
+    error::{Result, caught, translate},
     header::{Header, migrate},
     letters, queue, reading,
     session::Session,
@@ -224,7 +224,7 @@ impl Reader {
     /// Everything that `work` reads is of one moment.
     fn snapshot<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.db.execute_batch("BEGIN").map_err(translate)?;
-        let result = work(self);
+        let result = caught(|| work(self));
         self.db.execute_batch("COMMIT").map_err(translate)?;
         result
     }

@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use crate::{
     admin, collect,
     commit::{commit, is_local, rename},
-    error::{Result, translate},
+    error::{Result, caught, translate},
     header::Header,
     session::Session,
     table::Catalog,
@@ -109,8 +109,7 @@ impl Writer {
     /// Runs a transaction that may write. Whatever `work` has done is undone when it fails.
     pub(crate) fn transaction<T>(&mut self, work: impl FnOnce(&mut Session<'_>) -> Result<T>) -> Result<T> {
         self.db.execute_batch("BEGIN IMMEDIATE").map_err(translate)?;
-        let result = self.within(work);
-        let result = match result {
+        let result = match caught(|| self.within(work)) {
             Ok(value) => self.db.execute_batch("COMMIT").map_err(translate).map(|()| value),
             Err(error) => Err(error),
         };

@@ -4,6 +4,7 @@
 
 use std::{
     future::Future,
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,7 +15,7 @@ use std::{
 
 use dynos_sync_core::{Millis, replica::Logout, wire::Hint};
 use futures_channel::oneshot;
-use futures_util::{StreamExt, stream::BoxStream};
+use futures_util::{FutureExt, StreamExt, stream::BoxStream};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::{
@@ -199,7 +200,7 @@ impl Worker {
     }
 
     /// Runs a job that ends early when somebody logs out or closes. Whatever it was about to commit afterwards would
-    /// find the session ended.
+    /// find the session ended. A job that panics does not take the thread with it.
     async fn unless_interrupted<T>(
         &self,
         job: impl Future<Output = Result<T, SyncError>>,
@@ -209,7 +210,7 @@ impl Worker {
         let result = tokio::select! {
             biased;
             _ = interrupts.wait_for(|waiting| *waiting > 0) => Err(SyncError::SessionEnded),
-            result = job => result,
+            result = AssertUnwindSafe(job).catch_unwind() => result.unwrap_or(Err(SyncError::Panicked)),
         };
         self.shared.draining.store(false, Ordering::Release);
         result

@@ -48,7 +48,12 @@ fn nasty() -> Vec<String> {
         "[1,2]",
         "\u{2028}",
         "${jndi:ldap://x}",
-        "<script>",
+        "<script>alert(1)</script>",
+        "=cmd|' /C calc'!A0",
+        "+SUM(1)",
+        "@x",
+        "$gt",
+        "$where",
         "data",
         "id",
     ]
@@ -287,4 +292,126 @@ fn any_document_survives_the_journey() {
         Ok(())
     };
     runner.run(&documents, run).unwrap();
+}
+
+/// The statements that a file's tables, indexes and triggers are made of, and whether it is whole.
+fn schema_of(path: &std::path::Path) -> Vec<String> {
+    let db = rusqlite::Connection::open(path).unwrap();
+    let check: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    let mut statement = db.prepare("SELECT coalesce(sql, name) FROM sqlite_schema ORDER BY name").unwrap();
+    let statements = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap);
+    std::iter::once(check).chain(statements).collect()
+}
+
+/// Texts made of the pieces that break out of SQL, JSON, HTTP headers and paths.
+fn pieces(n: usize) -> String {
+    const PIECES: [&str; 16] = [
+        "'",
+        "\"",
+        ";",
+        "--",
+        "/*",
+        "*/",
+        ")",
+        "DROP TABLE notes",
+        "\0",
+        "\\",
+        "`",
+        "\r\n",
+        "../",
+        "${",
+        "\u{202e}",
+        "%00",
+    ];
+    (0..4).map(|place| PIECES[(n >> (4 * place)) % PIECES.len()]).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_hostile_texts_are_values_and_never_anything_else() {
+    for schema in ["", crate::stack::COLUMNS] {
+        let stack = Stack::new().await;
+        let (one, two) = pair(&stack, schema).await;
+        stack.settle(&[&one, &two]).await;
+        let server = stack.path("server").join("sync.db");
+        let files = [one.path.clone(), two.path.clone(), server];
+        let listing = || {
+            let names = std::fs::read_dir(stack.path("")).unwrap().map(|file| file.unwrap().file_name());
+            names.collect::<std::collections::BTreeSet<_>>()
+        };
+        let before = (files.each_ref().map(|file| schema_of(file)), listing());
+        // Written in two ways: as whole rows, and as patches of rows that are there.
+        let id = |n: usize| format!("{n:x} {}", pieces(n * 7 + 1));
+        let rows = |of: std::ops::Range<usize>| of.map(|n| (id(n), object(json!({"a": pieces(n * 6 + 5)}))));
+        for start in (0..10_000).step_by(1000) {
+            one.engine.write_many(TABLE, rows(start..start + 1000).collect()).await.unwrap();
+        }
+        for n in (0..10_000).step_by(50) {
+            one.patch(&id(n), json!({"b": pieces(n * 3 + 2)})).await;
+        }
+        let records = stack.settle(&[&one, &two]).await;
+        assert_eq!(records.len(), 10_000);
+        for n in 0..10_000 {
+            let record = &records[&id(n)];
+            assert_eq!(record["a"], json!(pieces(n * 6 + 5)));
+            if n % 50 == 0 {
+                assert_eq!(record["b"], json!(pieces(n * 3 + 2)));
+            }
+        }
+        assert_eq!((files.each_ref().map(|file| schema_of(file)), listing()), before);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[cfg(target_os = "linux")]
+async fn a_field_of_50_mb_is_refused_before_anything_is_stored() {
+    let peak = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    };
+    let stack = Stack::new().await;
+    let device = stack.device("device").await;
+    device.write("x", json!({"a": 1})).await;
+    let (before, state) = (device.bytes(), device.state().await);
+    let payload = object(json!({"a": "x".repeat(50 << 20)}));
+    let memory = peak();
+    let refused = device.engine.write(TABLE, "x", payload).await.unwrap_err();
+    assert!(matches!(refused, SyncError::PayloadTooLarge { bytes, .. } if bytes > 50 << 20), "{refused}");
+    let used = peak() - memory;
+    assert!(used < 10 * 1024, "{used} KiB to measure it");
+    assert_eq!(device.state().await, state);
+    assert!(device.bytes() == before, "the file was touched");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_table_does_not_take_is_refused_before_anything_is_stored() {
+    const STRICT: &str = "CREATE TABLE notes (id TEXT PRIMARY KEY, n INTEGER NOT NULL, t TEXT CHECK (t <> 'no'), u TEXT UNIQUE) STRICT;
+                          INSERT INTO notes VALUES ('old', 1, 'a', 'taken')";
+    let stack = Stack::new().await;
+    let device = stack.device_with("device", |setup| setup.schema = STRICT.to_owned()).await;
+    let before = (device.rows(TABLE).await, device.state().await);
+    for (name, id, fields) in [
+        ("null where none may be", "new", json!({"n": null})),
+        ("nothing where something has to be", "new", json!({"t": "x"})),
+        ("a text for a number", "new", json!({"n": "one"})),
+        ("half a number", "new", json!({"n": 1.5})),
+        ("an object for a number", "old", json!({"n": {"a": 1}})),
+        ("a check", "old", json!({"t": "no"})),
+        ("a value that is taken", "new", json!({"n": 2, "u": "taken"})),
+        ("a column that is none", "new", json!({"n": 1, "none": 1})),
+    ] {
+        let refused = device.engine.write(TABLE, id, object(fields)).await.unwrap_err();
+        let typed = matches!(
+            &refused,
+            SyncError::Invalid(_) | SyncError::Replica(dynos_sync::core::ReplicaError::Constraint { .. })
+        );
+        assert!(typed && !refused.is_transient(), "{name}: {refused:?}");
+        assert_eq!((device.rows(TABLE).await, device.state().await), before, "{name}");
+    }
+    let refused = device.engine.patch(TABLE, "none", object(json!({"n": 1}))).await.unwrap_err();
+    assert!(
+        matches!(refused, SyncError::Replica(dynos_sync::core::ReplicaError::NotFound(_))),
+        "{refused:?}"
+    );
+    assert_eq!((device.rows(TABLE).await, device.state().await), before);
 }

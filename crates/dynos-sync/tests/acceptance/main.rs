@@ -7,7 +7,10 @@ mod proxy;
 #[path = "../common/stack.rs"]
 mod stack;
 
+mod clocks;
 mod engine;
+mod events;
+mod flood;
 mod hostile_server;
 mod hostile_values;
 mod local_columns;
@@ -15,6 +18,7 @@ mod logout;
 mod lost_replies;
 mod offline;
 mod ordering;
+mod panics;
 mod restore;
 mod sensitive;
 mod strategies;
