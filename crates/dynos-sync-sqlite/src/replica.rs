@@ -137,6 +137,7 @@ impl SqliteReplica {
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         self.write(|writer| {
+            writer.set_temporary_files(true)?;
             writer.set_foreign_keys(true)?;
             writer.transaction(|session| {
                 let value = work(session.db).map_err(translate)?;
@@ -174,8 +175,25 @@ impl SqliteReplica {
         &self,
         work: impl FnOnce(&mut Session<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.write(|writer| {
+        self.session_of(false, work).await
+    }
+
+    /// As [`session`](Self::session), for what may touch whole tables.
+    async fn whole_tables<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Session<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.session_of(true, work).await
+    }
+
+    async fn session_of<T: Send + 'static>(
+        &self,
+        temporary_files: bool,
+        work: impl FnOnce(&mut Session<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.write(move |writer| {
             writer.collect()?;
+            writer.set_temporary_files(temporary_files)?;
             writer.set_foreign_keys(false)?;
             writer.transaction(|session| {
                 collect::collect(session)?;
@@ -340,16 +358,16 @@ impl Replica for SqliteReplica {
     }
 
     async fn add_table(&self, options: TableOptions) -> Result<bool> {
-        self.session(move |session| admin::add_table(session, &options)).await
+        self.whole_tables(move |session| admin::add_table(session, &options)).await
     }
 
     async fn remove_table(&self, table: &TableName) -> Result<bool> {
         let table = table.clone();
-        self.session(move |session| admin::remove_table(session, &table)).await
+        self.whole_tables(move |session| admin::remove_table(session, &table)).await
     }
 
     async fn logout(&self, discard: bool) -> Result<Logout> {
-        let done = self.session(move |session| admin::logout(session, discard)).await?;
+        let done = self.whole_tables(move |session| admin::logout(session, discard)).await?;
         if matches!(done, Logout::Done { .. }) {
             match self.write(Writer::scrub).await {
                 Err(ReplicaError::Busy) => {

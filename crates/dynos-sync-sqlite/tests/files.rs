@@ -65,47 +65,66 @@ fn nothing_lies_about_but_the_database_and_its_log() {
     drop(replica);
 }
 
-/// SQLite's temporary files have no name for long. What shows them is the time of the directory that they were in.
-#[test]
-#[cfg(unix)]
-fn no_temporary_file_is_made() {
-    const CHILD: &str = "DYNOS_TEST_FILES";
-    if let Some(path) = std::env::var_os(CHILD) {
-        return work_and_sort(Path::new(&path));
-    }
-    let (data, temporary) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let directory = std::fs::File::open(temporary.path()).unwrap();
-    let long_ago = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
-    directory.set_modified(long_ago).unwrap();
-    // The environment of a process is set from outside.
-    let child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "no_temporary_file_is_made"])
-        .env(CHILD, data.path().join("app"))
-        .envs(["SQLITE_TMPDIR", "TMPDIR"].map(|name| (name, temporary.path())))
-        .output()
-        .unwrap();
-    assert!(String::from_utf8_lossy(&child.stdout).contains("1 passed"), "{child:?}");
-    assert_eq!(directory.metadata().unwrap().modified().unwrap(), long_ago, "something was made there");
-}
+/// Linux says which files a process has open.
+#[cfg(target_os = "linux")]
+mod temporary {
+    use std::{
+        collections::BTreeSet,
+        path::PathBuf,
+        sync::atomic::{AtomicBool, Ordering},
+    };
 
-/// A hundred thousand rows from a server, more than any cache holds; read in another order; some written by the user.
-#[cfg(unix)]
-fn work_and_sort(path: &Path) {
-    let replica = open(path);
-    block_on(replica.add_table(TableOptions::new("t".parse().unwrap()))).unwrap();
-    let key = |n: u64| RecordKey::new("t", &format!("{:x}", n.wrapping_mul(0x9E37_79B9_7F4A_7C15))).unwrap();
-    let record = |n: u64| fields([("text", format!("row {n} {}", "x".repeat(100)).into())]);
-    for page in 0..100 {
-        let ops = (0..1000).map(|n| Op::Store { key: key(page * 1000 + n), record: Some(record(n)) });
-        block_on(replica.commit(Batch { ops: ops.collect(), ..Batch::default() })).unwrap();
+    use dynos_sync_core::{Edit, replica::DueLimits};
+
+    use super::*;
+
+    /// Temporary files of SQLite's have no name. While one is open, the system says so. Ends when `done`.
+    fn temporary_files(done: &AtomicBool) -> BTreeSet<PathBuf> {
+        let mut found = BTreeSet::new();
+        while !done.load(Ordering::Acquire) {
+            let open = std::fs::read_dir("/proc/self/fd").unwrap();
+            let paths = open.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+            found.extend(paths.filter(|path| {
+                let path = path.to_string_lossy();
+                path.ends_with(" (deleted)") && (path.contains("/#") || path.contains("/etilqs_"))
+            }));
+        }
+        found
     }
-    let edit = |n| Op::Write { key: key(n), edit: dynos_sync_core::Edit::Upsert(record(n)), at: 1 };
-    block_on(replica.commit(Batch { ops: (0..5000).map(edit).collect(), ..Batch::default() })).unwrap();
-    let limits = dynos_sync_core::replica::DueLimits { now: 0, records: 500, bytes: 1 << 20 };
-    assert_eq!(block_on(replica.due(&limits)).unwrap().groups.len(), 500);
-    let ids: Vec<_> = (0..1000).map(|n| key(n * 90).id).collect();
-    assert_eq!(block_on(replica.records(&"t".parse().unwrap(), &ids, true)).unwrap().len(), 1000);
-    assert_eq!(block_on(replica.queue(0, 10_000)).unwrap().len(), 5000);
+
+    /// A hundred thousand rows from a server, more than any cache holds; thousands of edits; lookups in all of them.
+    #[test]
+    fn edits_and_pages_need_no_temporary_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let replica = open(&dir.path().join("app"));
+        block_on(replica.add_table(TableOptions::new("t".parse().unwrap()))).unwrap();
+        let done = AtomicBool::new(false);
+        let found = std::thread::scope(|scope| {
+            let watching = scope.spawn(|| temporary_files(&done));
+            let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&replica)));
+            done.store(true, Ordering::Release);
+            worked.unwrap();
+            watching.join().unwrap()
+        });
+        assert_eq!(found, BTreeSet::new());
+    }
+
+    fn work(replica: &SqliteReplica) {
+        let key =
+            |n: u64| RecordKey::new("t", &format!("{:x}", n.wrapping_mul(0x9E37_79B9_7F4A_7C15))).unwrap();
+        let record = |n: u64| fields([("text", format!("row {n} {}", "x".repeat(100)).into())]);
+        for page in 0..100 {
+            let ops = (0..1000).map(|n| Op::Store { key: key(page * 1000 + n), record: Some(record(n)) });
+            block_on(replica.commit(Batch { ops: ops.collect(), ..Batch::default() })).unwrap();
+        }
+        let edit = |n| Op::Write { key: key(n), edit: Edit::Upsert(record(n)), at: 1 };
+        block_on(replica.commit(Batch { ops: (0..5000).map(edit).collect(), ..Batch::default() })).unwrap();
+        let limits = DueLimits { now: 0, records: 500, bytes: 1 << 20 };
+        assert_eq!(block_on(replica.due(&limits)).unwrap().groups.len(), 500);
+        let ids: Vec<_> = (0..1000).map(|n| key(n * 90).id).collect();
+        assert_eq!(block_on(replica.records(&"t".parse().unwrap(), &ids, true)).unwrap().len(), 1000);
+        assert_eq!(block_on(replica.queue(0, 10_000)).unwrap().len(), 5000);
+    }
 }
 
 #[test]

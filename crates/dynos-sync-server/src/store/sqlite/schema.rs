@@ -79,6 +79,8 @@ pub(super) fn open_writer(path: &Path, durability: Durability) -> Result<Connect
         Durability::Normal => "NORMAL",
     };
     conn.pragma_update(None, "synchronous", synchronous)?;
+    // Nor is anything of it put into temporary files, which are elsewhere.
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
     // What a user deletes is gone from the file, too.
     conn.pragma_update(None, "secure_delete", true)?;
     conn.set_prepared_statement_cache_capacity(64);
