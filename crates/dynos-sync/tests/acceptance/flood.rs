@@ -346,9 +346,9 @@ async fn a_thousand_starts_and_ends_leave_nothing_behind() {
     let stack = Stack::new().await;
     stack.proxy.offline();
     let cycle = async |n: usize| {
-        let device = stack.device_with("device", |setup| setup.config.auto_sync = n % 2 == 0).await;
+        let device = stack.device_with("device", |setup| setup.config.auto_sync = n.is_multiple_of(2)).await;
         device.write("x", json!({"a": n})).await;
-        if n % 3 == 0 {
+        if n.is_multiple_of(3) {
             // Without a word: it ends all the same.
             drop(device);
         } else {

@@ -100,7 +100,7 @@ async fn a_sync_that_panics_is_an_error_and_the_engine_goes_on() {
     let account = Arc::new(Account { panics: 2.into(), token: Secret::new(token.clone()) });
     let provider = Arc::clone(&account);
     let setup = move |setup: &mut crate::stack::Setup| {
-        setup.remote = Box::new(move |remote| remote.token_provider(provider))
+        setup.remote = Box::new(move |remote| remote.token_provider(provider));
     };
     let one = stack.device_with("one", setup).await;
     one.write("x", json!({"a": 1})).await;
