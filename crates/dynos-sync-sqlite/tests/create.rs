@@ -18,7 +18,7 @@ fn replica() -> (TempDir, SqliteReplica) {
 }
 
 /// The declaration of a table with one more column than its key, and what else is said.
-fn declared(column: &Value, more: Value) -> TableOptions {
+fn declared(column: &Value, more: &Value) -> TableOptions {
     let mut shape =
         json!({"kind": "columns", "columns": [{"name": "id", "type": "TEXT"}, column], "key": ["id"]});
     shape.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -72,11 +72,11 @@ fn what_would_act_as_sql_is_refused_and_nothing_is_made() {
         };
         let plain = json!({"name": "a", "type": "TEXT"});
         for (what, options) in [
-            ("type", declared(&column("type"), json!({}))),
-            ("default", declared(&column("default"), json!({}))),
-            ("collation", declared(&column("collation"), json!({}))),
-            ("on delete", declared(&plain, foreign("on_delete"))),
-            ("on update", declared(&plain, foreign("on_update"))),
+            ("type", declared(&column("type"), &json!({}))),
+            ("default", declared(&column("default"), &json!({}))),
+            ("collation", declared(&column("collation"), &json!({}))),
+            ("on delete", declared(&plain, &foreign("on_delete"))),
+            ("on update", declared(&plain, &foreign("on_update"))),
         ] {
             let refused = block_on(replica.add_table(options)).unwrap_err();
             assert!(matches!(refused, ReplicaError::Invalid(_)), "{what} {attack}: {refused:?}");
@@ -90,7 +90,7 @@ fn a_name_is_a_name_whatever_it_looks_like() {
     for attack in ATTACKS {
         let (_dir, replica) = replica();
         let index = json!({"indexes": [{"name": attack, "unique": false, "columns": [attack]}]});
-        let options = declared(&json!({"name": attack, "type": "TEXT"}), index);
+        let options = declared(&json!({"name": attack, "type": "TEXT"}), &index);
         assert!(block_on(replica.add_table(options)).unwrap());
         let state = block_on(replica.state()).unwrap();
         let names =
