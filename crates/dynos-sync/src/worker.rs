@@ -56,7 +56,13 @@ pub(crate) struct Shared {
 pub(crate) fn start(shared: Arc<Shared>, commands: mpsc::UnboundedReceiver<Command>) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let work = move || {
-        runtime.block_on(Worker::new(shared, commands).run());
+        let mut worker = Worker::new(shared, commands);
+        runtime.block_on(async {
+            // What panics outside of a job is the application's: a stream of hints, or a hook.
+            while AssertUnwindSafe(worker.run()).catch_unwind().await.is_err() {
+                worker.recover();
+            }
+        });
     };
     thread::Builder::new().name("dynos-sync".to_owned()).spawn(work).map(drop)
 }
@@ -102,7 +108,7 @@ impl Worker {
         }
     }
 
-    async fn run(mut self) {
+    async fn run(&mut self) {
         loop {
             if self.driver().config.auto_sync {
                 self.sync_by_itself().await;
@@ -127,6 +133,16 @@ impl Worker {
                 Event::Time => {}
             }
         }
+    }
+
+    /// After a panic it goes on as after any other failure.
+    fn recover(&mut self) {
+        self.hints = None;
+        self.failures = self.failures.saturating_add(1);
+        self.resume_at = self.now() + self.pause();
+        self.next_hints = self.resume_at;
+        self.driver()
+            .tell(SyncEvent::SyncError { error: SyncError::Panicked.to_string(), context: "engine" });
     }
 
     fn driver(&self) -> &Driver {

@@ -149,7 +149,7 @@ async fn a_delayed_copy_of_a_refused_push_is_refused_again() {
 async fn a_push_whose_answer_never_comes_is_given_up_repeated_and_counts_once() {
     let stack = Stack::new().await;
     let impatient = |setup: &mut crate::stack::Setup| {
-        setup.remote = Box::new(|remote| remote.timeout(std::time::Duration::from_millis(300)));
+        setup.remote = Box::new(|remote| remote.timeout(std::time::Duration::from_millis(1500)));
     };
     let (one, two) = (stack.device_with("one", impatient).await, stack.device("two").await);
     one.sync().await;

@@ -13,7 +13,7 @@ use dynos_sync::{
 };
 use dynos_sync_remote::{Secret, TokenError, TokenProvider};
 
-use crate::stack::{Device, START, Stack, TABLE, object, told, within};
+use crate::stack::{Device, START, Stack, TABLE, object, told, until, within};
 
 const CANARY: &str = "canary-51c0ffee";
 
@@ -113,6 +113,51 @@ async fn a_sync_that_panics_is_an_error_and_the_engine_goes_on() {
     assert_eq!((one.state().await.pending, one.state().await.dead_letters), (2, 0));
     one.sync().await;
     assert_eq!(stack.records("ada", TABLE).await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_syncs_by_itself_goes_on_after_panics_in_syncs_hints_and_hooks() {
+    let stack = Stack::new().await;
+    let token = Secret::new(stack.token("ada"));
+    let account = Arc::new(Account { panics: 6.into(), token });
+    let provider = Arc::clone(&account);
+    let hooked = Arc::new(AtomicUsize::new(0));
+    let hook = Arc::clone(&hooked);
+    let setup = move |setup: &mut crate::stack::Setup| {
+        setup.config.auto_sync = true;
+        setup.config.is_transient = Some(Arc::new(move |_| {
+            hook.fetch_add(1, Ordering::AcqRel);
+            panic!("on purpose")
+        }));
+        setup.remote = Box::new(move |remote| remote.token_provider(provider));
+    };
+    let one = stack.device_with("one", setup).await;
+    let mut events = one.engine.events();
+    one.write("x", json!({"a": 1})).await;
+    let passes = async || {
+        one.clock.advance(std::time::Duration::from_secs(60));
+        one.state().await.pending == 0 && !stack.proxy.seen_at("/v1/events").is_empty()
+    };
+    until(passes).await;
+    assert_eq!(account.panics.load(Ordering::Acquire), 0);
+    // A failure that the hook is asked about.
+    stack.proxy.offline();
+    one.write("y", json!({"a": 1})).await;
+    until(async || hooked.load(Ordering::Acquire) > 0).await;
+    stack.proxy.heal();
+    let passes = async || {
+        one.clock.advance(std::time::Duration::from_secs(60));
+        one.state().await.pending == 0
+    };
+    until(passes).await;
+    assert_eq!(stack.records("ada", TABLE).await.len(), 2);
+    let panics = told(&mut events).into_iter().filter_map(|event| match event {
+        SyncEvent::SyncError { error, context } if error.contains("panic") => Some(context),
+        _ => None,
+    });
+    let panics: std::collections::BTreeSet<_> = panics.collect();
+    assert_eq!(panics, ["engine", "sync"].into(), "each is told of");
+    within(one.engine.close()).await;
 }
 
 /// Uses the engine that it decides for.
