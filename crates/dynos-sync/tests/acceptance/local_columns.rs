@@ -121,3 +121,30 @@ async fn children_may_come_before_their_parents_and_outlive_their_updates() {
         "the cascade of the delete travelled, and no other"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_of_another_type_is_kept_aside_until_it_fits_and_holds_nobody_up() {
+    const STRICT: &str =
+        "CREATE TABLE notes (id TEXT PRIMARY KEY, a CHECK (typeof(a) IN ('integer', 'null')), b, c TEXT)";
+    let stack = Stack::new().await;
+    let loose = stack.device_with("loose", |setup| setup.schema = COLUMNS.to_owned()).await;
+    let strict = stack.device_with("strict", |setup| setup.schema = STRICT.to_owned()).await;
+    loose.write("x", json!({"a": "a text by now"})).await;
+    loose.write("y", json!({"a": 1})).await;
+    loose.sync().await;
+    let mut events = strict.engine.events();
+    strict.sync().await;
+    let told = crate::stack::told(&mut events);
+    let kept_aside = told.iter().filter(
+        |event| matches!(event, dynos_sync::SyncEvent::Quarantined { key, .. } if key.id.as_str() == "x"),
+    );
+    assert_eq!(kept_aside.count(), 1, "{told:?}");
+    assert_eq!((strict.state().await.quarantined, strict.get("x").await), (1, None));
+    assert_eq!(strict.get("y").await.unwrap()["a"], json!(1));
+    loose.write("z", json!({"a": 2})).await;
+    loose.patch("x", json!({"a": 3})).await;
+    loose.sync().await;
+    strict.sync().await;
+    let records = stack.settle(&[&loose, &strict]).await;
+    assert_eq!((records.len(), &records["x"]["a"]), (3, &json!(3)));
+}
