@@ -92,9 +92,9 @@ mod temporary {
         found
     }
 
-    /// A hundred thousand rows from a server, more than any cache holds; thousands of edits; lookups in all of them.
+    /// A hundred thousand rows from a server, more than any cache holds; thousands of edits; lookups in all of them; and their end.
     #[test]
-    fn edits_and_pages_need_no_temporary_file() {
+    fn edits_pages_and_a_logout_need_no_temporary_file() {
         let dir = tempfile::tempdir().unwrap();
         let replica = open(&dir.path().join("app"));
         block_on(replica.add_table(TableOptions::new("t".parse().unwrap()))).unwrap();
@@ -124,6 +124,7 @@ mod temporary {
         let ids: Vec<_> = (0..1000).map(|n| key(n * 90).id).collect();
         assert_eq!(block_on(replica.records(&"t".parse().unwrap(), &ids, true)).unwrap().len(), 1000);
         assert_eq!(block_on(replica.queue(0, 10_000)).unwrap().len(), 5000);
+        block_on(replica.logout(true)).unwrap();
     }
 }
 
