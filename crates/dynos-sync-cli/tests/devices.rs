@@ -63,6 +63,7 @@ fn a_clone_has_every_value_with_its_type() {
     assert_eq!([status("person"), status("seat"), status("scratch")], ["tracked", "tracked", "unsuitable"]);
     world.sync(&one).ok();
     let other = world.cloned("other.sqlite");
+    assert_eq!(mode(&other), 0o600, "a new file is for its owner only");
     let mut expected = dump(&one);
     expected.remove("scratch");
     assert_eq!(dump(&other), expected);

@@ -334,3 +334,17 @@ async fn an_application_can_put_the_protocol_under_a_path_of_its_own() {
     assert_eq!(error(one.get("/v1/tables").await).await.0, 503);
     serving.abort();
 }
+
+#[tokio::test]
+#[cfg(unix)]
+async fn the_database_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let home = Home::new();
+    let server = home.start().await;
+    server.device("alice", 1).declare(&["t"]).await;
+    for suffix in ["", "-wal", "-shm"] {
+        let file = format!("{}{suffix}", home.database().display());
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
+    }
+    server.stop().await;
+}

@@ -290,3 +290,66 @@ async fn many_devices_at_once_lose_nothing() {
     let check: String = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(check, "ok");
 }
+
+#[tokio::test]
+async fn what_is_deleted_or_overwritten_is_gone_from_the_file_too() {
+    const CANARY: &str = "canary-0b17e4ed";
+    let home = Home::new();
+    let server = home.start().await;
+    let (one, two) = (server.device("alice", 1), server.device("alice", 2));
+    one.declare(&["t"]).await;
+    // Records that fit a page, and one that does not.
+    for (n, size) in [(1, 1), (2, 40), (3, 2000)] {
+        one.push(vec![upsert(n, &format!("r{n}"), json!({"a": CANARY.repeat(size)}))]).await;
+    }
+    two.pull("t", None).await;
+    one.push(vec![delete(4, "r1"), upsert(5, "r2", json!({"a": "other"})), delete(6, "r3")]).await;
+    let seen = records(&two.pull("t", None).await);
+    assert_eq!(
+        seen.iter().filter(|(_, record)| record.is_none()).count(),
+        2,
+        "what is left of them travels: {seen:?}"
+    );
+    server.stop().await;
+    let bytes = std::fs::read(home.database()).unwrap();
+    assert!(!bytes.windows(CANARY.len()).any(|part| part == CANARY.as_bytes()), "it is still in the file");
+    let conn = rusqlite::Connection::open(home.database()).unwrap();
+    let data = "SELECT count(*) FROM records WHERE id IN ('r1', 'r3') AND data IS NULL";
+    assert_eq!(conn.query_row(data, [], |row| row.get::<_, i64>(0)).unwrap(), 2, "a tombstone holds nothing");
+}
+
+/// Temporary files of SQLite's have no name. While one is open, Linux says so.
+#[cfg(target_os = "linux")]
+fn temporary_files(done: &std::sync::atomic::AtomicBool) -> std::collections::BTreeSet<std::path::PathBuf> {
+    let mut found = std::collections::BTreeSet::new();
+    while !done.load(std::sync::atomic::Ordering::Acquire) {
+        let open = std::fs::read_dir("/proc/self/fd").unwrap();
+        let paths = open.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+        found.extend(paths.filter(|path| {
+            let path = path.to_string_lossy();
+            path.ends_with(" (deleted)") && (path.contains("/#") || path.contains("/etilqs_"))
+        }));
+    }
+    found
+}
+
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn what_is_pushed_is_put_into_no_temporary_file() {
+    let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let watched = done.clone();
+    let watching = std::thread::spawn(move || temporary_files(&watched));
+    let home = Home::new();
+    let server = home.start().await;
+    let one = server.device("alice", 1);
+    one.declare(&["t"]).await;
+    for round in 0..20_u64 {
+        let record =
+            |n| upsert(round * 400 + n, &format!("{n}"), json!({"x": "y".repeat(1000 + round as usize)}));
+        one.push((1..=400).map(record).collect()).await;
+    }
+    server.device("alice", 2).pull("t", None).await;
+    server.stop().await;
+    done.store(true, std::sync::atomic::Ordering::Release);
+    assert_eq!(watching.join().unwrap(), std::collections::BTreeSet::new());
+}

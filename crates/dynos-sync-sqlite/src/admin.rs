@@ -118,8 +118,11 @@ pub(crate) fn logout(session: &mut Session<'_>, discard: bool) -> Result<Logout>
     }
     session.set_capture(false)?;
     for table in session.catalog.all() {
+        // Without triggers SQLite empties a table at once. Row by row it would keep all old pages meanwhile, in a temporary file.
+        capture::remove(session.db, table.n)?;
         let sql = format!("DELETE FROM {}", ident(table.name().as_str()));
         session.db.execute_batch(&sql).map_err(translate)?;
+        capture::install(session.db, table)?;
         let mut policy = table.policy.clone();
         policy.user = None;
         session

@@ -1,5 +1,7 @@
 //! SQLite's errors as the seam names them.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use dynos_sync_core::{RecordKey, ReplicaError};
 use rusqlite::{Error, ErrorCode};
 
@@ -38,4 +40,13 @@ pub(crate) fn of_record(key: &RecordKey) -> impl Fn(Error) -> ReplicaError {
 /// Something in the engine's own tables cannot be read.
 pub(crate) fn damaged(what: &str, error: impl std::fmt::Display) -> ReplicaError {
     ReplicaError::Corrupt(format!("{what}: {error}"))
+}
+
+/// Runs what may be an application's own code: a panic in it fails the transaction, and does not take the thread with it.
+pub(crate) fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let panicked = |_| {
+        let message = "what was run in the database panicked; it was undone".to_owned();
+        Err(ReplicaError::Storage { message, source: None })
+    };
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked)
 }

@@ -1,6 +1,7 @@
 //! [`SqliteReplica`]: the seam, on one writing and some reading threads.
 
 use std::{
+    fs::OpenOptions,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, mpsc::Receiver},
     thread,
@@ -18,7 +19,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::{
     admin, collect, describe,
     desk::{Clerk, Desk},
-    error::{Result, translate},
+    error::{Result, caught, translate},
     header::{Header, migrate},
     letters, queue,
     random::Random,
@@ -102,11 +103,13 @@ struct Reader {
 
 impl SqliteReplica {
     /// Opens a database, making the file and the engine's tables where they are missing. The journal is switched to WAL.
+    /// A file that is made is for its owner only (Unix: mode 0600); one that is there keeps its mode.
     ///
     /// # Errors
     /// [`ReplicaError::ReadOnly`], [`ReplicaError::Corrupt`], [`ReplicaError::TooNew`], [`ReplicaError::Busy`].
     pub fn open(path: impl AsRef<Path>, options: &SqliteOptions) -> Result<Self> {
         let path = path.as_ref().to_owned();
+        make_private(&path);
         let db = connect(&path, options, OpenFlags::default())?;
         migrate(&db, &options.random)?;
         let mut writer = Writer::new(db, options.random.clone());
@@ -156,6 +159,7 @@ impl SqliteReplica {
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         self.write(|writer| {
+            writer.set_temporary_files(true)?;
             writer.set_foreign_keys(true)?;
             writer.transaction(|session| {
                 let value = work(session.db).map_err(translate)?;
@@ -193,8 +197,25 @@ impl SqliteReplica {
         &self,
         work: impl FnOnce(&mut Session<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.write(|writer| {
+        self.session_of(false, work).await
+    }
+
+    /// As [`session`](Self::session), for what may touch whole tables.
+    async fn whole_tables<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Session<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.session_of(true, work).await
+    }
+
+    async fn session_of<T: Send + 'static>(
+        &self,
+        temporary_files: bool,
+        work: impl FnOnce(&mut Session<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.write(move |writer| {
             writer.collect()?;
+            writer.set_temporary_files(temporary_files)?;
             writer.set_foreign_keys(false)?;
             writer.transaction(|session| {
                 collect::collect(session)?;
@@ -262,7 +283,7 @@ impl Reader {
     /// Everything that `work` reads is of one moment.
     fn snapshot<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.db.execute_batch("BEGIN").map_err(translate)?;
-        let result = work(self);
+        let result = caught(|| work(self));
         self.db.execute_batch("COMMIT").map_err(translate)?;
         result
     }
@@ -283,6 +304,20 @@ fn file_identity(path: &Path) -> Option<String> {
     #[cfg(not(unix))]
     let number = 0;
     Some(format!("{number}:{}", born.as_nanos()))
+}
+
+/// The rows are the user's, and nobody else's on this machine. SQLite makes its other files alike.
+fn make_private(path: &Path) {
+    if path.to_str().is_some_and(|text| text.starts_with("file:") || text == ":memory:") {
+        // To SQLite that is no file of this name.
+        return;
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    // It is there already, or cannot be made: SQLite will say so.
+    let _ = options.open(path);
 }
 
 fn connect(path: &Path, options: &SqliteOptions, flags: OpenFlags) -> Result<Connection> {
@@ -362,16 +397,16 @@ impl Replica for SqliteReplica {
     }
 
     async fn add_table(&self, options: TableOptions) -> Result<bool> {
-        self.session(move |session| admin::add_table(session, &options)).await
+        self.whole_tables(move |session| admin::add_table(session, &options)).await
     }
 
     async fn remove_table(&self, table: &TableName) -> Result<bool> {
         let table = table.clone();
-        self.session(move |session| admin::remove_table(session, &table)).await
+        self.whole_tables(move |session| admin::remove_table(session, &table)).await
     }
 
     async fn logout(&self, discard: bool) -> Result<Logout> {
-        let done = self.session(move |session| admin::logout(session, discard)).await?;
+        let done = self.whole_tables(move |session| admin::logout(session, discard)).await?;
         if matches!(done, Logout::Done { .. }) {
             match self.write(Writer::scrub).await {
                 Err(ReplicaError::Busy) => {

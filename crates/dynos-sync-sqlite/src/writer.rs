@@ -13,7 +13,7 @@ use crate::{
     admin, collect,
     commit::{commit, is_local, rename},
     desk::Clerk,
-    error::{Result, translate},
+    error::{Result, caught, translate},
     header::Header,
     random::Random,
     session::Session,
@@ -33,6 +33,7 @@ pub(crate) struct Writer {
     db: Connection,
     catalog: Catalog,
     foreign_keys: Option<bool>,
+    temporary_files: Option<bool>,
     random: Random,
 }
 
@@ -55,7 +56,7 @@ impl Writer {
     const GROUP: usize = 256;
 
     pub(crate) fn new(db: Connection, random: Random) -> Self {
-        Self { db, catalog: Catalog::default(), foreign_keys: None, random }
+        Self { db, catalog: Catalog::default(), foreign_keys: None, temporary_files: None, random }
     }
 
     /// Works until it is told to close, or nobody is left to ask.
@@ -94,6 +95,7 @@ impl Writer {
     }
 
     fn commit_alone(&mut self, batch: &Batch) -> Result<Outcome> {
+        self.set_temporary_files(false)?;
         self.set_foreign_keys(is_local(batch))?;
         self.transaction(|session| {
             collect::collect(session)?;
@@ -102,6 +104,7 @@ impl Writer {
     }
 
     fn try_together(&mut self, group: &[Waiting]) -> Option<Vec<Result<Outcome>>> {
+        self.set_temporary_files(false).ok()?;
         self.set_foreign_keys(is_local(&group.first()?.0)).ok()?;
         let all = self.transaction(|session| {
             collect::collect(session)?;
@@ -121,11 +124,21 @@ impl Writer {
         Ok(())
     }
 
+    /// Whether SQLite may put old versions of pages into a temporary file while a statement runs, which is then somewhere
+    /// else than the database. Without, they are kept in memory: for what is of bounded size. Has no effect inside a transaction.
+    pub(crate) fn set_temporary_files(&mut self, allowed: bool) -> Result<()> {
+        if self.temporary_files != Some(allowed) {
+            let store = if allowed { "DEFAULT" } else { "MEMORY" };
+            self.db.pragma_update(None, "temp_store", store).map_err(translate)?;
+            self.temporary_files = Some(allowed);
+        }
+        Ok(())
+    }
+
     /// Runs a transaction that may write. Whatever `work` has done is undone when it fails.
     pub(crate) fn transaction<T>(&mut self, work: impl FnOnce(&mut Session<'_>) -> Result<T>) -> Result<T> {
         self.db.execute_batch("BEGIN IMMEDIATE").map_err(translate)?;
-        let result = self.within(work);
-        let result = match result {
+        let result = match caught(|| self.within(work)) {
             Ok(value) => self.db.execute_batch("COMMIT").map_err(translate).map(|()| value),
             Err(error) => Err(error),
         };
@@ -155,6 +168,7 @@ impl Writer {
 
     /// Collects what programs have written, a piece a transaction, so that none waits long for the other.
     pub(crate) fn collect(&mut self) -> Result<()> {
+        self.set_temporary_files(false)?;
         while collect::is_due(&self.db)? {
             self.transaction(|session| collect::collect_some(session).map(drop))?;
         }
@@ -183,6 +197,7 @@ impl Writer {
         if !Header::read(&self.db)?.scrub {
             return Ok(());
         }
+        self.set_temporary_files(true)?;
         self.db.execute_batch("VACUUM").map_err(translate)?;
         let truncate = "PRAGMA wal_checkpoint(TRUNCATE)";
         if self.db.query_row(truncate, [], |row| row.get::<_, bool>(0)).map_err(translate)? {

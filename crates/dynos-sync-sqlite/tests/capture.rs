@@ -391,3 +391,22 @@ fn writes_that_wait_together_fail_alone() {
     let queued: std::collections::BTreeSet<String> = queued.collect();
     assert_eq!(queued.len() as i64, rows, "a row and its entry are there together");
 }
+
+#[test]
+fn what_panics_in_the_database_is_undone_and_the_next_one_is_served() {
+    let shared = Shared::new(NOTES, &["notes"]);
+    let insert = "INSERT INTO notes VALUES (1, 'a', 1, 'x')";
+    let panics = shared.replica.write_with(move |db| {
+        db.execute_batch(insert)?;
+        if db.is_autocommit() { Ok(()) } else { panic!("on purpose") }
+    });
+    let failed = block_on(panics).unwrap_err();
+    assert!(matches!(failed, dynos_sync_core::ReplicaError::Storage { .. }), "{failed:?}");
+    assert!(!format!("{failed} {failed:?}").contains("on purpose"), "what it said is its own");
+    for _ in 0..10 {
+        block_on(shared.replica.read_with(|_| -> rusqlite::Result<()> { panic!("on purpose") })).unwrap_err();
+    }
+    assert_eq!(shared.queue().len(), 0);
+    block_on(shared.replica.write_with(move |db| db.execute_batch(insert))).unwrap();
+    assert_eq!((shared.queue().len(), shared.state().pending), (1, 1));
+}

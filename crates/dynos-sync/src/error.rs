@@ -61,6 +61,10 @@ pub enum SyncError {
     /// What was to be synced kept changing, here or on the server, many times in a row.
     #[error("the {0} keeps changing while it is being synced (try again)")]
     Contention(String),
+    /// Something that the sync called panicked: a token provider, a remote of the application's, or the engine itself. The
+    /// queue waits, local edits go on.
+    #[error("the sync was ended by a panic (the program's panic hook has its message; the queue waits)")]
+    Panicked,
     /// The engine was closed.
     #[error("the engine was closed")]
     Closed,

@@ -4,6 +4,7 @@
 
 use std::{
     future::Future,
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,7 +15,7 @@ use std::{
 
 use dynos_sync_core::{Millis, replica::Logout, wire::Hint};
 use futures_channel::oneshot;
-use futures_util::{StreamExt, stream::BoxStream};
+use futures_util::{FutureExt, StreamExt, stream::BoxStream};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::{
@@ -56,7 +57,13 @@ pub(crate) fn work(
     shared: Arc<Shared>,
     commands: mpsc::UnboundedReceiver<Command>,
 ) -> impl Future<Output = ()> + Send + use<> {
-    Worker::new(shared, commands).run()
+    let mut worker = Worker::new(shared, commands);
+    async move {
+        // What panics outside of a job is the application's: a stream of hints, or a hook.
+        while AssertUnwindSafe(worker.run()).catch_unwind().await.is_err() {
+            worker.recover();
+        }
+    }
 }
 
 /// Does the work on a thread of its own.
@@ -109,7 +116,7 @@ impl Worker {
         }
     }
 
-    async fn run(mut self) {
+    async fn run(&mut self) {
         loop {
             self.follow_the_clock();
             if self.driver().config.auto_sync {
@@ -135,6 +142,16 @@ impl Worker {
                 Event::Time => {}
             }
         }
+    }
+
+    /// After a panic it goes on as after any other failure.
+    fn recover(&mut self) {
+        self.hints = None;
+        self.failures = self.failures.saturating_add(1);
+        self.resume_at = self.now() + self.pause();
+        self.next_hints = self.resume_at;
+        self.driver()
+            .tell(SyncEvent::SyncError { error: SyncError::Panicked.to_string(), context: "engine" });
     }
 
     fn driver(&self) -> &Driver {
@@ -218,7 +235,7 @@ impl Worker {
     }
 
     /// Runs a job that ends early when somebody logs out or closes. Whatever it was about to commit afterwards would
-    /// find the session ended.
+    /// find the session ended. A job that panics does not take the thread with it.
     async fn unless_interrupted<T>(
         &mut self,
         job: impl Future<Output = Result<T, SyncError>>,
@@ -228,7 +245,7 @@ impl Worker {
         let result = tokio::select! {
             biased;
             _ = interrupts.wait_for(|waiting| *waiting > 0) => Err(SyncError::SessionEnded),
-            result = job => result,
+            result = AssertUnwindSafe(job).catch_unwind() => result.unwrap_or(Err(SyncError::Panicked)),
         };
         self.shared.draining.store(false, Ordering::Release);
         result

@@ -81,8 +81,11 @@ fn must_be_new(path: &Path) -> Result<(), Failure> {
 /// Makes the file with its tables, or nothing.
 pub(super) async fn create(path: &Path, tables: Vec<TableSpec>) -> Result<SqliteReplica, Failure> {
     // Whoever makes it first has it: two commands never share a new file.
-    let made = OpenOptions::new().write(true).create_new(true).open(path);
-    made.map_err(|error| match error.kind() {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => exists(path),
         _ => Failure::file(path, &error),
     })?;

@@ -80,6 +80,15 @@ mod tests {
             (json!("soon"), json!("2026-01-01T00:00:00Z"), false),
             (json!("2026-01-01T00:00:00Z"), json!("soon"), false),
             (json!("2026-01-01 00:00:01"), json!("2026-01-01T00:00:00Z"), false),
+            // Beyond 32 bits of seconds, before 1970, the last of all times.
+            (json!("2038-01-19T03:14:08Z"), json!("2038-01-19T03:14:07Z"), true),
+            (json!("9999-12-30T22:00:00Z"), json!("2038-01-19T03:14:08Z"), true),
+            (json!("1970-01-01T00:00:00Z"), json!("1969-12-31T23:59:59Z"), true),
+            (json!(-1), json!("1969-12-31T23:59:59.998Z"), true),
+            (json!(i64::MAX), json!("9999-12-30T22:00:00Z"), true),
+            // A leap second is not later than the second after it.
+            (json!("2016-12-31T23:59:60Z"), json!("2016-12-31T23:59:58Z"), true),
+            (json!("2016-12-31T23:59:60Z"), json!("2017-01-01T00:00:01Z"), false),
         ] {
             assert_eq!(local_wins(local.clone(), remote.clone()), expected, "{local} against {remote}");
         }

@@ -51,7 +51,8 @@ pub fn outcome(conflict: &Conflict, resolution: &Resolution) -> Option<Fields> {
 }
 
 /// An application's own way of resolving conflicts. It may be slow, and may ask a person: it runs outside of
-/// any transaction, and its answer is used only if the record has not changed meanwhile.
+/// any transaction, and its answer is used only if the record has not changed meanwhile. It may read and write through the
+/// engine, but must not wait for a sync, a drain or a pull: they wait for the resolver. If it panics, last-write-wins decides.
 #[async_trait]
 pub trait Resolver: Debug + Send + Sync + 'static {
     /// Decides a conflict. All devices must decide alike, or they will take turns in changing the record.

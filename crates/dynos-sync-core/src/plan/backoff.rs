@@ -39,6 +39,29 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn a_thousand_devices_do_not_come_back_at_once() {
+        let backoff = Backoff { exponential: true, cap: Duration::from_secs(60) };
+        for failures in 4..40 {
+            // Evenly distributed numbers, the same in every run (SplitMix64).
+            let random = |n: u64| {
+                let mixed = (n + 1 + u64::from(failures) * 1000).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+                let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+                let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+                mixed ^ (mixed >> 31)
+            };
+            let mut buckets = std::collections::BTreeMap::new();
+            for device in 0..1000 {
+                let pause = backoff.pause(failures, random(device));
+                *buckets.entry(pause.as_millis() / 100).or_insert(0_usize) += 1;
+            }
+            let (first, last) = (buckets.keys().min().unwrap(), buckets.keys().max().unwrap());
+            let mean = 1000.0 / (last - first + 1) as f64;
+            let busiest = *buckets.values().max().unwrap() as f64;
+            assert!(last - first >= 75 && busiest < 5.0 * mean, "{failures}: {busiest} of a mean of {mean}");
+        }
+    }
+
     proptest! {
         #[test]
         fn a_pause_lies_between_half_of_the_step_and_the_step(

@@ -104,3 +104,29 @@ fn a_proxy_gets_nothing_that_is_meant_for_this_machine() {
     let output = String::from_utf8_lossy(&output.stdout);
     assert!(output.contains("1 passed"), "{output}");
 }
+
+/// What leaves the device, to the byte: a header or a field more would be something that nobody has agreed to.
+#[tokio::test]
+async fn nothing_leaves_but_what_the_protocol_names() {
+    let server = Server::always(applied()).await;
+    server.remote().push(&push("milk")).await.unwrap();
+    let seen = server.seen().pop().unwrap();
+    let body = r#"{"replica":"01010101-0101-4101-8101-010101010101","entries":[{"counter":1,"table":"tasks","id":"a","op":"upsert","at":5,"data":{"title":"milk"}}]}"#;
+    assert_eq!(String::from_utf8(seen.body).unwrap(), body);
+    assert_eq!((seen.method.as_str(), seen.path.as_str()), ("POST", "/v1/push"));
+    let mut headers: Vec<_> = seen.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    headers.sort();
+    let agent = format!("user-agent: dynos-sync/{}", env!("CARGO_PKG_VERSION"));
+    let (length, host) =
+        (format!("content-length: {}", body.len()), format!("host: 127.0.0.1:{}", server.port()));
+    let expected = [
+        "accept-encoding: gzip, zstd",
+        "accept: application/json",
+        "authorization: Bearer t0ken",
+        &length,
+        "content-type: application/json",
+        &host,
+        &agent,
+    ];
+    assert_eq!(headers, expected);
+}

@@ -1,11 +1,16 @@
 //! Pulling what others changed.
 
+use std::panic::AssertUnwindSafe;
+
 use dynos_sync_core::{
-    Cursor, Entry, Redactor, RemoteError, Seq, TableName, measure,
+    Cursor, Entry, Redactor, RemoteError, Seq, TableName,
+    conflict::{Conflict, Resolution, Strategy, StrategyName},
+    measure,
     plan::pull::{self, Reading},
     replica::{Op, Outcome, Phase, State, TableState},
     wire::{Expired, HeadsRequest, Page, PullRequest},
 };
+use futures_util::FutureExt;
 
 use crate::{
     driver::Driver,
@@ -203,15 +208,27 @@ impl Driver {
         next: Cursor,
         has_more: bool,
     ) -> (dynos_sync_core::replica::Batch, Vec<SyncEvent>) {
-        let strategy = &self.config.conflict_strategy;
         let (mut ops, mut events) = (Vec::new(), Vec::new());
         for conflict in std::mem::take(&mut reading.conflicts) {
-            let resolution = strategy.resolve(&conflict).await;
-            let op = pull::resolve(table, conflict, &resolution, strategy.name(), self.clock.now());
+            let (resolution, strategy) = self.resolve(&conflict).await;
+            let op = pull::resolve(table, conflict, &resolution, strategy, self.clock.now());
             events.extend(conflict_event(table, &op));
             ops.push(op);
         }
         (pull::finish(table, reading, ops, next, has_more, self.clock.now()), events)
+    }
+
+    /// What the strategy decides. Where the application's resolver panics, the default strategy decides in its place: one
+    /// record is not to hold up its table, and the journal keeps both versions.
+    async fn resolve(&self, conflict: &Conflict) -> (Resolution, StrategyName) {
+        let strategy = &self.config.conflict_strategy;
+        if let Ok(resolution) = AssertUnwindSafe(strategy.resolve(conflict)).catch_unwind().await {
+            return (resolution, strategy.name());
+        }
+        let error = format!("the resolver panicked over {}", conflict.key);
+        self.tell(SyncEvent::SyncError { error, context: "resolver" });
+        let default = Strategy::default();
+        (default.resolve(conflict).await, default.name())
     }
 
     fn notices(&self, reading: &Reading) -> Vec<SyncEvent> {

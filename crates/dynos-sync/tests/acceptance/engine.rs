@@ -376,3 +376,28 @@ async fn an_engine_goes_on_after_its_clock_was_set_back() {
     two.sync().await;
     assert_eq!(two.get("a").await, Some(json!({"a": 1})));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_close_nothing_is_asked_and_nothing_is_written() {
+    let stack = Stack::new().await;
+    let device = stack.device_with("device", worker).await;
+    within(device.engine.initial_sync_done()).await.unwrap();
+    stack.proxy.plan(|_| Fate::Hold);
+    device.write("x", json!({"a": 1})).await;
+    stack.proxy.arrival("/v1/push").await;
+    within(device.engine.close()).await;
+    stack.proxy.heal();
+    stack.proxy.forget();
+    let file = || {
+        (std::fs::read(&device.path).unwrap(), std::fs::metadata(&device.path).unwrap().modified().unwrap())
+    };
+    let (before, sleeps) = (file(), device.clock.sleeps.load(std::sync::atomic::Ordering::Acquire));
+    device.clock.advance(Duration::from_secs(10 * 24 * 3600));
+    // Another device, and another life of this one: what was on its way arrives, once.
+    let other = stack.device("other").await;
+    other.sync().await;
+    assert!(file() == before && stack.proxy.seen_at("/v1/push").is_empty());
+    assert_eq!(device.clock.sleeps.load(std::sync::atomic::Ordering::Acquire), sleeps);
+    let again = stack.device("device").await;
+    assert_eq!(stack.settle(&[&again, &other]).await.len(), 1);
+}

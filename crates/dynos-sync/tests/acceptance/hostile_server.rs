@@ -125,6 +125,11 @@ fn junk() -> Vec<(&'static str, Vec<u8>, bool)> {
             false,
         ),
         ("an unknown encoding", reply("200 OK", &format!("{json}content-encoding: lzw\r\n"), b"{}"), false),
+        (
+            "half a character",
+            reply("200 OK", json, br#"{"changes": [{"id": "\ud800", "seq": 9, "at": 1}], "next": "c"}"#),
+            false,
+        ),
         ("not UTF-8", reply("200 OK", json, b"{\"changes\": \"\xff\"}"), false),
         ("no content", reply("204 No Content", "", b""), false),
         (

@@ -48,7 +48,12 @@ fn nasty() -> Vec<String> {
         "[1,2]",
         "\u{2028}",
         "${jndi:ldap://x}",
-        "<script>",
+        "<script>alert(1)</script>",
+        "=cmd|' /C calc'!A0",
+        "+SUM(1)",
+        "@x",
+        "$gt",
+        "$where",
         "data",
         "id",
     ]
@@ -82,7 +87,7 @@ fn numbers() -> Value {
     ])
 }
 
-async fn pair(stack: &Stack, schema: &str) -> (Device, Device) {
+pub(crate) async fn pair(stack: &Stack, schema: &str) -> (Device, Device) {
     let device = async |name| stack.device_with(name, |setup| setup.schema = schema.to_owned()).await;
     (device("one").await, device("two").await)
 }

@@ -6,7 +6,7 @@ use dynos_sync::{SyncError, json};
 
 use crate::{
     proxy::{Fate, PROMPT},
-    stack::{COLUMNS, Device, Stack, TABLE, holds, within},
+    stack::{COLUMNS, Device, Stack, TABLE, holds, until, within},
 };
 
 const CANARY: &str = "canary-3f9b1c77";
@@ -150,9 +150,55 @@ async fn the_next_user_of_the_device_gets_their_own_rows_only() {
     device.engine.close().await;
     let bob = stack.device_with("device", |setup| setup.user = "bob".to_owned()).await;
     assert_ne!(bob.state().await.replica, old);
+    stack.proxy.forget();
     bob.write("bobs", json!({"a": 1})).await;
     bob.sync().await;
+    let seen = stack.proxy.seen();
+    let of_ada =
+        |request: &crate::proxy::Request| request.carries(CANARY) || request.carries(&old.to_string());
+    assert!(seen.len() > 2 && !seen.iter().any(of_ada), "something of the user before was sent");
+    assert!(!holds(&bob.bytes(), CANARY));
     assert_eq!(bob.rows(TABLE).await.len(), 1);
     assert_eq!(stack.records("bob", TABLE).await.len(), 1);
     assert_eq!(stack.records("ada", TABLE).await.len(), 50);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_logout_nobody_listens_for_the_user() {
+    let stack = Stack::new().await;
+    let device = stack.device_with("device", |setup| setup.config.auto_sync = true).await;
+    let other = stack.device("other").await;
+    let listeners = async |count: &str| {
+        let line = format!("dynos_event_streams {count}");
+        until(async || stack.metrics().await.lines().any(|found| found == line)).await;
+    };
+    listeners("1").await;
+    within(device.engine.drain()).await.unwrap();
+    within(device.engine.logout(true)).await.unwrap();
+    // The server sees that the connection is closed.
+    listeners("0").await;
+    let mut events = device.engine.events();
+    other.write("x", json!({"a": 1})).await;
+    other.sync().await;
+    device.clock.pass(Duration::from_secs(3600)).await;
+    assert!(crate::stack::told(&mut events).is_empty());
+    assert!(device.rows(TABLE).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_reader_kept_from_being_scrubbed_is_scrubbed_at_the_next_opening() {
+    let stack = Stack::new().await;
+    let device = with_work(&stack, COLUMNS).await;
+    // Another program reads on: it sees the rows of before, and SQLite has to keep them.
+    let reader = rusqlite::Connection::open(&device.path).unwrap();
+    reader.execute_batch("BEGIN").unwrap();
+    let count = || reader.query_row("SELECT count(*) FROM notes", [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(count(), 50);
+    within(device.engine.logout(true)).await.unwrap();
+    assert_eq!((device.rows(TABLE).await.len(), count()), (0, 50));
+    assert!(holds(&device.bytes(), CANARY), "this is what is to be mended");
+    device.engine.close().await;
+    drop(reader);
+    let device = stack.device_with("device", |setup| setup.schema = COLUMNS.to_owned()).await;
+    is_empty(&device).await;
 }

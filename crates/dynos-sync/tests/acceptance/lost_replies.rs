@@ -144,3 +144,49 @@ async fn a_delayed_copy_of_a_refused_push_is_refused_again() {
     assert_eq!(stack.proxy.replay(first).await["results"][0]["status"], json!("rejected"));
     assert_eq!(stack.settle(&[&one, &two]).await, before);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_whose_answer_never_comes_is_given_up_repeated_and_counts_once() {
+    let stack = Stack::new().await;
+    let impatient = |setup: &mut crate::stack::Setup| {
+        setup.remote = Box::new(|remote| remote.timeout(std::time::Duration::from_millis(1500)));
+    };
+    let (one, two) = (stack.device_with("one", impatient).await, stack.device("two").await);
+    one.sync().await;
+    stack.proxy.forget();
+    stack.proxy.once("/v1/push", Fate::HoldReply);
+    one.write("x", json!({"a": 1})).await;
+    // The server has it, and the connection stays open.
+    assert!(one.engine.drain().await.unwrap_err().is_transient());
+    two.sync().await;
+    two.patch("x", json!({"a": 2})).await;
+    two.sync().await;
+    one.engine.drain().await.unwrap();
+    let pushes = stack.proxy.seen_at("/v1/push");
+    let entries: Vec<_> = pushes.iter().map(|push| push.body()["entries"].clone()).collect();
+    assert_eq!(entries[0], entries[entries.len() - 1], "the repeat is the same to the byte");
+    assert_eq!(stack.settle(&[&one, &two]).await["x"], json!({"a": 2}));
+    assert_eq!(one.state().await.conflicts, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_come_byte_by_byte_or_not_at_all_are_enough() {
+    let stack = Stack::new().await;
+    let (one, two) = pair(&stack, &Strategy::LastWriteWins, COLUMNS).await;
+    for n in 0..100 {
+        one.write(&format!("r{n}"), json!({"a": n})).await;
+    }
+    let mut n = 0;
+    stack.proxy.plan(move |_| {
+        n += 1;
+        if n % 10 == 3 { Fate::LoseReply } else { Fate::Drip }
+    });
+    for _ in 0..3 {
+        for device in [&one, &two] {
+            let _ = device.engine.sync_all().await;
+        }
+    }
+    stack.proxy.heal();
+    assert_eq!(stack.settle(&[&one, &two]).await.len(), 100);
+    assert_eq!((one.state().await.conflicts, two.state().await.conflicts), (0, 0));
+}

@@ -7,14 +7,21 @@ mod proxy;
 #[path = "../common/stack.rs"]
 mod stack;
 
+mod clocks;
 mod engine;
+mod events;
+mod flood;
 mod hostile_server;
 mod hostile_values;
+mod injection;
 mod local_columns;
 mod logout;
 mod lost_replies;
 mod offline;
 mod ordering;
+mod panics;
+mod refused_edits;
+mod resources;
 mod restore;
 mod sensitive;
 mod strategies;

@@ -43,6 +43,9 @@ async fn weeks_without_a_network_lose_nothing_and_then_all_arrives_once() {
     for day in 0..30 {
         device.write(&format!("day{day}"), json!({"a": day})).await;
         device.patch("day0", json!({"b": day})).await;
+        if day % 10 == 9 {
+            device.remove(&format!("day{}", day - 1)).await;
+        }
         device.clock.pass(DAY).await;
     }
     let requests = stack.proxy.seen().len();
@@ -56,7 +59,7 @@ async fn weeks_without_a_network_lose_nothing_and_then_all_arrives_once() {
     until(async || device.state().await.pending == 0).await;
     let other = stack.device("other").await;
     let records = stack.settle(&[&other, &device]).await;
-    assert_eq!(records.len(), 30);
+    assert_eq!(records.len(), 27);
     assert_eq!(records["day0"], json!({"a": 0, "b": 29}));
     assert!(device.engine.status().await.unwrap().online);
 }
@@ -225,4 +228,131 @@ async fn a_worker_without_a_session_asks_nobody_until_somebody_signs_in() {
     device.sync().await;
     device.write("y", json!({"a": 1})).await;
     until(async || device.state().await.pending == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_number_of_503s_counts_against_an_edit() {
+    let stack = Stack::new().await;
+    let device = stack.device("device").await;
+    device.sync().await;
+    for n in 0..10 {
+        device.write(&format!("r{n}"), json!({"a": n})).await;
+    }
+    device.patch("r0", json!({"b": 1})).await;
+    device.remove("r1").await;
+    let entries = device.state().await.pending;
+    stack.proxy.plan(|_| Fate::Answer(error_reply("503 Service Unavailable", "unavailable", "")));
+    // A month, an hour at a time, with the settings that everybody has.
+    for _ in 0..30 * 24 {
+        assert!(within(device.engine.drain()).await.unwrap_err().is_transient());
+        device.clock.advance(HOUR);
+    }
+    assert!(stack.proxy.seen().len() >= 30 * 24);
+    let sent = device.state().await.pending;
+    assert!(sent <= entries && sent >= 10, "{sent} of {entries}");
+    untouched_queue(&device, sent).await;
+    stack.proxy.heal();
+    let other = stack.device("other").await;
+    let records = stack.settle(&[&device, &other]).await;
+    assert_eq!((records.len(), &records["r0"]), (9, &json!({"a": 0, "b": 1})));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_expires_between_any_two_requests_loses_nothing_and_doubles_nothing() {
+    for patches in [false, true] {
+        for expires in 0..5 {
+            let stack = Stack::new().await;
+            let device = stack.device_with("device", |setup| setup.config.batch_size = 1).await;
+            let ids = ["a", "b", "c", "d", "e"];
+            if patches {
+                for id in ids {
+                    device.write(id, json!({"a": 0})).await;
+                }
+            }
+            device.sync().await;
+            for id in ids {
+                if patches {
+                    device.patch(id, json!({"b": 1})).await;
+                } else {
+                    device.write(id, json!({"b": 1})).await;
+                }
+            }
+            stack.proxy.forget();
+            let mut pushes = 0;
+            stack.proxy.plan(move |request| {
+                pushes += usize::from(request.path == "/v1/push");
+                if pushes > expires {
+                    Fate::Answer(error_reply("401 Unauthorized", "unauthorized", ""))
+                } else {
+                    Fate::Through
+                }
+            });
+            let mut events = device.engine.events();
+            assert!(within(device.engine.drain()).await.unwrap_err().is_auth());
+            untouched_queue(&device, 5 - expires as u64).await;
+            assert!(!told(&mut events).iter().any(|event| matches!(event, SyncEvent::PoisonPill { .. })));
+            stack.proxy.heal();
+            device.sync().await;
+            let sent: Vec<String> =
+                stack.proxy.seen_at("/v1/push").iter().flat_map(crate::proxy::Request::ids).collect();
+            let mut expected: Vec<&str> = ids.to_vec();
+            expected.insert(expires, ids[expires]);
+            assert_eq!(sent, expected, "what had arrived is not sent again, the order is kept");
+            let fields = if patches { json!({"a": 0, "b": 1}) } else { json!({"b": 1}) };
+            let records = stack.settle(&[&device]).await;
+            assert_eq!(records, ids.map(|id| (id.to_owned(), fields.clone())).into());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_token_is_shown_to_the_server_once_a_start() {
+    let stack = Stack::new().await;
+    for start in 1..=3 {
+        let setup = |setup: &mut Setup| {
+            worker(setup);
+            setup.remote = Box::new(|remote| remote.token("a token that was revoked"));
+        };
+        let device = stack.device_with("device", setup).await;
+        assert!(!within(device.engine.initial_sync_done()).await.unwrap());
+        device.write(&format!("r{start}"), json!({"a": 1})).await;
+        device.clock.pass(10 * DAY).await;
+        let asked = stack.proxy.seen_at("/v1/heads").len();
+        assert_eq!((asked, stack.proxy.seen_at("/v1/push").len()), (start, 0));
+        // The hints are a request of their own, if they were asked for before the answer came.
+        assert!(stack.proxy.seen().len() <= 2 * start, "{}", stack.proxy.seen().len());
+        assert_eq!(device.state().await.pending, start as u64);
+        device.engine.close().await;
+    }
+}
+
+/// An account service that takes all the time in the world.
+struct Silent;
+
+#[async_trait]
+impl TokenProvider for Silent {
+    async fn token(&self) -> Result<Secret, TokenError> {
+        std::future::pending().await
+    }
+
+    async fn refresh(&self, _: &Secret) -> Result<Option<Secret>, TokenError> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_service_that_never_answers_holds_up_no_edit() {
+    let stack = Stack::new().await;
+    let setup = |setup: &mut Setup| {
+        worker(setup);
+        setup.remote = Box::new(|remote| remote.token_provider(Arc::new(Silent)));
+    };
+    let device = stack.device_with("device", setup).await;
+    until(async || device.engine.is_draining()).await;
+    for n in 0..20 {
+        within(device.write(&format!("r{n}"), json!({"a": n}))).await;
+    }
+    assert_eq!((within(device.state()).await.pending, device.rows(TABLE).await.len()), (20, 20));
+    assert!(stack.proxy.seen().is_empty());
+    within(device.engine.close()).await;
 }

@@ -240,3 +240,44 @@ async fn an_endless_413_ends() {
     one.sync().await;
     assert_eq!(one.state().await.dead_letters, 10, "each alone is too large, says the server");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_while_a_request_is_on_its_way_comes_after_it_and_is_not_lost() {
+    for path in ["/v1/heads", "/v1/push", "/v1/pull"] {
+        for schema in ["", COLUMNS] {
+            let stack = Stack::new().await;
+            let device = async |name| stack.device_with(name, |setup| setup.schema = schema.to_owned()).await;
+            let (one, two) = (device("one").await, device("two").await);
+            for id in ["mine", "gone", "both"] {
+                one.write(id, json!({"a": 1})).await;
+            }
+            stack.settle(&[&one, &two]).await;
+            two.patch("both", json!({"b": "theirs"})).await;
+            two.sync().await;
+            one.patch("mine", json!({"a": 2})).await;
+            let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+            let waiting = std::sync::Arc::clone(&gate);
+            stack.proxy.forget();
+            stack.proxy.always(path, move || Fate::Wait(std::sync::Arc::clone(&waiting)));
+            let engine = one.engine.clone();
+            let syncing = tokio::spawn(async move { engine.sync_all().await });
+            stack.proxy.arrival(path).await;
+            one.patch("mine", json!({"b": 3})).await;
+            one.write("new", json!({"a": 3})).await;
+            one.remove("gone").await;
+            one.patch("both", json!({"c": "mine"})).await;
+            gate.add_permits(1000);
+            crate::stack::within(syncing).await.unwrap().unwrap();
+            stack.proxy.heal();
+            let records = stack.settle(&[&one, &two]).await;
+            assert_eq!((&records["mine"]["a"], &records["mine"]["b"]), (&json!(2), &json!(3)), "{path}");
+            assert_eq!((&records["new"]["a"], records.contains_key("gone")), (&json!(3), false), "{path}");
+            assert_eq!(records["both"]["c"], json!("mine"), "{path}: the later edit");
+            let pushes = stack.proxy.seen_at("/v1/push");
+            let entries = pushes.iter().flat_map(|push| push.body()["entries"].as_array().cloned().unwrap());
+            let of_mine =
+                entries.filter(|entry| entry["id"] == json!("mine")).map(|entry| entry["counter"].as_u64());
+            assert!(of_mine.collect::<Vec<_>>().is_sorted(), "{path}");
+        }
+    }
+}

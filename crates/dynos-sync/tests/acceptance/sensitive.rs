@@ -189,3 +189,65 @@ async fn what_other_programs_write_is_masked_on_its_way_out() {
     let told = format!("{:?} {queued:?}", told(&mut events));
     seen_nowhere(&stack, &[&two], &told).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_repeats_all_that_it_was_told_reveals_nothing() {
+    log();
+    let stack = Stack::new().await;
+    let one = stack.device_with("one", gate).await;
+    let mut events = one.engine.events();
+    one.write("x", json!({"ssn": CANARY, "profile": {"phone": CANARY}})).await;
+    let mut errors = String::new();
+    let mut tokens = Vec::new();
+    for status in [
+        "400 Bad Request",
+        "401 Unauthorized",
+        "403 Forbidden",
+        "409 Conflict",
+        "422 Unprocessable",
+        "429 Too Many",
+        "500 Internal Server Error",
+        "503 Service Unavailable",
+    ] {
+        stack.proxy.plan(move |request| {
+            // All of the request, its header with the token too, as code and as message.
+            let told = String::from_utf8_lossy(&request.raw).into_owned();
+            let body = json!({"error": {"code": told, "message": told}}).to_string();
+            Fate::Answer(crate::proxy::reply(status, "content-type: application/json\r\n", body.as_bytes()))
+        });
+        errors += &shown(&one.engine.drain().await.unwrap_err());
+        errors += &shown(&one.engine.pull_all().await.unwrap_err());
+        let raw = String::from_utf8_lossy(&stack.proxy.seen()[0].raw).into_owned();
+        let token = raw.split("Bearer ").nth(1).unwrap().split("\r\n").next().unwrap().to_owned();
+        tokens.push(token);
+    }
+    let seen = format!("{errors} {:?}", told(&mut events));
+    seen_nowhere(&stack, &[&one], &seen).await;
+    let log = log().0.lock().unwrap();
+    for token in tokens {
+        assert!(
+            token.len() > 100
+                && !seen.contains(&token)
+                && !holds(&log, &token)
+                && !holds(&one.bytes(), &token)
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_program_wrote_keeps_its_value_on_its_own_device() {
+    log();
+    let stack = Stack::new().await;
+    let setup = |setup: &mut Setup| {
+        gate(setup);
+        setup.schema = COLUMNS.to_owned();
+    };
+    let (one, two) = (stack.device_with("one", setup).await, stack.device_with("two", setup).await);
+    one.sql(&format!("INSERT INTO notes VALUES ('x', 1, 1, '{CANARY}')")).await;
+    stack.settle_without_rows(&[&one, &two]).await;
+    two.patch("x", json!({"a": 2})).await;
+    stack.settle_without_rows(&[&two, &one]).await;
+    assert_eq!(one.get("x").await.unwrap(), json!({"id": "x", "a": 2, "b": 1, "c": CANARY}));
+    assert_eq!(two.get("x").await.unwrap(), json!({"id": "x", "a": 2, "b": 1, "c": "[REDACTED]"}));
+    seen_nowhere(&stack, &[&two], "").await;
+}

@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,6 +27,11 @@ pub(crate) struct Request {
 }
 
 impl Request {
+    /// The length of the body.
+    pub(crate) fn size(&self) -> usize {
+        self.raw.len() - self.head
+    }
+
     pub(crate) fn body(&self) -> Value {
         serde_json::from_slice(&self.raw[self.head..]).unwrap_or_default()
     }
@@ -54,6 +62,8 @@ pub(crate) enum Fate {
     Wait(Arc<Semaphore>),
     /// These bytes are the answer.
     Answer(Vec<u8>),
+    /// The server's answer, byte by byte.
+    Drip,
     /// The server's answer, changed.
     Rewrite(Box<dyn FnOnce(&mut Value) + Send>),
     /// These bytes, and then the others again and again, until the device has had enough.
@@ -71,6 +81,9 @@ struct Inner {
     plan: Mutex<Plan>,
     seen: Mutex<Vec<Request>>,
     arrived: watch::Sender<usize>,
+    /// Pushes that the server is at work on, and the most there were.
+    pushing: AtomicUsize,
+    most: AtomicUsize,
 }
 
 impl Proxy {
@@ -82,6 +95,8 @@ impl Proxy {
             plan: Mutex::new(Box::new(|_| Fate::Through)),
             seen: Mutex::default(),
             arrived: watch::Sender::new(0),
+            pushing: 0.into(),
+            most: 0.into(),
         };
         let proxy = Self(Arc::new(inner));
         let serving = proxy.clone();
@@ -156,6 +171,18 @@ impl Proxy {
         serde_json::from_slice(&reply[head_length(&reply).unwrap()..]).unwrap()
     }
 
+    /// What the server answers to a GET, past everything.
+    pub(crate) async fn get(&self, path: &str) -> String {
+        let raw = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").into_bytes();
+        let request = Request { head: raw.len(), raw, path: path.to_owned() };
+        String::from_utf8(within(self.forward(&request)).await.unwrap()).unwrap()
+    }
+
+    /// The most pushes that the server was at work on at one time.
+    pub(crate) fn most_pushes_at_once(&self) -> usize {
+        self.0.most.load(Ordering::Acquire)
+    }
+
     async fn serve(&self, mut device: TcpStream) -> std::io::Result<()> {
         let request = read_request(&mut device).await?;
         let fate = (self.0.plan.lock().unwrap())(&request);
@@ -178,6 +205,13 @@ impl Proxy {
             Fate::HoldReply => {
                 self.forward(&request).await?;
                 until_closed(device).await
+            }
+            Fate::Drip => {
+                for byte in self.forward(&request).await? {
+                    device.write_all(&[byte]).await?;
+                    tokio::task::yield_now().await;
+                }
+                device.shutdown().await
             }
             Fate::Answer(bytes) => finish(device, &bytes).await,
             Fate::Rewrite(change) => {
@@ -212,6 +246,15 @@ impl Proxy {
     }
 
     async fn forward(&self, request: &Request) -> std::io::Result<Vec<u8>> {
+        let is_push = usize::from(request.path == "/v1/push");
+        let pushing = self.0.pushing.fetch_add(is_push, Ordering::AcqRel) + is_push;
+        self.0.most.fetch_max(pushing, Ordering::AcqRel);
+        let reply = self.ask(request).await;
+        self.0.pushing.fetch_sub(is_push, Ordering::AcqRel);
+        reply
+    }
+
+    async fn ask(&self, request: &Request) -> std::io::Result<Vec<u8>> {
         let mut server = self.connect(request).await?;
         let mut reply = Vec::new();
         server.read_to_end(&mut reply).await?;

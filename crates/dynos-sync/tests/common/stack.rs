@@ -237,6 +237,11 @@ impl Stack {
         Device { engine, replica, clock, path }
     }
 
+    /// What the server counts.
+    pub(crate) async fn metrics(&self) -> String {
+        self.proxy.get("/metrics").await
+    }
+
     /// A table as the server keeps it for a user.
     pub(crate) async fn records(&self, user: &str, table: &str) -> BTreeMap<String, Value> {
         let remote = self.remote(user).build().unwrap();

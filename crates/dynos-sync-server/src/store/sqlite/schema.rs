@@ -1,6 +1,6 @@
 //! The database's tables, and how a connection is set up.
 
-use std::path::Path;
+use std::{fs::OpenOptions, path::Path};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
@@ -55,9 +55,20 @@ const MIGRATIONS: [&str; 1] = ["
 /// Marks the file as this server's (SQLite's `application_id`): "dyns".
 const APPLICATION: i32 = 0x6479_6e73;
 
+/// Everybody's records are in the file: one that is made is for its owner only. SQLite makes its other files alike.
+fn make_private(path: &Path) {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    // It is there already, or cannot be made: SQLite will say so.
+    let _ = options.open(path);
+}
+
 /// Opens the connection that writes, and brings the tables up to date. Whatever the durability that was chosen, what is
 /// committed before [`settle`] survives a loss of power.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
+    make_private(path);
     let mut conn = Connection::open(path)?;
     conn.busy_timeout(std::time::Duration::from_secs(10))?;
     let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
@@ -65,6 +76,10 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
         return Err(StoreError::Corrupt(format!("the file system does not allow a WAL (mode {mode})")));
     }
     conn.pragma_update(None, "synchronous", "FULL")?;
+    // Nothing of it is put into temporary files, which are elsewhere.
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
+    // What a user deletes is gone from the file, too.
+    conn.pragma_update(None, "secure_delete", true)?;
     conn.set_prepared_statement_cache_capacity(64);
     migrate(&mut conn)?;
     Ok(conn)
