@@ -102,6 +102,24 @@ impl MemoryServer {
         }
     }
 
+    /// Breaks a promise: outcomes are no longer remembered. To show what the promise is good for.
+    #[cfg(feature = "testing")]
+    pub fn forget_outcomes(&self) {
+        for scope in self.lock().users.values_mut() {
+            scope.outcomes.clear();
+        }
+    }
+
+    /// Breaks a promise: a stale counter is no longer known by the record's last change.
+    #[cfg(feature = "testing")]
+    pub fn forget_counters(&self) {
+        let mut data = self.lock();
+        let tables = data.users.values_mut().flat_map(|scope| scope.tables.values_mut());
+        for stored in tables.flat_map(BTreeMap::values_mut) {
+            stored.last.counter = 0;
+        }
+    }
+
     /// A user's records in a table.
     pub fn records(&self, user: &str, table: &TableName) -> BTreeMap<RecordId, Fields> {
         let data = self.lock();

@@ -1,0 +1,67 @@
+//! Runs the checker over a variant.
+
+use std::time::{Duration, Instant};
+
+use stateright::{Checker, HasDiscoveries, Model, Path};
+
+use crate::{
+    model::{Action, State},
+    rules::Rules,
+    variant::Variant,
+    world::World,
+};
+
+/// What an exploration found.
+#[derive(Debug)]
+pub struct Explored {
+    /// States reached, counting each way to them.
+    pub states: usize,
+    /// Different states.
+    pub unique: usize,
+    /// Steps to the farthest of them.
+    pub depth: usize,
+    /// How long it took.
+    pub time: Duration,
+    /// How many properties were checked.
+    pub properties: usize,
+    /// Each property that does not hold, and a path to where it does not, step by step in words.
+    pub broken: Vec<(&'static str, Vec<String>)>,
+    /// How many different devices, servers and pushes there were.
+    pub parts: [usize; 3],
+}
+
+/// Explores all of a variant, or until a property is found broken.
+pub fn explore(variant: Variant, rules: Rules, threads: usize, shortest: bool) -> Explored {
+    let world = World::new(variant, rules);
+    let properties = world.properties().len();
+    let start = Instant::now();
+    let builder = world.checker().threads(threads).finish_when(HasDiscoveries::AnyFailures);
+    if shortest {
+        finish(builder.spawn_bfs(), start, properties)
+    } else {
+        finish(builder.spawn_dfs(), start, properties)
+    }
+}
+
+fn finish(checker: impl Checker<World>, start: Instant, properties: usize) -> Explored {
+    let checker = checker.join();
+    let time = start.elapsed();
+    let world = checker.model();
+    let broken = checker.discoveries().into_iter().map(|(name, path)| (name, words(world, path))).collect();
+    Explored {
+        states: checker.state_count(),
+        unique: checker.unique_state_count(),
+        depth: checker.max_depth(),
+        time,
+        properties,
+        broken,
+        parts: [world.devices.len(), world.servers.len(), world.requests.len()],
+    }
+}
+
+fn words(world: &World, path: Path<State, Action>) -> Vec<String> {
+    let steps = path.into_vec();
+    let end = steps.last().map(|(state, _)| world.describe(state)).unwrap_or_default();
+    let actions = steps.iter().filter_map(|(_, action)| action.as_ref());
+    actions.map(|action| world.format_action(action)).chain(end).collect()
+}

@@ -1,0 +1,62 @@
+//! Explores everything, and prints what was found.
+
+#![allow(clippy::print_stdout, reason = "this is what it is for")]
+
+use clap::Parser;
+use dynos_sync_model::{
+    explore::explore,
+    rules::{Rule, Rules},
+    variant::Variant,
+};
+
+/// Explores every state of the sync protocol, variant by variant.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Only this variant.
+    #[arg(long)]
+    variant: Option<String>,
+    /// Without this rule: shows how an invariant breaks.
+    #[arg(long)]
+    rule_off: Option<Rule>,
+    /// How many edits there are, at most 3.
+    #[arg(long, default_value_t = 3)]
+    edits: usize,
+    /// How many threads explore.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// Breadth first: needs more memory, finds the shortest path to what is broken.
+    #[arg(long)]
+    shortest: bool,
+}
+
+fn main() {
+    let args = Args::parse();
+    let rules = args.rule_off.map_or(Rules::default(), Rules::without);
+    let variants = match &args.variant {
+        Some(name) => Variant::named(name).into_iter().collect(),
+        None => Variant::all(),
+    };
+    println!(
+        "{:<32} {:>12} {:>12} {:>6} {:>9}  properties held",
+        "variant", "states", "unique", "depth", "seconds"
+    );
+    for variant in variants {
+        let name = variant.name;
+        let shortest = args.shortest || args.rule_off.is_some();
+        let found = explore(variant.with_edits(args.edits.min(3)), rules, args.threads, shortest);
+        let held = found.properties - found.broken.len();
+        println!(
+            "{name:<32} {:>12} {:>12} {:>6} {:>9.1}  {held} of {}  {:?}",
+            found.states,
+            found.unique,
+            found.depth,
+            found.time.as_secs_f64(),
+            found.properties,
+            found.parts,
+        );
+        for (property, path) in &found.broken {
+            println!("\nbroken, {rules}: {property}");
+            path.iter().enumerate().for_each(|(n, step)| println!("  {:>3}. {step}", n + 1));
+        }
+    }
+}
