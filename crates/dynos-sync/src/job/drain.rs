@@ -1,9 +1,9 @@
 //! Pushing what is queued.
 
 use dynos_sync_core::{
-    Entry, RemoteError, measure,
+    Entry, RemoteError, TableName, measure,
     plan::push::{self, Answered, EntryOutcome, Prepared, RetryRules},
-    replica::{Batch, DueLimits, Op, Outcome, Revert, State},
+    replica::{Batch, DueLimits, Op, Outcome, Phase, Revert, State, TableState},
     wire::PushAnswer,
 };
 
@@ -77,6 +77,9 @@ impl Driver {
                 continue;
             }
             let state = self.state().await?;
+            if self.end_walks(&state, &due.groups).await? {
+                continue;
+            }
             self.declare(&state).await?;
             let prepared = push::prepare(&state, due.groups);
             if !self.mark_sent(&prepared).await? {
@@ -97,6 +100,19 @@ impl Driver {
             }
         }
         Err(SyncError::Contention("queue".to_owned()))
+    }
+
+    /// While a table is pulled from the beginning again it has no cursor, and so nothing to say what its edits were made on
+    /// top of: it is pulled to the end before they are sent. Answers whether there was such a table.
+    async fn end_walks(&self, state: &State, groups: &[Vec<Entry>]) -> Result<bool, SyncError> {
+        let is_due = |name: &TableName| groups.iter().flatten().any(|entry| entry.key.table == *name);
+        let walks = |table: &&TableState| matches!(table.phase, Phase::Resync | Phase::Restore { .. });
+        let mut walked = false;
+        for table in state.tables.iter().filter(walks).filter(|table| is_due(&table.spec.name)) {
+            self.pull_table(&table.spec.name).await?;
+            walked = true;
+        }
+        Ok(walked)
     }
 
     /// Records durably what is about to be sent. Answers false where the queue has changed meanwhile.
