@@ -52,6 +52,22 @@ pub enum Job {
     Half(Batch),
 }
 
+impl Job {
+    /// What it is, in a word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Push { answer: None, .. } => "waits for an answer",
+            Self::Push { .. } => "is being answered",
+            Self::Page { .. } => "is sent a page",
+            Self::Expired(_) => "is told that the cursor has expired",
+            Self::Confirm => "has to ask for what it has seen",
+            Self::Confirmed => "is told that what it has seen is known",
+            Self::Half(_) => "has done half of a page",
+        }
+    }
+}
+
 impl Device {
     /// A device that syncs the table with the server, and has pulled nothing.
     pub fn new(place: usize) -> Self {

@@ -60,8 +60,10 @@ fn finish(checker: impl Checker<World>, start: Instant, properties: usize) -> Ex
 }
 
 fn words(world: &World, path: Path<State, Action>) -> Vec<String> {
-    let steps = path.into_vec();
-    let end = steps.last().map(|(state, _)| world.describe(state)).unwrap_or_default();
-    let actions = steps.iter().filter_map(|(_, action)| action.as_ref());
-    actions.map(|action| world.format_action(action)).chain(end).collect()
+    let mut lines = Vec::new();
+    for (number, (state, action)) in (1..).zip(path.into_vec()) {
+        lines.extend(world.describe(&state));
+        lines.extend(action.map(|action| format!("{number:>3}. {}", world.format_action(&action))));
+    }
+    lines
 }

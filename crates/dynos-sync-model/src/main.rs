@@ -56,7 +56,7 @@ fn main() {
         );
         for (property, path) in &found.broken {
             println!("\nbroken, {rules}: {property}");
-            path.iter().enumerate().for_each(|(n, step)| println!("  {:>3}. {step}", n + 1));
+            path.iter().for_each(|line| println!("  {line}"));
         }
     }
 }

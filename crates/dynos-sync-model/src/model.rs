@@ -236,11 +236,12 @@ impl World {
                     .map(|e| format!("#{} {:?} {}", e.counter, e.edit.operation(), e.key.id))
                     .collect();
                 format!(
-                    "{name} has {}, cursor {}, seen {}, {:?}, pending [{}]",
+                    "       {name} has {}; cursor {}, seen {}, {:?}, {}; pending [{}]",
                     rows.join(", "),
                     at(&table.cursor),
                     at(&table.ahead),
                     table.phase,
+                    device.job.name(),
                     pending.join(", ")
                 )
             })
@@ -248,7 +249,7 @@ impl World {
         let records = server.records();
         let kept = [0, 1].map(|n| format!("{}: {}", RECORDS[n], json(records[n].clone())));
         lines.push(format!(
-            "the server has {}, head {}; fault {:?}",
+            "       the server has {}; head {}, {:?}",
             kept.join(", "),
             server.head(),
             state.fault

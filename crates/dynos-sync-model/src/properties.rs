@@ -1,6 +1,6 @@
 //! The invariants of `docs/protocol.md`, as the checker asks for them in every state.
 
-use dynos_sync_core::{Fields, replica::Phase};
+use dynos_sync_core::{Edit, Entry, Fields, replica::Phase};
 use stateright::Property;
 
 use crate::{
@@ -120,7 +120,9 @@ fn has_skipped(device: &Device, server: &Server) -> bool {
         let (seq, writer) = newest[record];
         // Where something is pending, one's own change is no news, and others' are what the pending was made on top of.
         let ours = writer == edit::writer(state.replica) || seen.base == records[record];
-        let has = seen.row == records[record] || (!seen.entries.is_empty() && ours);
+        let deletes = |entry: &Entry| matches!(entry.edit, Edit::Delete | Edit::Replace(_));
+        let agree = records[record].is_none() && seen.entries.first().is_some_and(deletes);
+        let has = seen.row == records[record] || (!seen.entries.is_empty() && (ours || agree));
         seq > 0 && seq <= seq_of(cursor) && !has
     })
 }

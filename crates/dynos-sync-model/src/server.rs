@@ -248,7 +248,8 @@ impl Book {
 fn knowing(cursor: Cursor, rules: Rules) -> Cursor {
     let refused = rules.has(Rule::PurgedCursors) && rules.has(Rule::Tombstones);
     match cursor.as_str().split('.').collect::<Vec<_>>()[..] {
-        [life, seq, ..] if !refused => Cursor::new(format!("{life}.{seq}.{}", Seq::MAX)),
+        [life, seq] if !refused => Cursor::new(format!("{life}.{seq}.{}.{seq}", Seq::MAX)),
+        [life, seq, _, end] if !refused => Cursor::new(format!("{life}.{seq}.{}.{end}", Seq::MAX)),
         _ => cursor,
     }
 }
