@@ -160,7 +160,10 @@ impl Worker {
         unsettled: &[Entry],
         page: &dynos_sync_core::wire::Page,
     ) -> Device {
-        let (state, table) = (device.state(), device.table());
+        let (state, mut table) = (device.state(), device.table());
+        if table.phase == Phase::Resync && !self.rules.has(Rule::KnownInResync) {
+            table.phase = Phase::Following;
+        }
         let ids: Vec<_> = page.changes.iter().map(|change| change.id.clone()).collect();
         let seen = device.records(&ids, pull::needs_rows(&table));
         let mut reading = pull::read(&state, &table, request, unsettled, page.clone(), seen);

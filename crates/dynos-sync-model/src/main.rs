@@ -12,15 +12,15 @@ use dynos_sync_model::{
 /// Explores every state of the sync protocol, variant by variant.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Only this variant.
+    /// Only this variant. With a rule off, that which shows it unless said otherwise.
     #[arg(long)]
     variant: Option<String>,
     /// Without this rule: shows how an invariant breaks.
     #[arg(long)]
     rule_off: Option<Rule>,
     /// How many edits there are, at most 3.
-    #[arg(long, default_value_t = 3)]
-    edits: usize,
+    #[arg(long)]
+    edits: Option<usize>,
     /// How many threads explore.
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -32,10 +32,12 @@ struct Args {
 fn main() {
     let args = Args::parse();
     let rules = args.rule_off.map_or(Rules::default(), Rules::without);
-    let variants = match &args.variant {
+    let shown = args.rule_off.map(Rule::shown_by);
+    let variants: Vec<Variant> = match args.variant.as_deref().or(shown.map(|(name, _)| name)) {
         Some(name) => Variant::named(name).into_iter().collect(),
         None => Variant::all(),
     };
+    let edits = args.edits.or(shown.map(|(_, edits)| edits)).unwrap_or(3).min(3);
     println!(
         "{:<32} {:>12} {:>12} {:>6} {:>9}  properties held",
         "variant", "states", "unique", "depth", "seconds"
@@ -43,7 +45,7 @@ fn main() {
     for variant in variants {
         let name = variant.name;
         let shortest = args.shortest || args.rule_off.is_some();
-        let found = explore(variant.with_edits(args.edits.min(3)), rules, args.threads, shortest);
+        let found = explore(variant.with_edits(edits), rules, args.threads, shortest);
         let held = found.properties - found.broken.len();
         println!(
             "{name:<32} {:>12} {:>12} {:>6} {:>9.1}  {held} of {}  {:?}",

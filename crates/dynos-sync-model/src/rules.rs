@@ -31,6 +31,10 @@ pub enum Rule {
     Seen,
     /// A table that is pulled from the beginning again is pulled to the end before anything of it is pushed.
     WalkBeforePush,
+    /// A cursor in the midst of a walk is valid only as long as the history that the page was read from.
+    WalkEnd,
+    /// What a resync lists as it was before the pending edits is no conflict with them.
+    KnownInResync,
     /// What is on the wire when the server is restored arrives no more. An assumption, not a rule: without it the server
     /// may apply what it has forgotten, and the author is not sent its own changes.
     WireCutByRestore,
@@ -44,7 +48,7 @@ pub enum Rule {
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::CompareAndSet,
         Self::RememberedOutcomes,
         Self::StaleCounter,
@@ -58,11 +62,27 @@ impl Rule {
         Self::OwnInFullPulls,
         Self::Seen,
         Self::WalkBeforePush,
+        Self::WalkEnd,
+        Self::KnownInResync,
         Self::WireCutByRestore,
         Self::Incarnations,
         Self::Tombstones,
         Self::PurgedCursors,
     ];
+
+    /// A small world in which it shows what the rule is good for: the variant, and how many edits.
+    pub fn shown_by(self) -> (&'static str, usize) {
+        match self {
+            Self::PageWithCursor | Self::Tombstones => ("last-write-wins", 1),
+            Self::PurgedCursors => ("purge", 1),
+            Self::OwnInFullPulls | Self::WalkBeforePush => ("purge", 2),
+            Self::KnownInResync => ("purge, server-wins", 3),
+            Self::Ahead => ("restore", 1),
+            Self::Seen | Self::Incarnations | Self::WireCutByRestore => ("restore", 2),
+            Self::SettledWithinPage | Self::WalkEnd => ("restore", 3),
+            _ => ("client-wins", 2),
+        }
+    }
 }
 
 /// Which rules are followed.

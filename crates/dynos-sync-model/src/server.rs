@@ -135,6 +135,11 @@ impl Server {
             RemoteError::CursorExpired(expired) => Some(expired),
             _ => None,
         })?;
+        if let ([life, seq, ..], true, false) =
+            (&parts(&page.next)[..], page.has_more, rules.has(Rule::WalkEnd))
+        {
+            page.next = Cursor::new(format!("{life}.{seq}"));
+        }
         if !rules.has(Rule::Settled) {
             page.settled.clear();
         }
@@ -247,14 +252,18 @@ impl Book {
 /// A cursor as if the walk had begun after every purge, where the server is not to refuse it for one.
 fn knowing(cursor: Cursor, rules: Rules) -> Cursor {
     let refused = rules.has(Rule::PurgedCursors) && rules.has(Rule::Tombstones);
-    match cursor.as_str().split('.').collect::<Vec<_>>()[..] {
+    match parts(&cursor)[..] {
         [life, seq] if !refused => Cursor::new(format!("{life}.{seq}.{}.{seq}", Seq::MAX)),
         [life, seq, _, end] if !refused => Cursor::new(format!("{life}.{seq}.{}.{end}", Seq::MAX)),
         _ => cursor,
     }
 }
 
+fn parts(cursor: &Cursor) -> Vec<&str> {
+    cursor.as_str().split('.').collect()
+}
+
 /// The number in a cursor of this server's.
 pub fn seq_of(cursor: &Cursor) -> Seq {
-    cursor.as_str().split('.').nth(1).and_then(|seq| seq.parse().ok()).unwrap_or(0)
+    parts(cursor).get(1).and_then(|seq| seq.parse().ok()).unwrap_or(0)
 }
