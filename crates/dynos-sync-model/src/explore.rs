@@ -1,6 +1,9 @@
 //! Runs the checker over a variant.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use stateright::{Checker, HasDiscoveries, Model, Path};
 
@@ -26,8 +29,16 @@ pub struct Explored {
     pub properties: usize,
     /// Each property that does not hold, and a path to where it does not, step by step in words.
     pub broken: Vec<(&'static str, Vec<String>)>,
-    /// How many different devices, servers and pushes there were.
-    pub parts: [usize; 3],
+}
+
+impl fmt::Display for Explored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} states, {} of them different, {} steps deep", self.states, self.unique, self.depth)?;
+        for (property, path) in &self.broken {
+            write!(f, "\nbroken: {property}\n{}", path.join("\n"))?;
+        }
+        Ok(())
+    }
 }
 
 /// Explores all of a variant, or until a property is found broken.
@@ -55,7 +66,6 @@ fn finish(checker: impl Checker<World>, start: Instant, properties: usize) -> Ex
         time,
         properties,
         broken,
-        parts: [world.devices.len(), world.servers.len(), world.requests.len()],
     }
 }
 

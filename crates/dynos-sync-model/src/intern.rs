@@ -40,16 +40,6 @@ impl<T: Debug> Table<T> {
     pub fn get(&self, id: Id) -> Arc<T> {
         Arc::clone(&self.values.read().unwrap_or_else(PoisonError::into_inner)[id as usize])
     }
-
-    /// How many parts there are.
-    pub fn len(&self) -> usize {
-        self.values.read().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
 /// 128 bits of what a value prints, without the text being kept.

@@ -18,7 +18,7 @@ struct Args {
     /// Without this rule: shows how an invariant breaks.
     #[arg(long)]
     rule_off: Option<Rule>,
-    /// How many edits there are, at most 3.
+    /// How many edits there are, at most 3, where it is not to be as many as the variant has.
     #[arg(long)]
     edits: Option<usize>,
     /// How many threads explore.
@@ -37,24 +37,24 @@ fn main() {
         Some(name) => Variant::named(name).into_iter().collect(),
         None => Variant::all(),
     };
-    let edits = args.edits.or(shown.map(|(_, edits)| edits)).unwrap_or(3).min(3);
+    let edits = args.edits.or(shown.map(|(_, edits)| edits));
     println!(
-        "{:<32} {:>12} {:>12} {:>6} {:>9}  properties held",
-        "variant", "states", "unique", "depth", "seconds"
+        "{:<32} {:>5} {:>12} {:>12} {:>6} {:>9}  properties held",
+        "variant", "edits", "states", "unique", "depth", "seconds"
     );
     for variant in variants {
         let name = variant.name;
         let shortest = args.shortest || args.rule_off.is_some();
+        let edits = edits.unwrap_or(variant.edits).min(3);
         let found = explore(variant.with_edits(edits), rules, args.threads, shortest);
         let held = found.properties - found.broken.len();
         println!(
-            "{name:<32} {:>12} {:>12} {:>6} {:>9.1}  {held} of {}  {:?}",
+            "{name:<32} {edits:>5} {:>12} {:>12} {:>6} {:>9.1}  {held} of {}",
             found.states,
             found.unique,
             found.depth,
             found.time.as_secs_f64(),
             found.properties,
-            found.parts,
         );
         for (property, path) in &found.broken {
             println!("\nbroken, {rules}: {property}");

@@ -5,7 +5,7 @@ use stateright::Property;
 
 use crate::{
     device::{Device, Job},
-    edit::{self, Kind, Written},
+    edit::{self, Written},
     fault::Fault,
     intern::Id,
     model::State,
@@ -51,14 +51,7 @@ impl World {
             return true;
         }
         let end = self.settle(state.devices, state.server);
-        let equal = |devices: [Id; 2], server: Id| {
-            let records = self.servers.get(server).records();
-            devices.iter().all(|device| {
-                let device = self.devices.get(*device);
-                [0, 1].map(|record| device.row(record)) == records
-            })
-        };
-        !end.done || equal(end.devices, end.server)
+        !end.done || end.equal
     }
 
     fn are_idle(&self, state: &State) -> bool {
@@ -81,7 +74,7 @@ impl World {
             return true;
         }
         let end = self.settle(state.devices, state.server);
-        if !end.done || end.devices.iter().any(|device| self.devices.get(*device).state().dead_letters > 0) {
+        if !end.done || end.refused {
             return true;
         }
         let records = self.servers.get(end.server).records();
@@ -125,15 +118,4 @@ fn has_skipped(device: &Device, server: &Server) -> bool {
         let has = seen.row == records[record] || (!seen.entries.is_empty() && (ours || agree));
         seq > 0 && seq <= seq_of(cursor) && !has
     })
-}
-
-/// Packs an edit into a byte, for a short key.
-#[allow(dead_code)]
-fn pack(written: Written) -> u8 {
-    let kind = match written.kind {
-        Kind::Upsert => 0,
-        Kind::Patch => 1,
-        Kind::Delete => 2,
-    };
-    1 + written.device * 6 + written.record * 3 + kind
 }

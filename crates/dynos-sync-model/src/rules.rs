@@ -13,8 +13,6 @@ pub enum Rule {
     StaleCounter,
     /// A page says which unanswered entries were applied.
     Settled,
-    /// A page settles nothing beyond its own end.
-    SettledWithinPage,
     /// What was sent is not coalesced with later edits.
     Freezing,
     /// A conflict that a push meets is decided where the change is pulled, not by offering the edit once more.
@@ -48,12 +46,11 @@ pub enum Rule {
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 18] = [
         Self::CompareAndSet,
         Self::RememberedOutcomes,
         Self::StaleCounter,
         Self::Settled,
-        Self::SettledWithinPage,
         Self::Freezing,
         Self::ConflictsByPull,
         Self::SkipAtBefore,
@@ -79,7 +76,7 @@ impl Rule {
             Self::KnownInResync => ("purge, server-wins", 3),
             Self::Ahead => ("restore", 1),
             Self::Seen | Self::Incarnations | Self::WireCutByRestore => ("restore", 2),
-            Self::SettledWithinPage | Self::WalkEnd => ("restore", 3),
+            Self::WalkEnd => ("restore, new devices", 2),
             _ => ("client-wins", 2),
         }
     }

@@ -143,11 +143,6 @@ impl Server {
         if !rules.has(Rule::Settled) {
             page.settled.clear();
         }
-        if !rules.has(Rule::SettledWithinPage) {
-            let writer = edit::writer(request.replica);
-            page.settled = request.unsettled;
-            page.settled.retain(|counter| self.book.find(writer, *counter).is_some());
-        }
         Ok(page)
     }
 

@@ -1,12 +1,16 @@
 //! Whether the devices come to rest: a fair schedule without faults, from any state in which both are idle.
 
-use crate::{edit::DEVICES, intern::Id, world::World};
+use crate::{device::Device, edit::DEVICES, intern::Id, world::World};
 
 /// Where a fair schedule ends.
 #[derive(Clone, Copy, Debug)]
 pub struct Settled {
     /// Whether nothing was left to do.
     pub done: bool,
+    /// Whether all rows were the server's then.
+    pub equal: bool,
+    /// Whether an edit was given up.
+    pub refused: bool,
     /// The devices then.
     pub devices: [Id; 2],
     /// The server then.
@@ -22,17 +26,29 @@ impl World {
     /// Lets both devices push and pull in turns.
     pub fn settle(&self, devices: [Id; 2], server: Id) -> Settled {
         self.settled.get((devices[0], devices[1], server), || {
-            let mut now = Settled { done: false, devices, server };
+            let mut now = Settled { done: false, equal: false, refused: false, devices, server };
             for _ in 0..Self::ROUNDS {
-                if self.is_quiet(now.devices, now.server) {
-                    return Settled { done: true, ..now };
+                now.done = self.is_quiet(now.devices, now.server);
+                if now.done {
+                    break;
                 }
                 for place in 0..DEVICES.len() {
                     self.turn(&mut now, place);
                 }
             }
-            now
+            self.judge(now)
         })
+    }
+
+    fn judge(&self, now: Settled) -> Settled {
+        let records = self.servers.get(now.server).records();
+        let devices = now.devices.map(|device| self.devices.get(device));
+        let rows = |device: &Device| [0, 1].map(|record| device.row(record));
+        Settled {
+            equal: devices.iter().all(|device| rows(device) == records),
+            refused: devices.iter().any(|device| device.state().dead_letters > 0),
+            ..now
+        }
     }
 
     /// Whether both devices have nothing left to do.

@@ -58,8 +58,10 @@ impl Variant {
             Self { refusing: true, ..plain("refusals", lww()) },
             Self { purge: true, ..plain("purge", lww()) },
             Self { purge: true, ..plain("purge, server-wins", Strategy::ServerWins) },
-            Self { restore: true, ..plain("restore", lww()) },
-            Self { restore: true, ..plain("restore, client-wins", Strategy::ClientWins) },
+            // A restore to any earlier state, at any time, multiplies what can happen by a hundred.
+            Self { restore: true, edits: 2, ..plain("restore", lww()) },
+            Self { restore: true, edits: 2, ..plain("restore, client-wins", Strategy::ClientWins) },
+            Self { restore: true, edits: 2, fresh: true, ..plain("restore, new devices", lww()) },
         ]
     }
 

@@ -44,7 +44,6 @@ pub struct World {
     declared: Memo<Id, Id>,
     pub(crate) skipped: Memo<(Id, Id), bool>,
     pub(crate) settled: Memo<(Id, Id, Id), Settled>,
-    pub(crate) kept: Memo<(Id, [u8; 3]), bool>,
 }
 
 /// What came of a push.
@@ -82,7 +81,6 @@ impl World {
             declared: Memo::default(),
             skipped: Memo::default(),
             settled: Memo::default(),
-            kept: Memo::default(),
         }
     }
 
