@@ -15,4 +15,5 @@ pub mod rules;
 pub mod server;
 pub mod settle;
 pub mod variant;
+pub mod words;
 pub mod world;

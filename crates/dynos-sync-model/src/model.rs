@@ -1,8 +1,5 @@
 //! The world as a model for the checker: its states, and what may happen in each.
 
-use std::fmt;
-
-use dynos_sync_core::wire::PushRequest;
 use stateright::{Model, Property};
 
 use crate::{
@@ -214,90 +211,5 @@ impl World {
     fn is_spent(&self, server: Id, request: Id) -> bool {
         let again = self.deliver(server, request);
         again.spent && again.server == server
-    }
-
-    /// A state in words.
-    pub fn describe(&self, state: &State) -> Vec<String> {
-        let server = self.servers.get(state.server);
-        let json = |record: Option<dynos_sync_core::Fields>| {
-            record.map_or("nothing".to_owned(), |r| dynos_sync_core::Value::Object(r).to_string())
-        };
-        let mut lines: Vec<String> = (0..DEVICES.len())
-            .map(|place| {
-                let device = self.devices.get(state.devices[place]);
-                let (name, table) = (DEVICES[place], device.table());
-                let rows = [0, 1].map(|record| format!("{}: {}", RECORDS[record], json(device.row(record))));
-                let at = |cursor: &Option<dynos_sync_core::Cursor>| {
-                    cursor.as_ref().map_or("none".to_owned(), ToString::to_string)
-                };
-                let pending: Vec<String> = device
-                    .queue()
-                    .iter()
-                    .map(|e| format!("#{} {:?} {}", e.counter, e.edit.operation(), e.key.id))
-                    .collect();
-                format!(
-                    "       {name} has {}; cursor {}, seen {}, {:?}, {}; pending [{}]",
-                    rows.join(", "),
-                    at(&table.cursor),
-                    at(&table.ahead),
-                    table.phase,
-                    device.job.name(),
-                    pending.join(", ")
-                )
-            })
-            .collect();
-        let records = server.records();
-        let kept = [0, 1].map(|n| format!("{}: {}", RECORDS[n], json(records[n].clone())));
-        lines.push(format!(
-            "       the server has {}; head {}, {:?}",
-            kept.join(", "),
-            server.head(),
-            state.fault
-        ));
-        lines
-    }
-
-    /// An action in words.
-    fn tell(&self, action: Action) -> String {
-        let name = |device: usize| DEVICES[device];
-        match action {
-            Action::Write(Written { device, record, kind }) => {
-                format!("{} writes: {kind:?} {}", name(device.into()), RECORDS[usize::from(record)])
-            }
-            Action::Send(device) => format!("{} sends what is due", name(device)),
-            Action::Ask(device) => format!("{} asks the server, which answers", name(device)),
-            Action::Take(device) => format!("{} takes the answer", name(device)),
-            Action::GiveUp(device) => format!("{} gives up waiting, or crashes", name(device)),
-            Action::Deliver { request, answered } => {
-                let request = Sent(&self.requests.get(request)).to_string();
-                match answered {
-                    Some(_) => format!("the push of {request} arrives and is answered"),
-                    None => format!("a copy of the push of {request} arrives, its answer is lost"),
-                }
-            }
-            Action::Restore(_) => "the server is restored to an earlier copy".to_owned(),
-            Action::Purge => "the server purges its tombstones".to_owned(),
-            Action::Declare => "the server stops refusing".to_owned(),
-        }
-    }
-}
-
-/// A push in words.
-pub struct Sent<'a>(pub &'a PushRequest);
-
-impl fmt::Display for Sent<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(DEVICES.get(crate::edit::writer(self.0.replica)).copied().unwrap_or("?"))?;
-        for entry in &self.0.entries {
-            let data = entry.data.as_ref().map(|data| dynos_sync_core::Value::Object(data.clone()));
-            let base = entry.base.as_ref().map_or("none", |base| base.as_str());
-            write!(f, " [#{} {:?} {}", entry.counter, entry.op, entry.id)?;
-            if let Some(data) = data {
-                write!(f, " {data}")?;
-            }
-            write!(f, " base {base}]")?;
-        }
-        let seen: Vec<&str> = self.0.seen.values().map(|cursor| cursor.as_str()).collect();
-        write!(f, " seen {}", seen.join(","))
     }
 }
