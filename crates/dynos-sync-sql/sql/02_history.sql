@@ -60,14 +60,27 @@ create or replace function dynos.began(id text) returns bigint language sql immu
     select coalesce(('x' || lpad(left(id, 11), 16, '0'))::bit(64)::bigint, 0)
 $$;
 
--- The cursor of a place in a scope's history. "floor": tombstones purged up to there cannot be missed.
-create or replace function dynos.cursor(place bigint, seq bigint, floor bigint default 0) returns text
+-- The cursor of a place in a scope's history.
+drop function if exists dynos.cursor(bigint, bigint, bigint);
+create or replace function dynos.cursor(place bigint, seq bigint) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    select dynos.life_of(place, seq) || '.' || seq
+$$;
+
+-- The cursor of a place in a walk. "floor": tombstones purged up to there cannot be missed. "ends": how far the history
+-- went when the page was read. What was changed again before that was not listed, and never would be, had the end been lost.
+create or replace function dynos.cursor_within(place bigint, seq bigint, floor bigint, ends bigint) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    select dynos.life_of(place, ends) || '.' || seq || '.' || case when floor > seq then floor else 0 end || '.' || ends
+$$;
+
+-- The incarnation in which a seq was committed.
+create or replace function dynos.life_of(place bigint, wanted bigint) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp as $$
     select coalesce(
         (select i.id from dynos.epoch e join dynos.incarnation i using (n)
-         where e.scope = place and e.start < cursor.seq order by n desc limit 1),
-        (select i.id from dynos.incarnation i order by n limit 1)
-    ) || '.' || cursor.seq || case when floor > cursor.seq then '.' || floor else '' end
+         where e.scope = place and e.start < wanted order by n desc limit 1),
+        (select i.id from dynos.incarnation i order by n limit 1))
 $$;
 
 -- The last seq of a scope that belongs to an incarnation or an earlier one.
@@ -88,7 +101,8 @@ create or replace function dynos.judge(place bigint, purged bigint, token text) 
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 declare
     it dynos.standing;
-    parts text[] := regexp_match(token, '^([0-9a-f]{27})\.([0-9]{1,18})(?:\.([0-9]{1,18}))?$');
+    parts text[] := regexp_match(token, '^([0-9a-f]{27})\.([0-9]{1,18})(?:\.([0-9]{1,18})(?:\.([0-9]{1,18}))?)?$');
+    ends bigint;
     known bigint;
 begin
     if token is null then
@@ -98,16 +112,17 @@ begin
     end if;
     it.seq := parts[2]::bigint;
     it.floor := coalesce(parts[3]::bigint, 0);
+    ends := coalesce(parts[4]::bigint, it.seq);
     select n into known from dynos.incarnation where id = parts[1];
     if known is not null then
         it.common := dynos.ending(place, known);
-        if it.seq <= it.common then
+        if ends <= it.common then
             it.common := null;
         end if;
     else
         select max(n) into known from dynos.incarnation where id < left(parts[1], 11);
         it.common := least(case when known is null then 0 else dynos.ending(place, known) end,
-                           greatest(it.seq - 1, 0));
+                           greatest(ends - 1, 0));
     end if;
     it.fault := case
         when it.common is not null then 'rolled_back'

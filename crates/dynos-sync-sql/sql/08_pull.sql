@@ -23,7 +23,7 @@ begin
     end loop;
     return ('{"changes":[' || coalesce(listed, '') || '],"settled":'
         || dynos.settled_by(p, case when cut then last else p.head end) || ',"next":'
-        || to_json(case when cut then dynos.cursor(p.scope, last, p.floor) else dynos.cursor(p.scope, p.head) end)
+        || to_json(case when cut then dynos.cursor_within(p.scope, last, p.floor, p.head) else dynos.cursor(p.scope, p.head) end)
         || ',"has_more":' || coalesce(cut, false) || '}')::json;
 end $$;
 

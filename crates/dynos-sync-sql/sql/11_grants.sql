@@ -36,7 +36,7 @@ begin
             -- What has no rights of its own, and of what has, only what that calls.
             or (n.nspname = 'dynos' and not p.prosecdef and p.proname not in ('call', 'watch', 'reconcile'))
             or (n.nspname = 'dynos' and p.proname in ('opened', 'judged', 'pushed', 'closed', 'tracked', 'write_documents',
-                'document', 'page_begun', 'newest', 'documents_changed', 'cursor', 'scope_of', 'deaths'))
+                'document', 'page_begun', 'newest', 'documents_changed', 'cursor', 'cursor_within', 'scope_of', 'deaths'))
     loop
         -- Not again where it has been done: each server does so at its start.
         if not has_function_privilege(role, it.signature, 'execute') then

@@ -36,6 +36,13 @@ impl MemoryReplica {
         Self(Mutex::new(Store::new(seed)))
     }
 
+    /// A database of its own with the same content, identity included: another future of one device.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self(Mutex::new(self.lock().clone()))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Store> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -102,6 +102,24 @@ impl MemoryServer {
         }
     }
 
+    /// Breaks a promise: outcomes are no longer remembered. To show what the promise is good for.
+    #[cfg(feature = "testing")]
+    pub fn forget_outcomes(&self) {
+        for scope in self.lock().users.values_mut() {
+            scope.outcomes.clear();
+        }
+    }
+
+    /// Breaks a promise: a stale counter is no longer known by the record's last change.
+    #[cfg(feature = "testing")]
+    pub fn forget_counters(&self) {
+        let mut data = self.lock();
+        let tables = data.users.values_mut().flat_map(|scope| scope.tables.values_mut());
+        for stored in tables.flat_map(BTreeMap::values_mut) {
+            stored.last.counter = 0;
+        }
+    }
+
     /// A user's records in a table.
     pub fn records(&self, user: &str, table: &TableName) -> BTreeMap<RecordId, Fields> {
         let data = self.lock();
@@ -126,45 +144,53 @@ impl Data {
 
 impl Scope {
     fn cursor(&self, seq: Seq) -> Cursor {
-        let life = self.epochs.iter().rev().find(|(_, start)| *start < seq).map_or(0, |(life, _)| *life);
-        Cursor::new(format!("{life}.{seq}"))
+        Cursor::new(format!("{}.{seq}", self.life_of(seq)))
     }
 
-    /// A cursor in the midst of a walk from the beginning. It carries the purge that the walk knows of: tombstones
-    /// that were gone when it began are no loss to it.
-    fn cursor_knowing(&self, seq: Seq, known: Seq) -> Cursor {
-        let plain = self.cursor(seq);
-        if seq < known { Cursor::new(format!("{plain}.{known}")) } else { plain }
+    /// A cursor in the midst of a walk. It carries the purge that a walk from the beginning knows of: tombstones that
+    /// were gone when it began are no loss to it. And it carries the end of the history that the page was read from, in
+    /// the end's incarnation: what lies before the cursor and was changed again before that end has been passed over.
+    fn cursor_within(&self, seq: Seq, known: Seq, end: Seq) -> Cursor {
+        let known = if seq < known { known } else { 0 };
+        Cursor::new(format!("{}.{seq}.{known}.{end}", self.life_of(end)))
+    }
+
+    fn life_of(&self, seq: Seq) -> u64 {
+        self.epochs.iter().rev().find(|(_, start)| *start < seq).map_or(0, |(life, _)| *life)
     }
 
     fn newest_purged(&self, table: &TableName) -> Seq {
         self.purged.get(table).copied().unwrap_or(0)
     }
 
-    fn table_head(&self, table: &TableName) -> Cursor {
+    fn table_end(&self, table: &TableName) -> Seq {
         let records = self.tables.get(table).into_iter().flat_map(BTreeMap::values);
         let newest = records.map(|stored| stored.last.seq).max().unwrap_or(0);
-        self.cursor(newest.max(self.newest_purged(table)))
+        newest.max(self.newest_purged(table))
+    }
+
+    fn table_head(&self, table: &TableName) -> Cursor {
+        self.cursor(self.table_end(table))
     }
 
     /// The seq of a cursor, if this history goes through it.
     fn locate(&self, table: &TableName, cursor: Option<&Cursor>) -> Result<Seq, RemoteError> {
         let Some(cursor) = cursor else { return Ok(0) };
-        let (life, seq, known) = parse(cursor)?;
+        let Place { life, seq, known, end } = parse(cursor)?;
         // Every history goes through the beginning, but not past tombstones that are gone.
         let newest = self.newest_purged(table);
         let purged = seq < newest && known < newest;
         let unless_purged = if purged { Err(RemoteError::CursorExpired(Expired::Purged)) } else { Ok(seq) };
-        if seq == 0 {
+        if end == 0 {
             return unless_purged;
         }
         let rolled_back = |common| Err(RemoteError::CursorExpired(Expired::RolledBack { common, own: None }));
         let Some(place) = self.epochs.iter().position(|(known, _)| *known == life) else {
             return rolled_back(self.end_before(life));
         };
-        let end = self.epochs.get(place + 1).map_or(self.head, |(_, start)| *start);
-        if seq > end {
-            return rolled_back(end);
+        let life_ends = self.epochs.get(place + 1).map_or(self.head, |(_, start)| *start);
+        if end > life_ends {
+            return rolled_back(life_ends);
         }
         unless_purged
     }
@@ -276,7 +302,7 @@ impl Scope {
         match self.locate(&request.table, request.seen.as_ref()) {
             Err(RemoteError::CursorExpired(Expired::RolledBack { common: own, .. })) => {
                 let cursor = request.cursor.as_ref().map(parse).transpose()?;
-                let common = cursor.map_or(0, |(_, seq, _)| seq).min(own);
+                let common = cursor.map_or(0, |place| place.seq).min(own);
                 let own = (own > common).then_some(own);
                 Err(RemoteError::CursorExpired(Expired::RolledBack { common, own }))
             }
@@ -289,7 +315,7 @@ impl Scope {
         let after = self.start(request)?;
         let known = match &request.cursor {
             None => self.newest_purged(&request.table),
-            Some(cursor) => parse(cursor)?.2,
+            Some(cursor) => parse(cursor)?.known,
         };
         let records = self.tables.get(&request.table).into_iter().flatten();
         let mut changes: Vec<Change> = records
@@ -309,7 +335,7 @@ impl Scope {
         let has_more = changes.len() > limit;
         changes.truncate(limit);
         let next = match changes.last() {
-            Some(last) if has_more => self.cursor_knowing(last.seq, known),
+            Some(last) if has_more => self.cursor_within(last.seq, known, self.table_end(&request.table)),
             _ => self.table_head(&request.table),
         };
         let end = changes.last().filter(|_| has_more).map_or(Seq::MAX, |last| last.seq);
@@ -322,12 +348,22 @@ impl Scope {
     }
 }
 
-/// A cursor's incarnation, its seq, and the purge that it knows of.
-fn parse(cursor: &Cursor) -> Result<(u64, Seq, Seq), RemoteError> {
+/// What a cursor says.
+struct Place {
+    /// The incarnation of its end.
+    life: u64,
+    seq: Seq,
+    /// The purge that it knows of.
+    known: Seq,
+    /// How far the history went that it was made from.
+    end: Seq,
+}
+
+fn parse(cursor: &Cursor) -> Result<Place, RemoteError> {
     let parts: Option<Vec<u64>> = cursor.as_str().split('.').map(|part| part.parse().ok()).collect();
     match parts.as_deref() {
-        Some([life, seq]) => Ok((*life, *seq, 0)),
-        Some([life, seq, known]) => Ok((*life, *seq, *known)),
+        Some(&[life, seq]) => Ok(Place { life, seq, known: 0, end: seq }),
+        Some(&[life, seq, known, end]) => Ok(Place { life, seq, known, end }),
         _ => Err(RemoteError::Refused { code: "invalid".into(), message: "not a cursor".into() }),
     }
 }

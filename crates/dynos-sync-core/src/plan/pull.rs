@@ -155,8 +155,9 @@ impl Reader<'_> {
         } else if let Some(local_at) = pending {
             if !change.own && !lost_here {
                 let remote = remote.map(|remote| complete(&self.table.spec.shape, base.as_ref(), remote));
-                // Nobody changed what the local edits started from.
-                let known = change.again && same(base.as_ref(), remote.as_ref());
+                // Nobody changed what the local edits started from. A walk from the beginning lists that too.
+                let listed_again = change.again || self.table.phase == Phase::Resync;
+                let known = listed_again && same(base.as_ref(), remote.as_ref());
                 if !known {
                     let conflict = Conflict { key, base, local: row, remote, local_at, remote_at: change.at };
                     self.reading.conflicts.push(conflict);
@@ -574,6 +575,15 @@ mod tests {
                 );
                 assert_eq!(reading.stored, 0, "{what}: the local edits stand");
             }
+        }
+    }
+
+    #[test]
+    fn what_a_resync_lists_once_more_is_no_conflict_with_edits_made_on_top_of_it() {
+        let base = Local::Pending.seen().unwrap().base;
+        for (record, conflicts) in [(base, 0), (some(&json!({"a": 7})), 1), (None, 1)] {
+            let reading = read_one(Phase::Resync, Local::Pending, change("x", 20, record.clone()));
+            assert_eq!((reading.conflicts.len(), reading.stored), (conflicts, 0), "{record:?}");
         }
     }
 

@@ -1,6 +1,9 @@
-//! The token behind a cursor: `incarnation.seq`, or `incarnation.seq.floor` in the middle of a walk.
+//! The token behind a cursor: `incarnation.seq`, or `incarnation.seq.floor.end` in the middle of a walk.
 //!
-//! The incarnation is the one in which `seq` was committed, so one history gives one token for one place,
+//! A page does not list what was changed again later, so who stands behind it has seen the history up to `end`, where it
+//! went then, in part. Had the end been lost, what was passed over would never be listed.
+//!
+//! The incarnation is the one in which `end`, or else `seq`, was committed, so one history gives one token for one place,
 //! however often the server was restarted since.
 //!
 //! A replica that starts anew cannot miss a deletion that was purged before it started; `floor` says where the
@@ -50,12 +53,14 @@ impl Incarnation {
 /// A cursor, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Position {
-    /// The incarnation in which `seq` was committed.
+    /// The incarnation in which `end` was committed.
     pub(crate) incarnation: Incarnation,
     /// The newest change seen.
     pub(crate) seq: Seq,
     /// The purged tombstones up to here cannot be missed.
     pub(crate) floor: Seq,
+    /// How far the history went when the page was read that ends here; `seq` where nothing followed.
+    pub(crate) end: Seq,
 }
 
 impl Position {
@@ -65,14 +70,16 @@ impl Position {
         let incarnation = Incarnation::parse(parts.next()?)?;
         let seq = number(parts.next()?)?;
         let floor = parts.next().map_or(Some(0), number)?;
-        parts.next().is_none().then_some(Self { incarnation, seq, floor })
+        let end = parts.next().map_or(Some(seq), number)?;
+        (parts.next().is_none() && end >= seq).then_some(Self { incarnation, seq, floor, end })
     }
 
-    /// The token. The floor is written only where it says something, so that equal places have equal tokens.
+    /// The token. Floor and end are written only where they say something, so that equal places have equal tokens.
     pub(crate) fn cursor(&self) -> Cursor {
-        let Self { incarnation: Incarnation(incarnation), seq, floor } = self;
-        Cursor::new(match floor > seq {
-            true => format!("{incarnation}.{seq}.{floor}"),
+        let Self { incarnation: Incarnation(incarnation), seq, floor, end } = self;
+        let floor = if floor > seq { *floor } else { 0 };
+        Cursor::new(match end > seq || floor > 0 {
+            true => format!("{incarnation}.{seq}.{floor}.{end}"),
             false => format!("{incarnation}.{seq}"),
         })
     }
@@ -92,8 +99,15 @@ mod tests {
     fn tokens_are_read_as_they_are_written() {
         let incarnation = Incarnation::new(1_700_000_000_000, 7);
         assert_eq!(incarnation.started(), 1_700_000_000_000);
-        for (seq, floor, length) in [(0, 0, 29), (12, 0, 30), (12, 12, 30), (12, 13, 33)] {
-            let position = Position { incarnation: incarnation.clone(), seq, floor };
+        for (seq, floor, end, length) in [
+            (0, 0, 0, 29),
+            (12, 0, 12, 30),
+            (12, 12, 12, 30),
+            (12, 13, 12, 36),
+            (12, 0, 13, 35),
+            (12, 13, 14, 36),
+        ] {
+            let position = Position { incarnation: incarnation.clone(), seq, floor, end };
             let cursor = position.cursor();
             assert_eq!(cursor.as_str().len(), length);
             let floor = if floor > seq { floor } else { 0 };
@@ -111,7 +125,8 @@ mod tests {
             format!("{id}."),
             format!("{id}.-1"),
             format!("{id}.+1"),
-            format!("{id}.1.2.3"),
+            format!("{id}.2.0.1"),
+            format!("{id}.1.2.3.4"),
             format!("{id}.9223372036854775808"),
             format!("{}.1", id.to_uppercase().replace('0', "A")),
         ] {

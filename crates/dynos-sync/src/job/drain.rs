@@ -3,7 +3,7 @@
 use dynos_sync_core::{
     Entry, Millis, RemoteError, TableName, measure,
     plan::push::{self, Answered, EntryOutcome, Prepared, RetryRules},
-    replica::{Batch, Due, DueLimits, Op, Outcome, Phase, Revert, State, TableState},
+    replica::{Batch, DueLimits, Op, Outcome, Phase, Revert, State, TableState},
     wire::PushAnswer,
 };
 
@@ -80,8 +80,7 @@ impl Driver {
                 continue;
             }
             let state = self.state().await?;
-            if let Some(table) = walked(&state, &due) {
-                self.pull_table(&table).await?;
+            if self.end_walks(&state, &due.groups).await? {
                 continue;
             }
             self.declare(&state).await?;
@@ -104,6 +103,19 @@ impl Driver {
             }
         }
         Err(SyncError::Contention("queue".to_owned()))
+    }
+
+    /// While a table is pulled from the beginning again it has no cursor, and so nothing to say what its edits were made on
+    /// top of: it is pulled to the end before they are sent. Answers whether there was such a table.
+    async fn end_walks(&self, state: &State, groups: &[Vec<Entry>]) -> Result<bool, SyncError> {
+        let is_due = |name: &TableName| groups.iter().flatten().any(|entry| entry.key.table == *name);
+        let walks = |table: &&TableState| matches!(table.phase, Phase::Resync | Phase::Restore { .. });
+        let mut walked = false;
+        for table in state.tables.iter().filter(walks).filter(|table| is_due(&table.spec.name)) {
+            self.pull_table(&table.spec.name).await?;
+            walked = true;
+        }
+        Ok(walked)
     }
 
     /// Records durably what is about to be sent. Answers false where the queue has changed meanwhile.
@@ -189,14 +201,6 @@ impl Driver {
         self.tell(SyncEvent::PoisonPill { entry, error: format!("too_large: {message}") });
         Ok(())
     }
-}
-
-/// A table that is pulled from the beginning again, and has something to be sent. The walk has to end first: it finds out
-/// what the edits were made on top of, and whether the server still has that.
-fn walked(state: &State, due: &Due) -> Option<TableName> {
-    let tables = due.groups.iter().flatten().filter_map(|entry| state.table(&entry.key.table));
-    let walked = |table: &&TableState| matches!(table.phase, Phase::Resync | Phase::Restore { .. });
-    tables.filter(walked).map(|table| table.spec.name.clone()).next()
 }
 
 fn bytes(entries: &[Entry]) -> usize {

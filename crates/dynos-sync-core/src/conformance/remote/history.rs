@@ -160,6 +160,23 @@ pub async fn a_cursor_beyond_a_restored_copy_has_expired(fixture: &dyn Fixture) 
     assert_eq!((one.record("kept").await, one.record("lost").await), (some(json!({"a": 1})), None));
 }
 
+/// A page does not list a record that was changed again later. Where the later change is lost, the earlier one would be
+/// missed by whoever goes on from the page's end.
+pub async fn a_cursor_within_a_walk_over_what_was_lost_has_expired(fixture: &dyn Fixture) {
+    let client = Client::new(fixture, "ada", 1).await;
+    client.apply(entry(1, "twice", upsert(json!({"a": 1})))).await;
+    let common = client.apply(entry(2, "once", upsert(json!({})))).await;
+    let Some(()) = fixture.backup().await else { return };
+    let [one, two] = [Client::connect(fixture, "ada", 1).await, Client::connect(fixture, "ada", 2).await];
+    one.apply(entry(3, "twice", upsert(json!({"a": 2})))).await;
+    let page = two.remote.pull(PullRequest { limit: 1, ..two.request(None) }).await.unwrap();
+    assert_eq!((ids(&page.changes), page.has_more), (vec!["once"], true));
+    assert_eq!(ids(&two.pull(Some(&page.next)).await.changes), ["twice"], "before, it can be continued from");
+    fixture.restore().await;
+    let two = Client::connect(fixture, "ada", 2).await;
+    assert_eq!(rolled_back_to(&two.pull_error(&page.next).await), common);
+}
+
 pub async fn a_cursor_has_expired_though_new_changes_have_passed_it(fixture: &dyn Fixture) {
     let Some((common, _, beyond)) = restored(fixture).await else { return };
     let [one, two] = Client::two(fixture).await;

@@ -201,6 +201,7 @@ macro_rules! remote_conformance {
                 an_entry_with_a_purged_base_is_a_conflict
                 a_cursor_beyond_a_restored_copy_has_expired
                 a_cursor_has_expired_though_new_changes_have_passed_it
+                a_cursor_within_a_walk_over_what_was_lost_has_expired
                 a_cursor_within_a_restored_copy_is_valid
                 a_restore_to_nothing_has_nothing_in_common
                 a_restore_that_lost_nothing_expires_nothing

@@ -32,22 +32,33 @@ pub(super) fn note(conn: &Connection, incarnation: i64, scope: ScopeId, seq: Seq
     Ok(())
 }
 
-/// The cursor of a place in a scope's history. `floor`: see [`Position`].
-pub(super) fn cursor(conn: &Connection, scope: ScopeId, seq: Seq, floor: Seq) -> Result<Cursor, StoreError> {
+/// The cursor of a place in a scope's history.
+pub(super) fn cursor(conn: &Connection, scope: ScopeId, seq: Seq) -> Result<Cursor, StoreError> {
+    cursor_within(conn, scope, seq, 0, seq)
+}
+
+/// The cursor of a place in a walk. `floor` and `end`: see [`Position`].
+pub(super) fn cursor_within(
+    conn: &Connection,
+    scope: ScopeId,
+    seq: Seq,
+    floor: Seq,
+    end: Seq,
+) -> Result<Cursor, StoreError> {
     let mut made = conn.prepare_cached(
         "SELECT id FROM incarnations JOIN epochs USING (n) WHERE scope = ?1 AND start < ?2 ORDER BY n DESC LIMIT 1",
     )?;
-    let made = made.query_row((scope, seq), |row| row.get(0)).optional()?;
+    let made = made.query_row((scope, end), |row| row.get(0)).optional()?;
     let incarnation = match made {
         Some(id) => id,
         None => first(conn)?,
     };
-    Ok(Position { incarnation: known(&incarnation)?, seq, floor }.cursor())
+    Ok(Position { incarnation: known(&incarnation)?, seq, floor, end }.cursor())
 }
 
 /// The cursor of a table in which nothing happened yet.
 pub(super) fn zero(conn: &Connection) -> Result<Cursor, StoreError> {
-    Ok(Position { incarnation: known(&first(conn)?)?, seq: 0, floor: 0 }.cursor())
+    Ok(Position { incarnation: known(&first(conn)?)?, seq: 0, floor: 0, end: 0 }.cursor())
 }
 
 /// What a cursor is worth.
@@ -82,7 +93,7 @@ fn rolled_back(conn: &Connection, scope: ScopeId, position: &Position) -> Result
         .optional()?;
     if let Some(n) = n {
         let end = end(conn, scope, n)?;
-        return Ok((position.seq > end).then_some(end));
+        return Ok((position.end > end).then_some(end));
     }
     // It began after the copy was made that this history goes on from. What began before it is in both. (What
     // began in the same millisecond is its like in this history, made where the clock stands still.) The cursor's
@@ -91,7 +102,7 @@ fn rolled_back(conn: &Connection, scope: ScopeId, position: &Position) -> Result
         .prepare_cached("SELECT max(n) FROM incarnations WHERE id < ?1")?
         .query_row([position.incarnation.time()], |row| row.get(0))?;
     let common = before.map(|n| end(conn, scope, n)).transpose()?.unwrap_or(0);
-    Ok(Some(common.min(position.seq.saturating_sub(1))))
+    Ok(Some(common.min(position.end.saturating_sub(1))))
 }
 
 /// The last seq of a scope that belongs to an incarnation or an earlier one.

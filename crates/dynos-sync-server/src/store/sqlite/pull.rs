@@ -29,7 +29,7 @@ pub(super) fn heads(
         return Err(StoreError::Invalid(format!("{asked} tables, the limit is {limit}")));
     }
     let head = |name: &TableName| match catalog::table(conn, &rules.scope(caller, name), name)? {
-        Some(table) => history::cursor(conn, table.scope, table.head, 0),
+        Some(table) => history::cursor(conn, table.scope, table.head),
         None => history::zero(conn),
     };
     let heads: Result<_, StoreError> =
@@ -56,8 +56,8 @@ pub(super) fn pull(
     let (changes, has_more) = changes(conn, rules, &table, us, after, request)?;
     let end = changes.last().filter(|_| has_more).map(|last| last.seq);
     let next = match end {
-        Some(seq) => history::cursor(conn, table.scope, seq, floor)?,
-        None => history::cursor(conn, table.scope, table.head, 0)?,
+        Some(seq) => history::cursor_within(conn, table.scope, seq, floor, table.head)?,
+        None => history::cursor(conn, table.scope, table.head)?,
     };
     let settled =
         us.map(|us| outcome::settled(conn, us, &request.unsettled, end)).transpose()?.unwrap_or_default();

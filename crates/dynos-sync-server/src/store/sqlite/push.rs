@@ -263,7 +263,7 @@ impl<'a> Push<'a> {
                 conn.execute("UPDATE tables SET head = ?2 WHERE tbl = ?1", (table.id, table.head))?;
                 moved.push(Moved::Table { scope: self.rules.scope(caller, &name), table: name.clone() });
             }
-            let cursor = |seq| history::cursor(conn, table.scope, seq, 0);
+            let cursor = |seq| history::cursor(conn, table.scope, seq);
             heads.insert(name, HeadMove { before: cursor(before)?, after: cursor(table.head)? });
         }
         Ok((heads, moved))
