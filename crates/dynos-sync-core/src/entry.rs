@@ -7,6 +7,7 @@ use crate::{
     cursor::Cursor,
     ids::{Counter, RecordKey},
     record::Fields,
+    sabotage::{Mutant, is_on},
 };
 
 /// The kind of an [`Edit`], without its fields.
@@ -89,10 +90,16 @@ impl Edit {
             (_, Self::Delete) => Self::Delete,
             (_, Self::Replace(fields)) => Self::Replace(fields),
             // What follows a delete starts from nothing.
+            (Self::Delete, Self::Upsert(fields) | Self::Patch(fields))
+                if is_on(Mutant::RecreatedAsUpsert) =>
+            {
+                Self::Upsert(fields)
+            }
             (Self::Delete, Self::Upsert(fields) | Self::Patch(fields)) => Self::Replace(fields),
             (Self::Replace(first), Self::Upsert(fields) | Self::Patch(fields)) => {
                 Self::Replace(merged(first, fields))
             }
+            (Self::Patch(_), Self::Patch(fields)) if is_on(Mutant::CoalescedAway) => Self::Patch(fields),
             (Self::Patch(first), Self::Patch(fields)) => Self::Patch(merged(first, fields)),
             (Self::Upsert(first) | Self::Patch(first), Self::Upsert(fields))
             | (Self::Upsert(first), Self::Patch(fields)) => Self::Upsert(merged(first, fields)),
@@ -106,6 +113,7 @@ impl Edit {
             Self::Delete => None,
             Self::Replace(fields) => Some(fields.clone()),
             Self::Upsert(fields) => Some(merged(before.unwrap_or_default(), fields.clone())),
+            Self::Patch(fields) if is_on(Mutant::PatchAsWhole) => before.map(|_| fields.clone()),
             Self::Patch(fields) => before.map(|record| merged(record, fields.clone())),
         }
     }

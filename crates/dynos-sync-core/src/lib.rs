@@ -43,6 +43,8 @@ mod record;
 mod redact;
 pub mod remote;
 pub mod replica;
+#[doc(hidden)]
+pub mod sabotage;
 pub mod split;
 mod table;
 pub mod wire;

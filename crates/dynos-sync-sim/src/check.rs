@@ -6,7 +6,7 @@ use std::{
 };
 
 use dynos_sync_core::{
-    Entry, Fields, RecordId, RecordKey, Replica, TableName, Value,
+    Entry, Fields, REDACTED, RecordId, RecordKey, Replica, TableName, Value,
     replica::{Phase, Seen, State},
     wire::HeadsRequest,
 };
@@ -14,6 +14,7 @@ use dynos_sync_sqlite::SqliteReplica;
 use futures_executor::block_on;
 
 use crate::{
+    device::SECRET,
     history::{Kind, Mark, Op, OpId, Outcome, mark, written},
     world::World,
 };
@@ -47,9 +48,11 @@ fn queue(replica: &SqliteReplica) -> Option<Vec<Entry>> {
     block_on(replica.queue(0, 100_000)).ok()
 }
 
-/// A record without the fields that are null: a table with columns has a value in each.
+/// A record without the fields that are null, since a table with columns has a value in each, and without masks, which never
+/// take the place of what a device knows.
 fn plain(record: Option<&Fields>) -> Option<Fields> {
-    let kept = |(name, value): (&String, &Value)| (!value.is_null()).then(|| (name.clone(), value.clone()));
+    let says = |value: &Value| !value.is_null() && *value != REDACTED;
+    let kept = |(name, value): (&String, &Value)| says(value).then(|| (name.clone(), value.clone()));
     record.map(|record| record.iter().filter_map(kept).collect())
 }
 
@@ -83,7 +86,8 @@ pub(crate) fn device(world: &World, device: usize) {
         let scope = world.parts.server.scope(&user, name);
         let missed = world.parts.server.mirror(|mirror| {
             let place = table.cursor.as_ref().and_then(|cursor| mirror.place_of(&scope, cursor))?;
-            if table.phase != Phase::Following {
+            // What the device has pushed beyond its cursor the server may have lost, and the device does not know yet.
+            if table.phase != Phase::Following || table.ahead.is_some() {
                 return None;
             }
             mirror.records(&scope).filter(|(key, _)| key.table == *name).find_map(|(key, kept)| {
@@ -133,6 +137,18 @@ fn invented(world: &World, device: usize, table: &TableName, seen: &Seen) {
     }
 }
 
+/// For what the server refuses an edit. Nothing else is a reason to give one up.
+const REFUSALS: [&str; 8] = [
+    "constraint",
+    "forbidden",
+    "not_found",
+    "unknown_table",
+    "unknown_column",
+    "invalid",
+    "too_large",
+    "other",
+];
+
 /// Takes note of what the device has decided and given up so far.
 pub(crate) fn remember(world: &World, _device: usize, replica: &SqliteReplica) {
     let history = &world.parts.history;
@@ -140,6 +156,9 @@ pub(crate) fn remember(world: &World, _device: usize, replica: &SqliteReplica) {
         history.conflict(&conflict.resolved);
     }
     for letter in block_on(replica.dead_letters(0, 100_000)).unwrap_or_default() {
+        if !REFUSALS.contains(&letter.code.as_str()) {
+            history.violation("poison", format!("{} was given up as {}", letter.key, letter.code));
+        }
         for (edit, _) in &letter.edits {
             edit.fields().into_iter().for_each(|fields| history.letter(fields));
         }
@@ -269,6 +288,18 @@ pub(crate) fn converged(world: &World, device: usize) {
     }
 }
 
+/// What must not leave the application is neither in its files, nor was it sent.
+pub(crate) fn secrets(world: &World, device: usize) {
+    let device = &world.devices[device];
+    let holds = |bytes: &[u8]| bytes.windows(SECRET.len()).any(|part| part == SECRET.as_bytes());
+    let files = device.disk.names();
+    let file = files.iter().find(|name| device.disk.read(name).is_some_and(|bytes| holds(&bytes)));
+    let sent = device.sent.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if file.is_some() || sent.iter().any(|body| holds(body.as_bytes())) {
+        world.parts.history.violation("secrets", format!("device {}: {file:?}", device.number));
+    }
+}
+
 /// The file is in order.
 pub(crate) fn intact(world: &World, device: usize) {
     let Ok(db) = world.devices[device].other_program() else { return };
@@ -292,6 +323,11 @@ pub(crate) fn trails(world: &World) {
             .parts
             .server
             .mirror(|mirror| mirror.record(&scope, &op.key).and_then(|kept| kept.record.clone()));
+        // Who wrote it has left, and what the server lost afterwards nobody need have known.
+        let left = world.devices[op.device].session != op.session;
+        if left && world.parts.server.mirror(|mirror| mirror.has_lost(id)) {
+            continue;
+        }
         for field in &op.fields {
             if !leads(world, &ops, id, field, &mark(last.as_ref(), field)) {
                 let found = format!(

@@ -93,11 +93,17 @@ pub struct Running {
     pub tasks: Vec<TaskId>,
 }
 
+/// A field that must not leave the application, and what is in it.
+pub const SECRET_FIELD: &str = "secret";
+/// See [`SECRET_FIELD`].
+pub const SECRET: &str = "canary";
+
 /// The database's file.
 pub const DATABASE: &str = "device.db";
 
 /// The table with columns of its own.
-const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS tasks (id TEXT PRIMARY KEY, a TEXT, b TEXT, c TEXT)";
+const SCHEMA: &str =
+    "CREATE TABLE IF NOT EXISTS tasks (id TEXT PRIMARY KEY, a TEXT, b TEXT, c TEXT, secret TEXT)";
 
 impl Device {
     /// A device with an empty disk.
@@ -182,6 +188,9 @@ impl Device {
         config.poll_interval = Duration::from_secs(20);
         config.pull_interval = Duration::from_secs(45);
         config.max_retries = 2;
+        if swarm.secrets {
+            config.sensitive_fields = vec![SECRET_FIELD.to_owned()];
+        }
         config.queue_retention = Duration::from_secs(10 * 365 * 24 * 60 * 60);
         config
     }

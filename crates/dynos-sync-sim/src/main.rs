@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::Parser;
+use dynos_sync_core::sabotage::Mutant;
 use dynos_sync_sim::{
     campaign::{self, Campaign, Results},
     shrink::shrink,
@@ -33,6 +34,9 @@ struct Cli {
     /// Every so many-th seed is run twice, and has to come out the same.
     #[arg(long, default_value_t = 20)]
     twice: u64,
+    /// A defect by its name, or `all`: prints after how many seeds it is found. For a build with `--features sabotage`.
+    #[arg(long)]
+    sabotage: Option<String>,
     /// This seed only, with everything that happens.
     #[arg(long)]
     seed: Option<u64>,
@@ -43,9 +47,13 @@ struct Cli {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = match cli.seed {
-        Some(seed) => replay(seed, cli.shrink),
-        None => run(&cli),
+    let done = match (&cli.sabotage, cli.seed) {
+        (Some(name), None) => sabotage(name, &cli),
+        (name, Some(seed)) => named(name.as_deref()).and_then(|mutants| {
+            turn_on(mutants.first().copied())?;
+            replay(seed, cli.shrink)
+        }),
+        (None, None) => run(&cli),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -78,6 +86,67 @@ fn replay(seed: u64, small: bool) -> std::io::Result<bool> {
     Ok(false)
 }
 
+/// The defects of a name.
+fn named(name: Option<&str>) -> std::io::Result<Vec<Mutant>> {
+    let Some(name) = name else { return Ok(Vec::new()) };
+    let found: Vec<Mutant> =
+        Mutant::ALL.iter().copied().filter(|mutant| name == "all" || mutant.name() == name).collect();
+    if found.is_empty() {
+        let names: Vec<&str> = Mutant::ALL.iter().map(|mutant| mutant.name()).collect();
+        return Err(std::io::Error::other(format!(
+            "no defect is called {name}; there are {}",
+            names.join(", ")
+        )));
+    }
+    Ok(found)
+}
+
+#[cfg(feature = "sabotage")]
+#[allow(clippy::unnecessary_wraps, reason = "without the feature it fails")]
+fn turn_on(mutant: Option<Mutant>) -> std::io::Result<()> {
+    dynos_sync_core::sabotage::set(mutant);
+    Ok(())
+}
+
+#[cfg(not(feature = "sabotage"))]
+fn turn_on(mutant: Option<Mutant>) -> std::io::Result<()> {
+    match mutant {
+        None => Ok(()),
+        Some(_) => Err(std::io::Error::other("build it with --features sabotage")),
+    }
+}
+
+/// Turns each defect on, and prints after how many seeds it is found.
+fn sabotage(name: &str, cli: &Cli) -> std::io::Result<bool> {
+    let (mut missed, mut needed) = (0, Vec::new());
+    let mutants = named(Some(name))?;
+    for mutant in &mutants {
+        turn_on(Some(*mutant))?;
+        let results = Campaign { twice: 0, stop: true, ..cli.campaign() }.run(|_, _| ())?;
+        match results.failed.first() {
+            Some((seed, report)) => {
+                let seeds = seed - cli.from + 1;
+                needed.push(seeds);
+                let checker = report.violations[0].checker;
+                println!(
+                    "{:<24} found with {seeds:>5} seeds: {checker:<16} {}",
+                    mutant.name(),
+                    mutant.effect()
+                );
+            }
+            None => {
+                missed += 1;
+                println!("{:<24} MISSED in {:>4} seeds: {}", mutant.name(), results.seeds, mutant.effect());
+            }
+        }
+    }
+    turn_on(None)?;
+    needed.sort_unstable();
+    let median = needed.get(needed.len() / 2).copied().unwrap_or(0);
+    println!("{} defects, {} found, median {median} seeds", mutants.len(), needed.len());
+    Ok(missed == 0)
+}
+
 fn show(seed: u64, report: &Report, options: &Options) {
     println!("\nseed {seed} fails. To see it all: cargo run -p dynos-sync-sim -- --seed {seed}");
     if let Some(steps) = options.steps {
@@ -92,16 +161,22 @@ fn show(seed: u64, report: &Report, options: &Options) {
     }
 }
 
+impl Cli {
+    fn campaign(&self) -> Campaign {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Campaign {
+            from: self.from,
+            seeds: self.seeds,
+            time: self.minutes.map(|minutes| Duration::from_secs(60 * minutes)),
+            threads: self.threads.unwrap_or(cores),
+            twice: self.twice,
+            stop: false,
+        }
+    }
+}
+
 fn run(cli: &Cli) -> std::io::Result<bool> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let campaign = Campaign {
-        from: cli.from,
-        seeds: cli.seeds,
-        time: cli.minutes.map(|minutes| Duration::from_secs(60 * minutes)),
-        threads: cli.threads.unwrap_or(cores),
-        twice: cli.twice,
-        stop: false,
-    };
+    let campaign = cli.campaign();
     let (start, last) = (Instant::now(), Mutex::new(Instant::now()));
     let results = campaign.run(|seeds, failed| {
         let mut last = last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -10,6 +10,9 @@ use dynos_sync_core::{
 
 use crate::history::{History, OpId, written};
 
+/// A user's device under one of its identities.
+pub type Writer = (String, ReplicaId);
+
 /// Whose records: a user's, or everybody's.
 pub type ScopeName = String;
 
@@ -21,7 +24,7 @@ pub struct Commit {
     /// Its number there.
     pub seq: Seq,
     /// Who made it.
-    pub writer: (String, ReplicaId),
+    pub writer: Writer,
     /// Which device.
     pub device: usize,
     /// The entry's number.
@@ -38,7 +41,7 @@ pub struct Kept {
     /// The number of its last change.
     pub seq: Seq,
     /// Who made that.
-    pub writer: (String, ReplicaId),
+    pub writer: Writer,
     /// What it holds; `None` for a tombstone.
     pub record: Option<Fields>,
     /// Whether the tombstone is gone: then the next edit makes a new record.
@@ -53,9 +56,11 @@ pub struct Mirror {
     /// Those of them that the server still has.
     alive: Vec<usize>,
     kept: BTreeMap<(ScopeName, RecordKey), Kept>,
-    effects: BTreeSet<((String, ReplicaId), Counter)>,
-    /// The newest operation of a device that reached a field of a record through that device.
-    newest: BTreeMap<(usize, RecordKey, String), OpId>,
+    effects: BTreeSet<(Writer, Counter)>,
+    /// The newest operation of a device that reached a field of a record through that device, under one identity.
+    newest: BTreeMap<(Writer, RecordKey, String), OpId>,
+    /// Operations that the server had, and lost.
+    lost: BTreeSet<OpId>,
     /// Operations that have taken effect once. Their values may come back, with a conflict's outcome for instance.
     known: BTreeSet<OpId>,
     /// Records whose older operations may come again: somebody has taken up a dead letter, or undone a conflict.
@@ -108,7 +113,7 @@ impl Mirror {
         if entry.op == Operation::Patch && record.is_none() {
             history.violation("no invention", format!("{key}: a patch of nothing was applied"));
         }
-        self.check_fields(history, device, &key, entry);
+        self.check_fields(history, device, &writer, &key, entry);
         let after = entry.edit().apply(record.clone());
         history.replaced(&key, record.as_ref(), after.as_ref());
         self.kept
@@ -118,7 +123,14 @@ impl Mirror {
         self.log.push(Commit { scope: scope.to_owned(), seq: *seq, writer, device, counter, key, after });
     }
 
-    fn check_fields(&mut self, history: &History, device: usize, key: &RecordKey, entry: &PushEntry) {
+    fn check_fields(
+        &mut self,
+        history: &History,
+        device: usize,
+        writer: &Writer,
+        key: &RecordKey,
+        entry: &PushEntry,
+    ) {
         for (field, value) in entry.data.iter().flatten() {
             let Some(op) = written(value) else { continue };
             let known = history.lock().ops.get(op as usize).map(|op| (op.device, op.key.clone()));
@@ -133,7 +145,7 @@ impl Mirror {
             if author != device || !first || self.revived.contains(&(device, key.clone())) {
                 continue;
             }
-            let newest = self.newest.entry((device, key.clone(), field.clone())).or_insert(op);
+            let newest = self.newest.entry((writer.clone(), key.clone(), field.clone())).or_insert(op);
             if op < *newest {
                 let found = format!("{key}.{field}: o{op} of device {device} took effect after o{newest}");
                 history.violation("order", found);
@@ -201,7 +213,16 @@ impl Mirror {
         lost
     }
 
+    /// Whether the server had an operation once, and lost it.
+    pub fn has_lost(&self, op: OpId) -> bool {
+        self.lost.contains(&op)
+    }
+
     fn rebuild(&mut self, alive: Vec<usize>) {
+        let left: BTreeSet<usize> = alive.iter().copied().collect();
+        let gone = self.alive.iter().filter(|place| !left.contains(place)).map(|place| &self.log[*place]);
+        self.lost
+            .extend(gone.flat_map(|commit| commit.after.iter().flat_map(Fields::values)).filter_map(written));
         self.restores += 1;
         self.kept.clear();
         self.effects.clear();

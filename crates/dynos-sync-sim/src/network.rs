@@ -61,6 +61,8 @@ struct Inner {
     tally: Tally,
     offline: BTreeMap<usize, bool>,
     listeners: Vec<Listener>,
+    /// One more with each server that was put in place of the last: what was on its way to that one arrives nowhere.
+    server: u64,
 }
 
 #[derive(Debug)]
@@ -78,7 +80,7 @@ impl Network {
     pub fn new(seed: u64, trouble: Trouble, tally: Tally) -> Self {
         let random = fastrand::Rng::with_seed(seed);
         let (offline, listeners) = (BTreeMap::new(), Vec::new());
-        Self(Arc::new(Mutex::new(Inner { random, trouble, tally, offline, listeners })))
+        Self(Arc::new(Mutex::new(Inner { random, trouble, tally, offline, listeners, server: 0 })))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -99,6 +101,15 @@ impl Network {
         if offline {
             inner.listeners.retain(|listener| listener.device != device);
         }
+    }
+
+    /// The server's machine is another one now, or has lost its memory: no connection to it survives that.
+    pub fn cut(&self) {
+        self.lock().server += 1;
+    }
+
+    fn server(&self) -> u64 {
+        self.lock().server
     }
 
     /// Whether a device is cut off.
@@ -222,10 +233,17 @@ impl Link {
     {
         let (network, server, timeline) = (self.network.clone(), self.server.clone(), self.timeline.clone());
         let (user, device) = (self.user.clone(), self.device);
+        let addressee = network.server();
         self.spawner.spawn(async move {
             timeline.sleep(delay).await;
+            if network.server() != addressee {
+                return;
+            }
             let answer = serve(&network, &server, &user, device, &body, during, handler);
             timeline.sleep(network.pause(100)).await;
+            if network.server() != addressee {
+                return;
+            }
             if network.strikes(|t| t.lost_answer, "answer lost", during) || network.is_offline(device) {
                 return;
             }

@@ -8,7 +8,7 @@ use dynos_sync_sqlite::SqliteReplica;
 
 use crate::{
     check,
-    device::Device,
+    device::{Device, SECRET, SECRET_FIELD},
     disk::{self, Fault, Loss},
     history::{Kind, Op, OpId, Outcome, value},
     server::RECORD_LIMIT,
@@ -68,11 +68,13 @@ fn server(world: &mut World, step: Step, random: &mut fastrand::Rng) {
             world.parts.tally.fault("server killed", doing);
         }
         Step::ServerPower => {
+            world.parts.network.cut();
             let lost = server.lose_power(&mut Loss::new(random.u64(..)));
             world.note(&format!("the server loses {lost} commits"));
             world.parts.tally.fault("server lost power", doing);
         }
         Step::ServerRestore => {
+            world.parts.network.cut();
             if server.restore(random) {
                 world.parts.tally.fault("server restored", doing);
             }
@@ -131,10 +133,14 @@ fn edit(world: &mut World, device: usize, random: &mut fastrand::Rng, filling: u
     let (history, timeline) = (world.parts.history.clone(), world.parts.timeline.clone());
     let acknowledged = Arc::clone(&world.devices[device].acknowledged);
     let disk = world.devices[device].disk.clone();
+    let secrets = world.parts.swarm.secrets;
     world.spawn(device, async move {
         let id = history.ask(op.clone());
         let (table, record) = (op.key.table.as_str(), op.key.id.as_str());
-        let fields = fields_of(&op, id, filling);
+        let mut fields = fields_of(&op, id, filling);
+        if secrets {
+            fields.insert(SECRET_FIELD.to_owned(), SECRET.into());
+        }
         let result = match op.kind {
             Kind::Write => engine.write(table, record, fields).await,
             Kind::Patch => engine.patch(table, record, fields).await,
@@ -451,17 +457,21 @@ fn table(world: &mut World, device: usize, random: &mut fastrand::Rng) {
         let of_table =
             |op: &Op| op.device == device && op.session == session && op.key.table.as_str() == table;
         history.excuse("table removed", of_table);
-    } else {
-        world.devices[device].tables.push(table);
     }
     for n in 0..world.parts.swarm.records {
         if let Ok(key) = RecordKey::new(table, &format!("r{n}")) {
             world.revive_key(device, &key);
         }
     }
+    let notices = Arc::clone(&world.notices);
     world.spawn(device, async move {
-        let result =
-            if syncs { engine.remove_table(table).await } else { engine.add_table(table, true).await };
+        let result = match syncs {
+            true => engine.remove_table(table).await,
+            false => engine.add_table(table, true).await,
+        };
+        if !syncs && result.is_ok() {
+            notices.lock().unwrap_or_else(PoisonError::into_inner).push(Notice::Added { device, table });
+        }
         history.note(timeline.now(), &format!("device {device} syncs {table} {}: {result:?}", !syncs));
     });
     disk::set_now(world.local_time(device));

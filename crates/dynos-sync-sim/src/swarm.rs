@@ -31,6 +31,8 @@ pub struct Swarm {
     pub steps: u32,
     /// What goes wrong on the wire.
     pub trouble: Trouble,
+    /// Whether applications write a field that must not leave them.
+    pub secrets: bool,
     /// How much weight each kind of step has.
     pub weights: Vec<(Step, u32)>,
 }
@@ -153,6 +155,7 @@ impl Swarm {
             pause: [200, 2_000, 20_000][random.usize(..3)],
             steps: random.u32(100..=140),
             trouble: trouble(random),
+            secrets: random.u8(..4) == 0,
             weights: weights(random),
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use dynos_sync_core::{Clock, Millis, RecordKey, Replica, TableName};
+use dynos_sync_sqlite::Synchronous;
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -77,6 +78,8 @@ pub(crate) enum Killer {
 pub(crate) enum Notice {
     /// A logout has ended.
     Left { device: usize, done: bool },
+    /// A table is synced from now on.
+    Added { device: usize, table: &'static str },
 }
 
 /// Something that must never be, for whoever runs worlds.
@@ -159,6 +162,7 @@ impl World {
             if random.bool() {
                 let device = random.usize(..self.devices.len());
                 check::device(self, device);
+                self.meet_fate(device);
             }
             if !self.parts.history.lock().violations.is_empty() {
                 return;
@@ -218,11 +222,15 @@ impl World {
     }
 
     fn heed(&mut self, notice: Notice) {
-        let Notice::Left { device, done } = notice;
-        self.devices[device].leaving = false;
-        if done {
-            check::left(self, device);
-            self.arrive(device);
+        match notice {
+            Notice::Added { device, table } => self.devices[device].tables.push(table),
+            Notice::Left { device, done } => {
+                self.devices[device].leaving = false;
+                if done {
+                    check::left(self, device);
+                    self.arrive(device);
+                }
+            }
         }
     }
 
@@ -243,6 +251,7 @@ impl World {
                     return;
                 }
                 check::opened(self, device);
+                self.meet_fate(device);
             }
             Err(error) => {
                 self.note(&format!("device {device} does not start: {error}"));
@@ -271,6 +280,9 @@ impl World {
     /// A device loses its power.
     pub(crate) fn lose_power(&mut self, device: usize, seed: u64) {
         self.excuse_unsynced(device);
+        if self.parts.swarm.synchronous == Synchronous::Normal {
+            self.revive_all(device);
+        }
         self.devices[device].disk.lose_power(&mut Loss::new(seed));
         self.killers[device] = None;
         self.bury(device);
@@ -278,7 +290,7 @@ impl World {
 
     /// What the promise of [`Synchronous::Normal`](dynos_sync_sqlite::Synchronous::Normal) does not cover.
     fn excuse_unsynced(&self, device: usize) {
-        if self.parts.swarm.synchronous == dynos_sync_sqlite::Synchronous::Full {
+        if self.parts.swarm.synchronous == Synchronous::Full {
             return;
         }
         let synced = self.devices[device].disk.log_syncs();
@@ -420,6 +432,7 @@ impl World {
             check::device(self, device);
             check::converged(self, device);
             check::intact(self, device);
+            check::secrets(self, device);
         }
         check::trails(self);
     }

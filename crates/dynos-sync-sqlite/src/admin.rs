@@ -3,6 +3,7 @@
 use dynos_sync_core::{
     TableName, TableSpec,
     replica::{Existing, Logout, Phase, TableOptions},
+    sabotage::{Mutant, is_on},
 };
 use rusqlite::params;
 
@@ -130,8 +131,13 @@ pub(crate) fn logout(session: &mut Session<'_>, discard: bool) -> Result<Logout>
             .execute("UPDATE dynos_table SET policy = ? WHERE n = ?", params![json(&policy)?, table.n])
             .map_err(translate)?;
     }
-    clear_former(session)?;
+    if !is_on(Mutant::LogoutKeepsFormer) {
+        clear_former(session)?;
+    }
     for (table, _) in ENGINE_TABLES.iter().filter(|(table, _)| *table != "dynos_table") {
+        if is_on(Mutant::LogoutKeepsQueue) && *table == "dynos_queue" {
+            continue;
+        }
         session.db.execute_batch(&format!("DELETE FROM {table}")).map_err(translate)?;
     }
     let sql = "UPDATE dynos_table SET cursor = NULL, ahead = NULL, phase = ?, synced_at = NULL, declared = 0";

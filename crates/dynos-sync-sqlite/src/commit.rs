@@ -3,6 +3,7 @@
 use dynos_sync_core::{
     Counter, Cursor, Edit, Fields, Invalid, Millis, RecordId, RecordKey, ReplicaError, TableName,
     replica::{Batch, Expected, Op, Outcome, Phase, Receipt, Resolved, Revert},
+    sabotage::{Mutant, is_on},
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -37,7 +38,8 @@ pub(crate) fn commit(session: &mut Session<'_>, batch: &Batch) -> Result<Outcome
 }
 
 fn holds(session: &Session<'_>, expected: &Expected) -> Result<bool> {
-    if expected.generation.is_some_and(|generation| generation != session.header.generation) {
+    let session_ended = expected.generation.is_some_and(|generation| generation != session.header.generation);
+    if session_ended && !is_on(Mutant::StaleSession) {
         return Ok(false);
     }
     if let Some((name, cursor)) = &expected.cursor {
@@ -45,6 +47,9 @@ fn holds(session: &Session<'_>, expected: &Expected) -> Result<bool> {
         if read_cursor(session.db, table.n)?.as_ref() != cursor.as_ref() {
             return Ok(false);
         }
+    }
+    if is_on(Mutant::StaleRecord) {
+        return Ok(true);
     }
     if session.header.pending == 0 {
         return Ok(expected.newest.iter().all(|(_, counter)| counter.is_none()));
@@ -111,6 +116,10 @@ fn write(session: &mut Session<'_>, key: &RecordKey, edit: &Edit, at: Millis) ->
     }
     session.set_capture(false)?;
     let stored = rows::apply(session.db, table, key, row.as_deref(), edit)?;
+    if is_on(Mutant::RowQueueSplit) {
+        let split = "RELEASE dynos_part; COMMIT; BEGIN IMMEDIATE; SAVEPOINT dynos_part";
+        session.db.execute_batch(split).map_err(translate)?;
+    }
     append(session, table, key, row.as_deref(), &stored, at).map(Some)
 }
 
@@ -325,6 +334,11 @@ fn note_seen(db: &Connection, n: i64, seen: &[RecordId]) -> Result<()> {
 
 fn skip(session: &Session<'_>, name: &TableName, from: &Cursor, to: &Cursor) -> Result<()> {
     let Ok(table) = session.catalog.named(name) else { return Ok(()) };
+    let stands = read_cursor(session.db, table.n)?;
+    let from = stands.as_ref().filter(|_| is_on(Mutant::SkipAnywhere)).unwrap_or(from);
+    if is_on(Mutant::AheadForgotten) && stands.as_ref() != Some(from) {
+        return Ok(());
+    }
     let following = phase_text(Phase::Following)?;
     let sql = "UPDATE dynos_table SET \
                    cursor = iif(cursor = ?1 AND phase = ?2, ?3, cursor), \
@@ -383,7 +397,12 @@ fn sweep(session: &mut Session<'_>, table: &Table, phase: Phase) -> Result<()> {
     })?;
     for id in unseen {
         let key = table.record(id);
-        if phase == Phase::Resync && queue::newest(session.db, table.n, key.id.as_str())?.is_none() {
+        if is_on(Mutant::UnseenKept) && phase == Phase::Resync {
+            continue;
+        }
+        if is_on(Mutant::NothingOffered) && phase != Phase::Resync {
+            session.store(table, &key, None)?;
+        } else if phase == Phase::Resync && queue::newest(session.db, table.n, key.id.as_str())?.is_none() {
             session.store(table, &key, None)?;
         } else {
             offer_whole(session, table, &key)?;

@@ -1,7 +1,9 @@
 //! The queue: `dynos_queue` and the base images beside it.
 
 use dynos_sync_core::{
-    Counter, Cursor, Edit, Entry, Fields, Millis, Operation, RecordId, RecordKey, replica::DueLimits,
+    Counter, Cursor, Edit, Entry, Fields, Millis, Operation, RecordId, RecordKey,
+    replica::DueLimits,
+    sabotage::{Mutant, is_on},
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -339,6 +341,10 @@ pub(crate) fn renumber(
         let mut statement = db.prepare_cached(sql).map_err(translate)?;
         let rows = statement.query_map(params![n, key.id.as_str()], |row| row.get(0)).map_err(translate)?;
         rows.collect::<rusqlite::Result<_>>().map_err(translate)?
+    };
+    let counters: Vec<i64> = match is_on(Mutant::RefusedLast) && attempts.is_some() {
+        true => counters[1..].iter().chain(&counters[..1]).copied().collect(),
+        false => counters,
     };
     let sql = "UPDATE dynos_queue SET counter = ?1, sent = 0, base = NULL, head = ?2, \
                attempts = coalesce(?3, attempts), retry_at = coalesce(?4, retry_at) WHERE counter = ?5";

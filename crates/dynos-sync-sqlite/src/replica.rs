@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use dynos_sync_core::{
     Counter, Entry, Fields, RecordId, RecordKey, Replica, ReplicaError, TableName, TableSpec,
     replica::{Batch, DeadLetter, Due, DueLimits, Journaled, Logout, Outcome, Seen, State, TableOptions},
+    sabotage::{Mutant, is_on},
 };
 use futures_channel::oneshot;
 use rusqlite::{Connection, OpenFlags};
@@ -284,8 +285,10 @@ impl Reader {
     fn snapshot<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.db.execute_batch("BEGIN").map_err(translate)?;
         let result = caught(|| work(self));
-        self.db.execute_batch("COMMIT").map_err(translate)?;
-        result
+        // Some failures end the transaction by themselves.
+        let ended = if self.db.is_autocommit() { Ok(()) } else { self.db.execute_batch("COMMIT") };
+        let value = result?;
+        ended.map_err(translate).map(|()| value)
     }
 
     fn header(&mut self) -> Result<Header> {
@@ -331,6 +334,7 @@ fn connect(path: &Path, options: &SqliteOptions, flags: OpenFlags) -> Result<Con
             return Err(ReplicaError::ReadOnly(format!("its journal mode stays {mode}, WAL is needed")));
         }
         let level = match options.synchronous {
+            _ if is_on(Mutant::NotSynced) => "OFF",
             Synchronous::Full => "FULL",
             Synchronous::Normal => "NORMAL",
         };

@@ -1,6 +1,9 @@
 //! One transaction: the connection, what is synced, and the replica's header.
 
-use dynos_sync_core::{Fields, Limits, Millis, RecordId, RecordKey, ReplicaError};
+use dynos_sync_core::{
+    Fields, Limits, Millis, RecordId, RecordKey, ReplicaError,
+    sabotage::{Mutant, is_on},
+};
 use rusqlite::{Connection, params};
 
 use crate::{
@@ -34,7 +37,7 @@ impl<'a> Session<'a> {
 
     /// Puts the triggers to sleep, or wakes them, for what follows in this transaction.
     pub(crate) fn set_capture(&mut self, on: bool) -> Result<()> {
-        if self.captures != on {
+        if self.captures != on && !is_on(Mutant::AppliedIsCaptured) {
             set_capture(self.db, on)?;
             self.captures = on;
         }

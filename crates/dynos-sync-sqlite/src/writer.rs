@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use dynos_sync_core::{
     ReplicaError,
     replica::{Batch, Outcome},
+    sabotage::{Mutant, is_on},
 };
 use futures_channel::oneshot;
 use rusqlite::Connection;
@@ -194,7 +195,7 @@ impl Writer {
     /// Removes what was deleted from the file itself, if that is still to be done. Another program that is reading may
     /// prevent it for now: it is done at a later opening then.
     pub(crate) fn scrub(&mut self) -> Result<()> {
-        if !Header::read(&self.db)?.scrub {
+        if !Header::read(&self.db)?.scrub || is_on(Mutant::LogoutKeepsPages) {
             return Ok(());
         }
         self.set_temporary_files(true)?;

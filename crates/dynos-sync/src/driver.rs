@@ -13,6 +13,7 @@ use std::{
 use dynos_sync_core::{
     Clock, HybridClock, Millis, Remote, RemoteError, Replica, TableName,
     replica::{Batch, Op, Outcome, Receipt, State, TableState},
+    sabotage::{Mutant, is_on},
     wire::{Heads, HeadsRequest},
 };
 
@@ -149,7 +150,8 @@ impl Driver {
             }
             None => drop(self.commit_in(&state, vec![Op::Bind { server: heads.server.clone() }]).await?),
         }
-        if state.replica == before.replica && heads.last_counter > state.last_counter {
+        let copied = heads.last_counter > state.last_counter && !is_on(Mutant::CopyUnnoticed);
+        if state.replica == before.replica && copied {
             // This file was restored from an older copy: its numbers have been used for other entries.
             self.rename(&state).await?;
         }

@@ -13,7 +13,12 @@ use std::{
     time::Duration,
 };
 
-use dynos_sync_core::{Millis, replica::Logout, wire::Hint};
+use dynos_sync_core::{
+    Millis,
+    replica::Logout,
+    sabotage::{Mutant, is_on},
+    wire::Hint,
+};
 use futures_channel::oneshot;
 use futures_util::{FutureExt, StreamExt, stream::BoxStream};
 use tokio::sync::{Notify, mpsc, watch};
@@ -165,7 +170,7 @@ impl Worker {
     /// Where the clock was set back, what waits for a time goes back with it: it would else wait for that much longer.
     fn follow_the_clock(&mut self) {
         let now = self.now();
-        let back = self.last_now.saturating_sub(now).max(0);
+        let back = if is_on(Mutant::ClockSetBack) { 0 } else { self.last_now.saturating_sub(now).max(0) };
         for time in [&mut self.resume_at, &mut self.next_pull, &mut self.next_poll, &mut self.next_hints] {
             *time = time.saturating_sub(back);
         }

@@ -1,6 +1,9 @@
 //! The server's decision about one entry: the same for every store.
 
-use crate::ids::{Counter, ReplicaId, Seq};
+use crate::{
+    ids::{Counter, ReplicaId, Seq},
+    sabotage::{Mutant, is_on},
+};
 
 /// What a server keeps of a record's last change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,10 +39,14 @@ pub enum Admission {
 /// `base` is the seq of the entry's base cursor, 0 where it has none.
 pub fn admit(last: Option<LastChange>, replica: ReplicaId, counter: Counter, base: Seq) -> Admission {
     match last {
-        Some(last) if last.writer == replica && counter <= last.counter => {
+        Some(last)
+            if last.writer == replica && counter <= last.counter && !is_on(Mutant::NoStaleCounterRule) =>
+        {
             Admission::Duplicate { seq: last.seq }
         }
-        Some(last) if last.writer != replica && last.seq > base => Admission::Conflict { seq: last.seq },
+        Some(last) if last.writer != replica && last.seq > base && !is_on(Mutant::NoCompareAndSet) => {
+            Admission::Conflict { seq: last.seq }
+        }
         _ => Admission::Apply,
     }
 }

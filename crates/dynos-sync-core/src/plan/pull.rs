@@ -13,6 +13,7 @@ use crate::{
     record::{Change, Fields, alike_fields, measure},
     redact::Redactor,
     replica::{Batch, Expected, Op, Phase, Resolved, Seen, State, TableState},
+    sabotage::{Mutant, is_on},
     table::Shape,
     wire::{Page, PullRequest},
 };
@@ -119,12 +120,15 @@ pub fn read(
         reading.ops.push(Op::Observe { at });
     }
     // Most settled entries concern records that the page does not list: nobody else changed them.
-    let settled: BTreeSet<Counter> = page.settled.iter().copied().collect();
+    let settled: BTreeSet<Counter> =
+        page.settled.iter().copied().filter(|_| !is_on(Mutant::SettledIgnored)).collect();
     let done = unsettled.iter().filter(|entry| settled.contains(&entry.counter));
     reading.ops.extend(done.map(|e| Op::Settle { key: e.key.clone(), counter: e.counter, record: None }));
     let mut reader =
         Reader { table, redactor: Redactor::new(&table.policy.sensitive_fields), settled, reading };
-    for change in page.changes {
+    let full = page.has_more && page.changes.len() > 1 && is_on(Mutant::PageTruncated);
+    let kept = page.changes.len() - usize::from(full);
+    for change in page.changes.into_iter().take(kept) {
         let seen = local.get(&change.id);
         reader.read_change(key(&change.id), change, seen);
     }
@@ -146,13 +150,14 @@ impl Reader<'_> {
         };
         let (base, pending) = self.unsettled(seen);
         let row = seen.and_then(|seen| seen.row.clone());
-        let lost_here = self.table.phase.may_have_lost(change.seq, change.own);
+        let lost_here =
+            self.table.phase.may_have_lost(change.seq, change.own) && !is_on(Mutant::NothingOffered);
         if lost_here && row != remote {
             // The server lost what this device knows, and what is pending here was made on top of that.
             let edit = row.map_or(Edit::Delete, Edit::Replace);
             let at = change.at.saturating_add(1).max(pending.unwrap_or(0));
             self.reading.ops.push(Op::Offer { key, base: remote, edit, at });
-        } else if let Some(local_at) = pending {
+        } else if let Some(local_at) = pending.filter(|_| !is_on(Mutant::PendingOverwritten)) {
             if !change.own && !lost_here {
                 let remote = remote.map(|remote| complete(&self.table.spec.shape, base.as_ref(), remote));
                 // Nobody changed what the local edits started from. A walk from the beginning lists that too.
@@ -239,6 +244,7 @@ pub fn resolve(
         Redactor::new(&table.policy.sensitive_fields).mask(fields);
     }
     let edit = difference(&table.spec.shape, conflict.remote.as_ref(), masked.as_ref());
+    let edit = edit.filter(|_| !is_on(Mutant::OutcomeNotSent));
     let Conflict { key, base, local: mine, remote: theirs, .. } = conflict;
     let resolved = Resolved { key, base, mine, theirs, outcome, strategy, at, decided_at: now };
     Op::Resolve { conflict: Box::new(resolved), edit }

@@ -10,6 +10,7 @@ use crate::{
     plan::backoff::Backoff,
     redact::Redactor,
     replica::{Batch, Expected, Op, Revert, State, TableState},
+    sabotage::{Mutant, is_on},
     wire::{PushAnswer, PushEntry, PushRequest, PushResult, RejectCode},
 };
 
@@ -43,6 +44,7 @@ pub fn prepare(state: &State, groups: Vec<Vec<Entry>>) -> Prepared {
 fn seen(state: &State, entries: &[Entry]) -> BTreeMap<TableName, Cursor> {
     let tables = entries.iter().filter_map(|entry| state.table(&entry.key.table));
     let place = |table: &TableState| table.ahead.clone().or_else(|| table.cursor.clone());
+    let tables = tables.filter(|_| !is_on(Mutant::PushSeenLeftOut));
     tables.filter_map(|table| Some((table.spec.name.clone(), place(table)?))).collect()
 }
 

@@ -11,6 +11,7 @@ use crate::{
     record::{Fields, measure},
     redact::Redactor,
     replica::{TablePolicy, TableState},
+    sabotage::{Mutant, is_on},
     table::TableSpec,
 };
 
@@ -63,7 +64,9 @@ pub fn write(
     owned(fields)?;
     table.spec.check(fields)?;
     stamp(&table.spec, fields, at);
-    Redactor::new(&table.policy.sensitive_fields).mask(fields);
+    if !is_on(Mutant::MaskedLate) {
+        Redactor::new(&table.policy.sensitive_fields).mask(fields);
+    }
     let bytes = measure(fields)?;
     if bytes > max_payload_bytes {
         return Err(Refusal::PayloadTooLarge { key: key.clone(), bytes, limit: max_payload_bytes });

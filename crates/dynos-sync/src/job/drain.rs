@@ -4,6 +4,7 @@ use dynos_sync_core::{
     Entry, Millis, RemoteError, TableName, measure,
     plan::push::{self, Answered, EntryOutcome, Prepared, RetryRules},
     replica::{Batch, DueLimits, Op, Outcome, Phase, Revert, State, TableState},
+    sabotage::{Mutant, is_on},
     wire::PushAnswer,
 };
 
@@ -62,7 +63,10 @@ impl Driver {
     }
 
     fn limits(&self, records: usize, bytes: usize) -> DueLimits {
-        let longest_wait = Millis::try_from(self.config.max_backoff.as_millis()).unwrap_or(Millis::MAX);
+        let longest_wait = match Millis::try_from(self.config.max_backoff.as_millis()) {
+            Ok(longest) if !is_on(Mutant::ClockSetBack) => longest,
+            _ => Millis::MAX,
+        };
         DueLimits { now: self.clock.now(), longest_wait, records, bytes }
     }
 
@@ -99,17 +103,37 @@ impl Driver {
                     entries => records = entries.len() / 2,
                 },
                 Err(RemoteError::ReplicaForked) => self.rename(&state).await?,
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    self.blame(&prepared.entries).await?;
+                    return Err(error.into());
+                }
             }
         }
         Err(SyncError::Contention("queue".to_owned()))
+    }
+
+    /// What a failed call means for what was to be sent: nothing, in an engine without these defects.
+    async fn blame(&self, entries: &[Entry]) -> Result<(), SyncError> {
+        for entry in entries {
+            let (key, counter) = (entry.key.clone(), entry.counter);
+            if is_on(Mutant::LostReplyIsFailure) || (is_on(Mutant::OfflineIsPoison) && entry.attempts < 2) {
+                self.commit(vec![Op::Postpone { key, counter, retry_at: self.clock.now() }]).await?;
+            } else if is_on(Mutant::OfflineIsPoison) {
+                let (code, message, at) = ("unreachable".to_owned(), String::new(), self.clock.now());
+                let revert = Revert::ToBase;
+                self.commit(vec![Op::Bury { key, counter, code, message, at, revert }]).await?;
+            }
+        }
+        Ok(())
     }
 
     /// While a table is pulled from the beginning again it has no cursor, and so nothing to say what its edits were made on
     /// top of: it is pulled to the end before they are sent. Answers whether there was such a table.
     async fn end_walks(&self, state: &State, groups: &[Vec<Entry>]) -> Result<bool, SyncError> {
         let is_due = |name: &TableName| groups.iter().flatten().any(|entry| entry.key.table == *name);
-        let walks = |table: &&TableState| matches!(table.phase, Phase::Resync | Phase::Restore { .. });
+        let walks = |table: &&TableState| {
+            matches!(table.phase, Phase::Resync | Phase::Restore { .. }) && !is_on(Mutant::PushedInWalk)
+        };
         let mut walked = false;
         for table in state.tables.iter().filter(walks).filter(|table| is_due(&table.spec.name)) {
             self.pull_table(&table.spec.name).await?;

@@ -7,7 +7,8 @@ use dynos_sync_core::{
     conflict::{Conflict, Resolution, Strategy, StrategyName},
     measure,
     plan::pull::{self, Reading},
-    replica::{Op, Outcome, Phase, State, TableState},
+    replica::{Batch, Op, Outcome, Phase, State, TableState},
+    sabotage::{Mutant, is_on},
     wire::{Expired, HeadsRequest, Page, PullRequest},
 };
 use futures_util::FutureExt;
@@ -140,10 +141,10 @@ impl Driver {
             replica: state.replica,
             table: table.spec.name.clone(),
             cursor: table.cursor.clone(),
-            seen: table.ahead.clone(),
+            seen: table.ahead.clone().filter(|_| !is_on(Mutant::PullSeenLeftOut)),
             limit: self.config.page_size.max(1),
             unsettled: unsettled.iter().map(|entry| entry.counter).collect(),
-            all: table.phase.wants_all(),
+            all: table.phase.wants_all() && !is_on(Mutant::OwnLeftOut),
         }
     }
 
@@ -178,7 +179,10 @@ impl Driver {
             let seen = self.replica.records(&request.table, &ids, pull::needs_rows(table)).await?;
             let reading = pull::read(state, table, request, unsettled, page.clone(), seen);
             let told = self.notices(&reading);
-            let (batch, conflicts) = self.decide(table, reading, page.next.clone(), page.has_more).await;
+            let (mut batch, conflicts) = self.decide(table, reading, page.next.clone(), page.has_more).await;
+            if is_on(Mutant::CursorBeforeRows) {
+                self.split(&mut batch).await?;
+            }
             if let Outcome::Committed(receipt) = self.replica.commit(batch).await? {
                 report.pages += 1;
                 report.rows += page.changes.len();
@@ -201,13 +205,22 @@ impl Driver {
         Err(SyncError::Contention(format!("table {}", request.table)))
     }
 
+    /// The cursor first, and the rows in a transaction of their own.
+    async fn split(&self, batch: &mut Batch) -> Result<(), SyncError> {
+        let is_cursor = |op: &Op| matches!(op, Op::Advance { .. } | Op::Complete { .. });
+        let (cursor, rows) = std::mem::take(&mut batch.ops).into_iter().partition(is_cursor);
+        batch.ops = rows;
+        batch.expected.cursor = None;
+        self.commit(cursor).await.map(drop)
+    }
+
     async fn decide(
         &self,
         table: &TableState,
         mut reading: Reading,
         next: Cursor,
         has_more: bool,
-    ) -> (dynos_sync_core::replica::Batch, Vec<SyncEvent>) {
+    ) -> (Batch, Vec<SyncEvent>) {
         let (mut ops, mut events) = (Vec::new(), Vec::new());
         for conflict in std::mem::take(&mut reading.conflicts) {
             let (resolution, strategy) = self.resolve(&conflict).await;

@@ -1,6 +1,10 @@
 //! Where a cursor stands in the history that this database has.
 
-use dynos_sync_core::{Cursor, Millis, Seq, wire::Expired};
+use dynos_sync_core::{
+    Cursor, Millis, Seq,
+    sabotage::{Mutant, is_on},
+    wire::Expired,
+};
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::catalog::{ScopeId, Table};
@@ -75,10 +79,12 @@ pub(super) enum Standing {
 /// Judges a cursor of a table.
 pub(super) fn judge(conn: &Connection, table: &Table, cursor: &Cursor) -> Result<Standing, StoreError> {
     let Some(position) = Position::parse(cursor) else { return Ok(Standing::Malformed) };
-    if let Some(common) = rolled_back(conn, table.scope, &position)? {
+    if let Some(common) = rolled_back(conn, table.scope, &position)?
+        && !is_on(Mutant::RestoreUnnoticed)
+    {
         return Ok(Standing::Expired(Expired::RolledBack { common, own: None }));
     }
-    Ok(match table.purged > position.seq.max(position.floor) {
+    Ok(match table.purged > position.seq.max(position.floor) && !is_on(Mutant::PurgeUnnoticed) {
         true => Standing::Expired(Expired::Purged),
         false => Standing::Valid(position),
     })

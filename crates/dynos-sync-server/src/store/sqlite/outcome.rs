@@ -1,6 +1,10 @@
 //! What became of entries, kept so that a repeat has no second effect.
 
-use dynos_sync_core::{Counter, Millis, Seq, wire::RejectCode};
+use dynos_sync_core::{
+    Counter, Millis, Seq,
+    sabotage::{Mutant, is_on},
+    wire::RejectCode,
+};
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::catalog::WriterId;
@@ -34,7 +38,7 @@ pub(super) fn find(
         })
         .optional()?;
     let Some((known, seq, code, message)) = found else { return Ok(None) };
-    if known != digest {
+    if known != digest && !is_on(Mutant::CopyUnnoticed) {
         return Err(StoreError::Forked(counter));
     }
     match (seq, code, message) {

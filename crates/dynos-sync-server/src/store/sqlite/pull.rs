@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dynos_sync_core::{
     Cursor, RecordId, Seq, TableName,
+    sabotage::{Mutant, is_on},
     wire::{Expired, Heads, HeadsRequest, PullRequest},
 };
 use rusqlite::{Connection, Row};
@@ -147,6 +148,9 @@ fn changes(
     let (mut changes, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
         let (change, size) = change(row, request.all)?;
+        if change.record.is_none() && is_on(Mutant::TombstonesLost) {
+            continue;
+        }
         bytes += size;
         if changes.len() == limit || (bytes > rules.page_bytes && !changes.is_empty()) {
             return Ok((changes, true));

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dynos_sync_core::{
     Counter, Edit, Fields, Limits, Millis, Operation, ReplicaId, Seq, TableName, measure,
     plan::admit::{Admission, admit},
+    sabotage::{Mutant, is_on},
     wire::{Current, HeadMove, PushAnswer, PushEntry, PushRequest, PushResult, RejectCode},
 };
 use rusqlite::Connection;
@@ -120,6 +121,9 @@ impl<'a> Push<'a> {
             }
             PushResult::Conflict { .. } => return Ok(result),
         };
+        if is_on(Mutant::OutcomesForgotten) {
+            return Ok(result);
+        }
         outcome::keep(self.conn, self.writer, entry.counter, &digest, &outcome, self.now)?;
         self.newest = self.newest.max(entry.counter);
         Ok(result)
