@@ -152,6 +152,9 @@ impl World {
             let mut random = fastrand::Rng::with_seed(self.seed.wrapping_mul(1_000_003) ^ u64::from(n));
             let pause = random.i64(0..=self.parts.swarm.pause);
             self.pass(pause);
+            if random.bool() {
+                self.stop_midway(&mut random);
+            }
             if options.without.contains(&n) {
                 continue;
             }
@@ -178,6 +181,17 @@ impl World {
             if !self.parts.timeline.advance(limit) {
                 return;
             }
+        }
+    }
+
+    /// Goes on a little, and stops while somebody is in the midst of something: the next step comes in between.
+    fn stop_midway(&mut self, random: &mut fastrand::Rng) {
+        const SOON: Millis = 30_000;
+        for _ in 0..random.usize(1..=3) {
+            self.parts.timeline.advance(self.parts.timeline.now() + SOON);
+        }
+        for _ in 0..random.usize(..20) {
+            self.run_one();
         }
     }
 

@@ -101,6 +101,15 @@ impl Disk {
         self.lock().kill();
     }
 
+    /// The process is gone, and the fault that was armed may still be asked about.
+    pub fn kill_quietly(&self) {
+        let mut state = self.lock();
+        state.life += 1;
+        for file in state.files.values_mut() {
+            file.locks = Locks::default();
+        }
+    }
+
     /// As [`kill`](Self::kill), and what was not synced is lost, or a part of it.
     pub fn lose_power(&self, loss: &mut Loss) {
         let mut state = self.lock();
