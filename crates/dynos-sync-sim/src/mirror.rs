@@ -80,14 +80,13 @@ impl Mirror {
         &mut self,
         history: &History,
         scope: &str,
-        user: &str,
+        writer: &Writer,
         device: usize,
-        replica: ReplicaId,
         entry: &PushEntry,
         result: &PushResult,
     ) {
         let PushResult::Applied { seq, .. } = result else { return };
-        let writer = (user.to_owned(), replica);
+        let writer = writer.clone();
         let key = RecordKey { table: entry.table.clone(), id: entry.id.clone() };
         let place = (scope.to_owned(), key.clone());
         let before = self.kept.get(&place);

@@ -280,6 +280,7 @@ fn serve<Q: DeserializeOwned, A: Serialize + DeserializeOwned>(
     serde_json::from_str(&body).map_err(unreadable)
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn unreadable(error: serde_json::Error) -> RemoteError {
     RemoteError::Protocol(error.to_string())
 }
@@ -302,7 +303,7 @@ impl Remote for Link {
 
     async fn push(&self, request: &PushRequest) -> Result<PushAnswer, RemoteError> {
         let handler: Handler<PushRequest, PushAnswer> = |server, network, user, device, request| {
-            let (answer, moved) = server.push(user, device, request)?;
+            let (answer, moved) = server.push(user, device, &request)?;
             network.moved(&moved);
             Ok(answer)
         };

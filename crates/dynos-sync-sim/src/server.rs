@@ -163,7 +163,7 @@ impl Server {
         &self,
         user: &str,
         device: usize,
-        request: PushRequest,
+        request: &PushRequest,
     ) -> Result<(PushAnswer, Vec<(ScopeName, TableName)>), RemoteError> {
         let mut inner = self.lock();
         let answer = inner.call(user, |store, caller| store.push(caller, request.clone()))?;
@@ -182,7 +182,8 @@ impl Server {
             );
             history.note(inner.timeline.now(), &line);
             let mirror = &mut inner.mirror;
-            mirror.committed(&history, &scope, user, device, request.replica, entry, result);
+            let writer = (user.to_owned(), request.replica);
+            mirror.committed(&history, &scope, &writer, device, entry, result);
             moved.push((scope, entry.table.clone()));
         }
         for (table, head) in &answer.heads {

@@ -64,10 +64,9 @@ impl Shrinker<'_> {
         let (mut low, mut high) = (0, steps);
         while low < high {
             let middle = (low + high) / 2;
-            if self.attempt(|options| options.steps = Some(middle)) {
-                high = middle
-            } else {
-                low = middle + 1
+            match self.attempt(|options| options.steps = Some(middle)) {
+                true => high = middle,
+                false => low = middle + 1,
             }
         }
     }

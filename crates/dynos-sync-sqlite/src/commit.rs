@@ -397,12 +397,12 @@ fn sweep(session: &mut Session<'_>, table: &Table, phase: Phase) -> Result<()> {
     })?;
     for id in unseen {
         let key = table.record(id);
-        if is_on(Mutant::UnseenKept) && phase == Phase::Resync {
+        let deleted =
+            phase == Phase::Resync && queue::newest(session.db, table.n, key.id.as_str())?.is_none();
+        if phase == Phase::Resync && is_on(Mutant::UnseenKept) {
             continue;
         }
-        if is_on(Mutant::NothingOffered) && phase != Phase::Resync {
-            session.store(table, &key, None)?;
-        } else if phase == Phase::Resync && queue::newest(session.db, table.n, key.id.as_str())?.is_none() {
+        if deleted || (phase != Phase::Resync && is_on(Mutant::NothingOffered)) {
             session.store(table, &key, None)?;
         } else {
             offer_whole(session, table, &key)?;
