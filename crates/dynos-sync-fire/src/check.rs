@@ -263,10 +263,10 @@ fn processes(stack: &Stack) -> io::Result<Vec<String>> {
         let greedy = tally.memory.iter().filter(|(_, kib)| **kib > MEMORY);
         found.extend(greedy.map(|(kind, kib)| format!("a {kind} has had {kib} KiB of memory")));
     });
-    for path in logs(&stack.dir)? {
-        let text = fs::read(&path)?;
+    for path in logs(&stack.dir)?.iter().filter(|path| path.extension().is_some_and(|end| end == "err")) {
+        let text = fs::read(path)?;
         let text = String::from_utf8_lossy(&text);
-        if let Some(line) = text.lines().find(|line| line.contains("panicked") || line.contains("BUG")) {
+        if let Some(line) = text.lines().find(|line| line.contains("panicked at") || line.contains("BUG:")) {
             found.push(format!("{}: {line}", path.display()));
         }
     }

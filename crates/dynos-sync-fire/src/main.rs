@@ -44,7 +44,7 @@ struct Cli {
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     check_every: u64,
     /// What share of requests meets a fate.
-    #[arg(long, default_value_t = 0.15)]
+    #[arg(long, default_value_t = 0.2)]
     rate: f64,
     /// The server keeps its data in a Postgres of its own, which is killed too.
     #[arg(long)]

@@ -225,7 +225,7 @@ impl Stack {
     }
 
     fn any_mode(&mut self) -> Mode {
-        if self.dice.bool() { Mode::Watch } else { Mode::Once }
+        if self.dice.u8(..3) == 0 { Mode::Watch } else { Mode::Once }
     }
 
     /// SIGKILL.
@@ -287,7 +287,8 @@ impl Stack {
                 let how = judge(device.mode, status, &process.said());
                 let how = how.map_err(|problem| format!("device {number} ended by itself: {problem}"))?;
                 count(&self.tally, |tally| tally.end(how));
-                let mode = self.any_mode();
+                // Who syncs again and again does so until killed: that is what brings requests to the network.
+                let mode = if self.devices[number].mode == Mode::Once { Mode::Once } else { self.any_mode() };
                 self.start_device(number, mode)?;
             }
         }
