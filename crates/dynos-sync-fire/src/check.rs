@@ -1,7 +1,6 @@
 //! What has to be so when the network is calm and everything has synced.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::Path,
     time::{Duration, Instant},
@@ -10,11 +9,12 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 
 use crate::{
-    journal::{Journal, fault},
+    journal::Journal,
     link::count,
     process::Process,
+    rows::{Rows, contended, difference, own, rows},
     stack::{Fault, Stack, USER},
-    writer::{TABLES, open},
+    writer::open,
 };
 
 /// How long all may take to agree. A watcher that has failed often pauses for a minute.
@@ -26,8 +26,6 @@ const MEMORY: u64 = 256 * 1024;
 /// A database may have so many bytes, and so many more for each conflict of its journal or each outcome that the server keeps.
 const FILE: u64 = 16 * 1024 * 1024;
 const BYTES_EACH: u64 = 32 * 1024;
-
-type Rows = BTreeMap<(String, String), String>;
 
 /// Waits until all devices are equal and nothing is queued, and checks everything then. The network is calm, and nobody writes.
 pub(crate) async fn settled(stack: &mut Stack) -> Result<(), Fault> {
@@ -80,35 +78,14 @@ fn agree(devices: &[Connection]) -> rusqlite::Result<Result<Rows, String>> {
     let odd = rows.iter().enumerate().find(|(_, other)| **other != rows[0]);
     Ok(match odd {
         None => Ok(rows.into_iter().next().unwrap_or_default()),
-        Some((number, other)) => Err(format!("devices 0 and {number} differ: {}", difference(&rows[0], other))),
+        Some((number, other)) => {
+            Err(format!("devices 0 and {number} differ: {}", difference(&rows[0], other)))
+        }
     })
 }
 
 fn number_of(db: &Connection, table: &str) -> rusqlite::Result<i64> {
     db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
-}
-
-/// The application's rows, as text.
-fn rows(db: &Connection) -> rusqlite::Result<Rows> {
-    let mut rows = Rows::new();
-    for table in TABLES {
-        let mut select = db.prepare_cached(&format!("SELECT id, json_array(writer, n, a, b) FROM {table}"))?;
-        for row in select.query_map([], |row| Ok(((table.to_owned(), row.get(0)?), row.get(1)?)))? {
-            let (key, row) = row?;
-            rows.insert(key, row);
-        }
-    }
-    Ok(rows)
-}
-
-fn difference(one: &Rows, other: &Rows) -> String {
-    let keys: BTreeSet<_> = one.keys().chain(other.keys()).collect();
-    let odd = keys.into_iter().filter(|key| one.get(*key) != other.get(*key)).take(5);
-    odd.map(|key| format!("{key:?}: {:?} and {:?}; ", brief(one.get(key)), brief(other.get(key)))).collect()
-}
-
-fn brief(row: Option<&String>) -> Option<String> {
-    row.map(|row| row.chars().take(60).collect())
 }
 
 /// Nothing was refused, kept aside or turned back.
@@ -123,56 +100,6 @@ fn books(devices: &[Connection]) -> rusqlite::Result<Vec<String>> {
         }
     }
     Ok(found)
-}
-
-/// A record with one writer is what its writer wrote last.
-fn own(rows: &Rows, journals: &[Journal]) -> Vec<String> {
-    let mut expected = Rows::new();
-    for (number, journal) in journals.iter().enumerate() {
-        for (id, (n, a, b)) in &journal.own {
-            let row = serde_json::json!([number, n, a, b]).to_string();
-            expected.insert(("own".to_owned(), id.clone()), row);
-        }
-    }
-    let there: Rows = rows.iter().filter(|((table, _), _)| table == "own").map(|(k, v)| (k.clone(), v.clone())).collect();
-    if there == expected {
-        return Vec::new();
-    }
-    vec![format!("what was acknowledged is not what is there: {}", difference(&expected, &there))]
-}
-
-/// A contended record is, whole, what somebody wrote last.
-fn contended(rows: &Rows, journals: &[Journal]) -> Vec<String> {
-    let mut found = Vec::new();
-    for table in ["hot", "gone"] {
-        let lasts = |journal: &Journal| if table == "hot" { journal.hot.clone() } else { journal.gone.clone() };
-        let lasts: Vec<_> = journals.iter().map(lasts).collect();
-        let ids: BTreeSet<&String> = lasts.iter().flat_map(BTreeMap::keys).collect();
-        for id in ids {
-            let row = rows.get(&(table.to_owned(), id.clone()));
-            let of_all: Vec<_> = lasts.iter().map(|lasts| lasts.get(id)).enumerate().collect();
-            let problem = match row.map(|row| author(row)) {
-                Some(None) => Some("is torn".to_owned()),
-                Some(winner) => fault(&of_all, winner, table == "gone"),
-                None => fault(&of_all, None, table == "gone"),
-            };
-            found.extend(problem.map(|problem| format!("{table} {id} {problem}: {:?}", brief(row))));
-        }
-    }
-    found
-}
-
-/// Who wrote a contended record, and in which edit: all of its fields name the same one.
-fn author(row: &str) -> Option<(usize, i64)> {
-    let (writer, n, a, b): (usize, i64, String, String) = parts(row)?;
-    let name = format!("{writer}#{n}");
-    (a == name && b.split(' ').next() == Some(&name)).then_some((writer, n))
-}
-
-fn parts(row: &str) -> Option<(usize, i64, String, String)> {
-    let row: serde_json::Value = serde_json::from_str(row).ok()?;
-    let text = |at: usize| row[at].as_str().map(str::to_owned);
-    Some((usize::try_from(row[0].as_u64()?).ok()?, row[1].as_i64()?, text(2)?, text(3)?))
 }
 
 /// The server has the same, as a new device sees it; and each of its numbers was given to one entry.
@@ -209,13 +136,16 @@ fn history(path: &Path, stack: &Stack) -> rusqlite::Result<Vec<String>> {
     let (seq, outcomes, last): (i64, i64, i64) =
         db.query_row(numbers, [&scope], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     if (outcomes, last) != (seq, seq) {
-        found.push(format!("the server has numbered {seq} changes for {outcomes} entries, the last one {last}"));
+        found.push(format!(
+            "the server has numbered {seq} changes for {outcomes} entries, the last one {last}"
+        ));
     }
     let writers: i64 = db.query_row("SELECT count(*) FROM writers", [], |row| row.get(0))?;
     if writers != stack.devices.len() as i64 {
         found.push(format!("{} devices are known to the server as {writers} writers", stack.devices.len()));
     }
-    let refused: i64 = db.query_row("SELECT count(*) FROM outcomes WHERE code IS NOT NULL", [], |row| row.get(0))?;
+    let refused: i64 =
+        db.query_row("SELECT count(*) FROM outcomes WHERE code IS NOT NULL", [], |row| row.get(0))?;
     if refused > 0 {
         found.push(format!("the server has refused {refused} entries"));
     }
@@ -241,7 +171,8 @@ fn files(stack: &Stack) -> Result<Vec<String>, Fault> {
         }
         let kept = number_of(&db, kept)?.unsigned_abs();
         conflicts += if kind == "device" { kept } else { 0 };
-        let bytes = fs::metadata(&path)?.len() + fs::metadata(format!("{}-wal", path.display())).map_or(0, |wal| wal.len());
+        let bytes = fs::metadata(&path)?.len()
+            + fs::metadata(format!("{}-wal", path.display())).map_or(0, |wal| wal.len());
         if bytes > FILE + kept * BYTES_EACH {
             found.push(format!("{} has {bytes} bytes for {kept} things kept", path.display()));
         }
@@ -254,7 +185,8 @@ fn files(stack: &Stack) -> Result<Vec<String>, Fault> {
 /// Nobody has panicked, and nobody has taken too much.
 fn processes(stack: &Stack) -> io::Result<Vec<String>> {
     let mut found = Vec::new();
-    let running = stack.devices.iter().filter_map(|device| device.process.as_ref()).map(|process| ("device", process));
+    let running =
+        stack.devices.iter().filter_map(|device| device.process.as_ref()).map(|process| ("device", process));
     let running = running.chain(stack.server.as_ref().map(|process| ("server", process)));
     for (kind, memory) in running.map(|(kind, process)| (kind, Process::most_memory(process))) {
         count(&stack.tally, |tally| tally.memory(kind, memory));

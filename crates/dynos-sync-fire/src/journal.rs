@@ -51,7 +51,8 @@ pub(crate) fn fault(
     let later = |last: &Last| last.began > own.ended + BLUR;
     let later = lasts.iter().find(|(_, last)| last.is_some_and(later)).filter(|_| !deletes);
     later.map(|(device, last)| {
-        let (n, pause) = (last.and_then(|last| last.n), last.and_then(|last| last.began.duration_since(own.ended).ok()));
+        let (n, pause) =
+            (last.and_then(|last| last.n), last.and_then(|last| last.began.duration_since(own.ended).ok()));
         format!("is edit {n:?} of device {winner}, but device {device} wrote {n:?} {pause:?} later")
     })
 }

@@ -49,7 +49,12 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) async fn start(plan: &Plan, seed: u64, errors: &Path, tally: &Counted) -> io::Result<Self> {
         let mut command = Command::new(env::current_exe()?);
-        command.arg("proxy").args(["--listen", &plan.listen.to_string(), "--upstream", &plan.upstream.to_string()]);
+        command.arg("proxy").args([
+            "--listen",
+            &plan.listen.to_string(),
+            "--upstream",
+            &plan.upstream.to_string(),
+        ]);
         command.args(["--seed", &seed.to_string(), "--rate", &plan.rate.to_string()]);
         if let Some(dir) = &plan.tls {
             command.arg("--tls").arg(dir);
@@ -72,7 +77,9 @@ impl Link {
         let before = *self.calm.borrow();
         self.stdin.write_all(b"calm\n").await?;
         let calm = self.calm.wait_for(|said| *said > before);
-        let calm = tokio::time::timeout(DEADLINE, calm).await.map_err(|_| io::Error::other("a proxy does not calm down"))?;
+        let calm = tokio::time::timeout(DEADLINE, calm)
+            .await
+            .map_err(|_| io::Error::other("a proxy does not calm down"))?;
         calm.map(drop).map_err(io::Error::other)
     }
 

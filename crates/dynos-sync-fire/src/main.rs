@@ -1,5 +1,6 @@
 //! The real command under fire: `dynos serve` and devices that run `dynos sync`, each behind a proxy that does what networks do, while all of them are killed.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command prints")]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests may panic"))]
 
 mod certificates;
 mod check;
@@ -8,6 +9,7 @@ mod journal;
 mod link;
 mod process;
 mod proxy;
+mod rows;
 mod run;
 mod stack;
 mod tally;
@@ -52,9 +54,6 @@ struct Cli {
     /// The command `dynos`. Built where it is not named.
     #[arg(long)]
     dynos: Option<PathBuf>,
-    /// Print every check.
-    #[arg(short, long)]
-    verbose: bool,
     #[command(subcommand)]
     part: Option<SubPart>,
 }
@@ -107,8 +106,12 @@ async fn fire(cli: Cli) -> Result<ExitCode, Fault> {
         count(&tally, |tally| tally.violations.push(found.to_string()));
         let again = cli.cycles;
         println!("VIOLATION: {found}\n\nkept in {}", dir.keep().display());
-        println!("again: cargo run --release -p dynos-sync-fire -- --cycles {again} --seed {seed} --check-every {} --rate {}{}",
-            cli.check_every, cli.rate, if cli.postgres { " --postgres" } else { "" });
+        println!(
+            "again: cargo run --release -p dynos-sync-fire -- --cycles {again} --seed {seed} --check-every {} --rate {}{}",
+            cli.check_every,
+            cli.rate,
+            if cli.postgres { " --postgres" } else { "" }
+        );
     }
     count(&tally, |tally| println!("{}\n{}", tally.report(start.elapsed()), tally.verdict()));
     Ok(if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -122,7 +125,9 @@ fn course(cycles: u64, minutes: Option<u64>, check_every: u64) -> Course {
 /// Until somebody asks this to end.
 async fn interrupted() {
     let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
-    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = kinds else { return std::future::pending().await };
+    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = kinds else {
+        return std::future::pending().await;
+    };
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}

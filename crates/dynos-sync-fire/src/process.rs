@@ -86,7 +86,14 @@ pub(crate) fn append(path: &Path) -> io::Result<File> {
 /// A command without anything of the tester's own environment that it would heed.
 pub(crate) fn dynos(program: &Path) -> Command {
     let mut command = Command::new(program);
-    for name in ["DYNOS_TOKEN", "DYNOS_REMOTE", "DYNOS_DATABASE_URL", "DYNOS_SUPABASE_URL", "DYNOS_ANON_KEY", "RUST_LOG"] {
+    for name in [
+        "DYNOS_TOKEN",
+        "DYNOS_REMOTE",
+        "DYNOS_DATABASE_URL",
+        "DYNOS_SUPABASE_URL",
+        "DYNOS_ANON_KEY",
+        "RUST_LOG",
+    ] {
         command.env_remove(name);
     }
     command.stdin(Stdio::null()).stdout(Stdio::null());

@@ -127,9 +127,14 @@ impl Stack {
 
     async fn token(&self) -> Result<String, Fault> {
         let mut command = dynos(&self.dynos);
-        let output = command.args(["token", "--user", USER, "--data"]).arg(self.file("server")).stdout(Stdio::piped());
+        let output =
+            command.args(["token", "--user", USER, "--data"]).arg(self.file("server")).stdout(Stdio::piped());
         let output = output.output().await?;
-        if output.status.success() { Ok(String::from_utf8(output.stdout)?) } else { Err("there is no token".into()) }
+        if output.status.success() {
+            Ok(String::from_utf8(output.stdout)?)
+        } else {
+            Err("there is no token".into())
+        }
     }
 
     /// Makes a device: its database with the application's tables, its proxy, its program.
@@ -166,7 +171,11 @@ impl Stack {
 
     async fn try_server(&mut self) -> Result<SocketAddr, Fault> {
         let mut command = dynos(&self.dynos);
-        command.arg("serve").arg("--data").arg(self.file("server")).args(["--listen", &self.address.to_string()]);
+        command
+            .arg("serve")
+            .arg("--data")
+            .arg(self.file("server"))
+            .args(["--listen", &self.address.to_string()]);
         if let Some(postgres) = &self.postgres {
             command.env("DYNOS_DATABASE_URL", postgres.url());
         }
@@ -174,7 +183,8 @@ impl Stack {
         let stdout = process.stdout().ok_or("the server has no stdout")?;
         let mut line = String::new();
         tokio::time::timeout(DEADLINE, BufReader::new(stdout).read_line(&mut line)).await??;
-        let address = line.trim().strip_prefix("listening on http://").ok_or("the server does not start")?.parse()?;
+        let address =
+            line.trim().strip_prefix("listening on http://").ok_or("the server does not start")?.parse()?;
         self.server = Some(process);
         Ok(address)
     }
@@ -208,7 +218,10 @@ impl Stack {
         let scheme = if plan.tls.is_some() { "https" } else { "http" };
         let mut dynos = dynos(&self.dynos);
         dynos.args(["--json", command]).arg(database);
-        dynos.args(["--remote", &format!("{scheme}://{}", plan.listen)]).arg("--token-file").arg(self.file("token"));
+        dynos
+            .args(["--remote", &format!("{scheme}://{}", plan.listen)])
+            .arg("--token-file")
+            .arg(self.file("token"));
         dynos.env("SSL_CERT_FILE", self.file("tls").join(certificates::AUTHORITY));
         dynos
     }

@@ -62,8 +62,10 @@ impl Tally {
     pub(crate) fn report(&self, took: Duration) -> String {
         let rate = self.cycles as f64 / took.as_secs_f64().max(0.001);
         let mib = |bytes: u64| bytes as f64 / (1024.0 * 1024.0);
-        let sizes: Vec<String> = self.files.iter().map(|(kind, bytes)| format!("{kind} {:.1}", mib(*bytes))).collect();
-        let memory: Vec<String> = self.memory.iter().map(|(kind, kib)| format!("{kind} {}", kib / 1024)).collect();
+        let sizes: Vec<String> =
+            self.files.iter().map(|(kind, bytes)| format!("{kind} {:.1}", mib(*bytes))).collect();
+        let memory: Vec<String> =
+            self.memory.iter().map(|(kind, kib)| format!("{kind} {}", kib / 1024)).collect();
         let faults: u64 = self.faults.values().sum();
         [
             format!("killed: {}", Counts(&self.kills)),

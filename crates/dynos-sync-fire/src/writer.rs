@@ -68,9 +68,17 @@ struct Shared {
 
 impl Writer {
     /// Starts it. It writes while nobody holds the gate alone.
-    pub(crate) fn start(path: &Path, device: usize, seed: u64, gate: Arc<RwLock<()>>) -> rusqlite::Result<Self> {
-        let shared =
-            Arc::new(Shared { stop: AtomicBool::new(false), journal: Mutex::default(), failed: Mutex::default() });
+    pub(crate) fn start(
+        path: &Path,
+        device: usize,
+        seed: u64,
+        gate: Arc<RwLock<()>>,
+    ) -> rusqlite::Result<Self> {
+        let shared = Arc::new(Shared {
+            stop: AtomicBool::new(false),
+            journal: Mutex::default(),
+            failed: Mutex::default(),
+        });
         let (db, writing) = (open(path)?, shared.clone());
         let thread = thread::spawn(move || {
             let mut pen = Pen { db, device, dice: fastrand::Rng::with_seed(seed) };
@@ -80,7 +88,8 @@ impl Writer {
                 match pen.write(journal) {
                     Ok(journal) => *lock(&writing.journal) = journal,
                     Err(error) => {
-                        *lock(&writing.failed) = Some(format!("a program's write to device {device} failed: {error}"));
+                        *lock(&writing.failed) =
+                            Some(format!("a program's write to device {device} failed: {error}"));
                         return;
                     }
                 }
@@ -148,7 +157,12 @@ impl Pen {
 }
 
 /// An edit of a record that is this device's alone: of one field, of both, or its end.
-fn own(db: &Transaction<'_>, device: usize, dice: &mut fastrand::Rng, journal: &mut Journal) -> rusqlite::Result<()> {
+fn own(
+    db: &Transaction<'_>,
+    device: usize,
+    dice: &mut fastrand::Rng,
+    journal: &mut Journal,
+) -> rusqlite::Result<()> {
     let (n, id) = (journal.n, format!("{device}-{}", dice.usize(..OWN)));
     let (a, b) = (format!("{device}#{n}"), padded(device, n, dice));
     let Some(row) = journal.own.get_mut(&id) else {
@@ -179,7 +193,12 @@ fn own(db: &Transaction<'_>, device: usize, dice: &mut fastrand::Rng, journal: &
 }
 
 /// Sets a record that others set too.
-fn hot(db: &Transaction<'_>, device: usize, dice: &mut fastrand::Rng, journal: &mut Journal) -> rusqlite::Result<()> {
+fn hot(
+    db: &Transaction<'_>,
+    device: usize,
+    dice: &mut fastrand::Rng,
+    journal: &mut Journal,
+) -> rusqlite::Result<()> {
     let id = format!("hot-{}", dice.usize(..CONTENDED));
     let began = SystemTime::now();
     set(db, "hot", &id, device, journal.n, dice)?;
@@ -188,7 +207,12 @@ fn hot(db: &Transaction<'_>, device: usize, dice: &mut fastrand::Rng, journal: &
 }
 
 /// Sets or deletes a record that others set and delete too.
-fn gone(db: &Transaction<'_>, device: usize, dice: &mut fastrand::Rng, journal: &mut Journal) -> rusqlite::Result<()> {
+fn gone(
+    db: &Transaction<'_>,
+    device: usize,
+    dice: &mut fastrand::Rng,
+    journal: &mut Journal,
+) -> rusqlite::Result<()> {
     let id = format!("gone-{}", dice.usize(..CONTENDED));
     let began = SystemTime::now();
     let kept = dice.u8(..3) > 0;

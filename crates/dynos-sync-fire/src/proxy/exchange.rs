@@ -15,7 +15,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Serves one request, by its fate.
 pub(super) async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(proxy: &Arc<Proxy>, mut device: S) {
     let Ok(Some(request)) = Request::read(&mut device).await else { return };
-    let fate = proxy.dice(|dice| Fate::roll(dice, proxy.rate()));
+    let fate = match proxy.dice(|dice| Fate::roll(dice, proxy.rate())) {
+        Fate::Answer("413", _) if !request.is_long() => Fate::Through,
+        fate => fate,
+    };
     if let Some(name) = fate.name() {
         say(format_args!("fault {name}"));
     }
@@ -31,7 +34,9 @@ async fn meet<S: AsyncRead + AsyncWrite + Unpin>(
     device: &mut S,
 ) -> io::Result<()> {
     match fate {
-        Fate::Through | Fate::Double | Fate::Replay(_) if request.is_events() => follow(proxy, request, device).await,
+        Fate::Through | Fate::Double | Fate::Replay(_) if request.is_events() => {
+            follow(proxy, request, device).await
+        }
         Fate::Through => {
             let reply = ask(proxy, request).await?;
             give(device, &reply).await

@@ -108,14 +108,22 @@ impl Fate {
 }
 
 fn ways(dice: &mut fastrand::Rng) -> &'static str {
-    ["301 Moved Permanently", "302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent Redirect"]
-        [dice.usize(..5)]
+    [
+        "301 Moved Permanently",
+        "302 Found",
+        "303 See Other",
+        "307 Temporary Redirect",
+        "308 Permanent Redirect",
+    ][dice.usize(..5)]
 }
 
 fn error(dice: &mut fastrand::Rng) -> Fate {
     let (name, answer) = match dice.u8(..8) {
         0 => ("500", http::error("500 Internal Server Error", "internal", "")),
-        1 => ("502", http::answer("502 Bad Gateway", "content-type: text/html\r\n", b"<html>bad gateway</html>")),
+        1 => (
+            "502",
+            http::answer("502 Bad Gateway", "content-type: text/html\r\n", b"<html>bad gateway</html>"),
+        ),
         2 => ("503", http::error("503 Service Unavailable", "unavailable", "")),
         3 => ("429", http::error("429 Too Many Requests", "rate_limited", "retry-after: 1\r\n")),
         4 => ("429", http::error("429 Too Many Requests", "rate_limited", "retry-after: soon\r\n")),
@@ -130,7 +138,11 @@ fn error(dice: &mut fastrand::Rng) -> Fate {
 fn wrong_answer(dice: &mut fastrand::Rng) -> Fate {
     let json = "content-type: application/json\r\n";
     let answer = match dice.u8(..9) {
-        0 => http::answer("200 OK", "content-type: text/html\r\n", b"<html>please sign in to this network</html>"),
+        0 => http::answer(
+            "200 OK",
+            "content-type: text/html\r\n",
+            b"<html>please sign in to this network</html>",
+        ),
         1 => http::answer("200 OK", json, b""),
         2 => http::answer("200 OK", json, b"{}"),
         3 => http::answer("200 OK", json, b"null"),

@@ -34,6 +34,11 @@ impl Request {
         (raw.len() >= head + length).then(|| Self { raw: raw.to_vec(), head, path })
     }
 
+    /// Whether it is longer than any record alone: that those are too large is believed, and they are given up.
+    pub(super) fn is_long(&self) -> bool {
+        self.raw.len() - self.head > 9000
+    }
+
     pub(super) fn is_events(&self) -> bool {
         self.path == "/v1/events"
     }
@@ -103,13 +108,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_is_read_whole_and_told_to_close() {
-        let raw = b"POST /v1/push HTTP/1.1\r\nAccept-Encoding: zstd\r\nContent-Length: 4\r\n\r\nbody".to_vec();
+        let raw =
+            b"POST /v1/push HTTP/1.1\r\nAccept-Encoding: zstd\r\nContent-Length: 4\r\n\r\nbody".to_vec();
         let request = Request::read(&mut raw.as_slice()).await.ok().flatten().expect("a request");
         assert_eq!(request.path, "/v1/push");
         let onward = String::from_utf8(request.onward(true)).expect("text");
         assert_eq!(
-            onward,
-            "POST /v1/push HTTP/1.1\r\nContent-Length: 4\r\nconnection: close\r\n\r\nbody",
+            onward, "POST /v1/push HTTP/1.1\r\nContent-Length: 4\r\nconnection: close\r\n\r\nbody",
             "compressed answers are not asked for"
         );
         assert!(Request::read(&mut &raw[..raw.len() - 1]).await.is_err(), "a part is no request");
