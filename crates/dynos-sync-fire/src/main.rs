@@ -7,6 +7,7 @@ mod check;
 mod command;
 mod journal;
 mod link;
+mod part;
 mod process;
 mod proxy;
 mod rows;

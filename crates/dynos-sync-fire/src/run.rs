@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use crate::{
     check,
     link::count,
-    stack::{Fault, Mode, Part, Stack},
+    part::{Mode, Part},
+    stack::{Fault, Stack},
 };
 
 /// How a run goes.
@@ -28,8 +29,8 @@ pub(crate) async fn run(stack: &mut Stack, course: Course) -> Result<(), Fault> 
     for n in 1..=course.cycles {
         cycle(stack).await?;
         let last = n == course.cycles || course.until.is_some_and(|until| Instant::now() > until);
-        if n % course.check_every == 0 || last {
-            let patient = (n / course.check_every) % PATIENT == 0;
+        if n.is_multiple_of(course.check_every) || last {
+            let patient = (n / course.check_every).is_multiple_of(PATIENT);
             heal(stack, patient).await?;
         }
         count(&stack.tally, |tally| tally.cycles = n);

@@ -4,7 +4,7 @@ use std::{
     fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{ExitStatus, Stdio},
+    process::Stdio,
     sync::Arc,
 };
 
@@ -17,6 +17,7 @@ use tokio::{
 use crate::{
     certificates,
     link::{Counted, Link, Plan, count},
+    part::{Mode, Part, judge},
     process::{self, DEADLINE, Process, dynos},
     writer::{SCHEMA, TABLES, Writer},
 };
@@ -27,36 +28,6 @@ const DEVICES: usize = 3;
 
 /// Whose records these are.
 pub(crate) const USER: &str = "fire";
-
-/// Something that can be killed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Part {
-    Server,
-    Proxy(usize),
-    Device(usize),
-    /// Where the server keeps its data in one.
-    Database,
-}
-
-impl Part {
-    pub(crate) fn kind(self) -> &'static str {
-        match self {
-            Self::Server => "server",
-            Self::Proxy(_) => "proxy",
-            Self::Device(_) => "device",
-            Self::Database => "database",
-        }
-    }
-}
-
-/// How a device syncs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// `dynos sync --watch`.
-    Watch,
-    /// `dynos sync`, again and again.
-    Once,
-}
 
 #[derive(Debug)]
 pub(crate) struct Device {
@@ -329,17 +300,5 @@ impl Stack {
 
     pub(crate) fn mode(&self, number: usize) -> Mode {
         self.devices[number].mode
-    }
-}
-
-/// Whether a command may end so, in a network like this one.
-fn judge(mode: Mode, status: ExitStatus, said: &str) -> Result<String, String> {
-    let failure = said.lines().rev().find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let word = failure.as_ref().and_then(|failure| failure["error"]["code"].as_str()).unwrap_or_default();
-    match (mode, status.code(), word) {
-        (Mode::Once, Some(0), _) => Ok("synced".to_owned()),
-        (_, Some(1), "server") | (_, Some(4), "sign_in_required") => Ok(word.replace('_', " ")),
-        (Mode::Once, Some(3), "unreachable" | "incomplete") => Ok(word.to_owned()),
-        _ => Err(format!("{mode:?}, {status}: {}", said.trim())),
     }
 }

@@ -161,11 +161,12 @@ async fn serve(proxy: Arc<Proxy>, mut device: TcpStream) {
         }
         Welcome::Served => match &proxy.good {
             None => exchange(&proxy, device).await,
-            Some(tls) => match tls.accept(device).await {
-                Ok(device) => exchange(&proxy, device).await,
-                // Killed in the midst of the handshake. Who does not trust the certificate says so elsewhere: nothing would sync.
-                Err(_) => {}
-            },
+            Some(tls) => {
+                // It may be killed in the midst of the handshake. One that never trusts the certificate would never sync.
+                if let Ok(device) = tls.accept(device).await {
+                    exchange(&proxy, device).await;
+                }
+            }
         },
     }
 }
