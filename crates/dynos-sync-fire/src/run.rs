@@ -60,6 +60,8 @@ async fn cycle(stack: &mut Stack) -> Result<(), Fault> {
     if stack.dice.bool() {
         down.reverse();
     }
+    // A server does not start without its database.
+    down.sort_by_key(|part| *part == Part::Database);
     while let Some(part) = down.pop() {
         stack.start_again(part).await?;
     }

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     net::SocketAddr,
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
@@ -283,16 +284,12 @@ impl Stack {
     pub(crate) async fn renew(&mut self, number: usize) -> Result<(), Fault> {
         let device = &mut self.devices[number];
         if let Some(process) = device.process.as_mut() {
-            let (mode, ended) = (device.mode, process.ended()?);
             let status = process.terminate().await?;
-            // A sync that is no watch has no reason to listen to signals.
-            let by_signal = mode == Mode::Once && status.code().is_none();
-            if !by_signal {
-                let said = process.said();
-                judge(mode, status, &said).or_else(|problem| match ended {
-                    None if mode == Mode::Watch && status.success() => Ok("asked".to_owned()),
-                    _ => Err(format!("device {number} was asked to end: {problem}")),
-                })?;
+            // A watcher that is asked ends well; one that does not listen to signals yet ends by this one, as a single sync does.
+            let as_asked = status.signal() == Some(15) || device.mode == Mode::Watch && status.success();
+            if !as_asked {
+                judge(device.mode, status, &process.said())
+                    .map_err(|problem| format!("device {number} was asked to end: {problem}"))?;
             }
         }
         Ok(self.start_device(number, Mode::Watch)?)
