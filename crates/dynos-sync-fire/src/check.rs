@@ -17,9 +17,6 @@ use crate::{
     writer::open,
 };
 
-/// How long all may take to agree. A watcher that has failed often pauses for a minute.
-const SETTLED_WITHIN: Duration = Duration::from_secs(180);
-
 /// No process may ever have more memory than this, in KiB.
 const MEMORY: u64 = 256 * 1024;
 
@@ -28,7 +25,7 @@ const FILE: u64 = 16 * 1024 * 1024;
 const BYTES_EACH: u64 = 32 * 1024;
 
 /// Waits until all devices are equal and nothing is queued, and checks everything then. The network is calm, and nobody writes.
-pub(crate) async fn settled(stack: &mut Stack) -> Result<(), Fault> {
+pub(crate) async fn settled(stack: &mut Stack, within: Duration) -> Result<(), Fault> {
     let start = Instant::now();
     let devices: Vec<Connection> =
         stack.devices.iter().map(|device| open(&device.path)).collect::<Result<_, _>>()?;
@@ -36,8 +33,8 @@ pub(crate) async fn settled(stack: &mut Stack) -> Result<(), Fault> {
         stack.tend(&[])?;
         match agree(&devices)? {
             Ok(rows) => break rows,
-            Err(odd) if start.elapsed() > SETTLED_WITHIN => {
-                return Err(format!("after {SETTLED_WITHIN:?} of calm: {odd}").into());
+            Err(odd) if start.elapsed() > within => {
+                return Err(format!("after {within:?} of calm: {odd}").into());
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }

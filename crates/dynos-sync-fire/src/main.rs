@@ -46,6 +46,9 @@ struct Cli {
     /// After how many cycles everything is checked.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     check_every: u64,
+    /// How many seconds all may take to agree then. A watcher that has failed often pauses for a minute.
+    #[arg(long, default_value_t = 180)]
+    agree_within: u64,
     /// What share of requests meets a fate.
     #[arg(long, default_value_t = 0.2)]
     rate: f64,
@@ -86,13 +89,13 @@ fn main() -> ExitCode {
 async fn fire(cli: Cli) -> Result<ExitCode, Fault> {
     let seed = cli.seed.unwrap_or_else(|| fastrand::u64(..1_000_000_000));
     println!("seed {seed}");
-    let dynos = match cli.dynos {
-        Some(dynos) => dynos,
+    let dynos = match &cli.dynos {
+        Some(dynos) => dynos.clone(),
         None => command::dynos()?,
     };
     let dir = tempfile::Builder::new().prefix("dynos-fire-").tempdir()?;
     let tally = Counted::default();
-    let (start, course) = (Instant::now(), course(cli.cycles, cli.minutes, cli.check_every));
+    let (start, course) = (Instant::now(), course(&cli));
     let recipe = Recipe { dir: dir.path().to_owned(), dynos, seed, rate: cli.rate, postgres: cli.postgres };
     let played = async {
         let mut stack = Stack::start(recipe, tally.clone()).await?;
@@ -118,9 +121,10 @@ async fn fire(cli: Cli) -> Result<ExitCode, Fault> {
     Ok(if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn course(cycles: u64, minutes: Option<u64>, check_every: u64) -> Course {
-    let until = minutes.map(|minutes| Instant::now() + Duration::from_secs(minutes * 60));
-    Course { cycles, check_every, until }
+fn course(cli: &Cli) -> Course {
+    let until = cli.minutes.map(|minutes| Instant::now() + Duration::from_secs(minutes * 60));
+    let agree_within = Duration::from_secs(cli.agree_within);
+    Course { cycles: cli.cycles, check_every: cli.check_every, agree_within, until }
 }
 
 /// Until somebody asks this to end.

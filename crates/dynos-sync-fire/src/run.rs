@@ -14,6 +14,8 @@ use crate::{
 pub(crate) struct Course {
     pub(crate) cycles: u64,
     pub(crate) check_every: u64,
+    /// How long all may take to agree.
+    pub(crate) agree_within: Duration,
     /// No cycle is begun after this.
     pub(crate) until: Option<Instant>,
 }
@@ -31,7 +33,7 @@ pub(crate) async fn run(stack: &mut Stack, course: Course) -> Result<(), Fault> 
         let last = n == course.cycles || course.until.is_some_and(|until| Instant::now() > until);
         if n.is_multiple_of(course.check_every) || last {
             let patient = (n / course.check_every).is_multiple_of(PATIENT);
-            heal(stack, patient).await?;
+            heal(stack, patient, course.agree_within).await?;
         }
         count(&stack.tally, |tally| tally.cycles = n);
         if last {
@@ -85,7 +87,7 @@ fn no_violation(stack: &Stack) -> Result<(), Fault> {
 }
 
 /// Stops the writers and calms the network, and checks everything once all have synced.
-async fn heal(stack: &mut Stack, patient: bool) -> Result<(), Fault> {
+async fn heal(stack: &mut Stack, patient: bool, within: Duration) -> Result<(), Fault> {
     let gate = stack.gate.clone();
     let _nobody_writes = gate.write().await;
     for device in &mut stack.devices {
@@ -98,7 +100,7 @@ async fn heal(stack: &mut Stack, patient: bool) -> Result<(), Fault> {
             stack.renew(number).await?;
         }
     }
-    check::settled(stack).await?;
+    check::settled(stack, within).await?;
     for device in &mut stack.devices {
         if let Some(link) = &mut device.link {
             link.rough().await?;
