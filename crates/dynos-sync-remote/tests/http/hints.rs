@@ -44,7 +44,11 @@ async fn hints_arrive_and_end_with_the_connection() {
 async fn a_connection_begins_with_a_hint_about_what_was_missed() {
     assert_eq!(all_hints(events("", Then::Close)).await, [""]);
     assert_eq!(all_hints(events("data: {\"tables\":[\"a\"]}\n\n", Then::Close)).await, ["", "a"]);
-    assert_eq!(all_hints(Reply::error(503, "unavailable")).await, Vec::<String>::new(), "there is no connection");
+    assert_eq!(
+        all_hints(Reply::error(503, "unavailable")).await,
+        Vec::<String>::new(),
+        "there is no connection"
+    );
 }
 
 #[tokio::test]
