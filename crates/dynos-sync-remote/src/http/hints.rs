@@ -9,12 +9,14 @@ use reqwest::StatusCode;
 use super::sse::Parser;
 use crate::transport::{Accept, Opened, Request, Transport, json};
 
+/// Begins with a hint about everything: what was committed between the last pull and this connection is a hint to nobody.
+///
 /// Connects when first polled, and ends with the connection, at the first error or after `idle` without a sign
 /// of life. Nothing is read ahead of the caller but what one read of the socket brought.
 pub(super) fn stream(transport: Arc<Transport>, idle: Duration) -> BoxStream<'static, Hint> {
     stream::once(async move { open(&transport).await })
         .map(move |opened| match opened {
-            Ok(opened) => events(Events::new(opened, idle)),
+            Ok(opened) => stream::once(async { missed() }).chain(events(Events::new(opened, idle))).boxed(),
             Err(error) => {
                 tracing::debug!(%error, "no hints");
                 stream::empty().boxed()
@@ -22,6 +24,11 @@ pub(super) fn stream(transport: Arc<Transport>, idle: Duration) -> BoxStream<'st
         })
         .flatten()
         .boxed()
+}
+
+/// The hint that stands for whatever happened before anybody listened.
+fn missed() -> Hint {
+    Hint { tables: Vec::new() }
 }
 
 async fn open(transport: &Transport) -> Result<Opened, RemoteError> {

@@ -115,6 +115,7 @@ async fn a_restart_of_postgres_passes() {
     declare(&ada).await;
     ada.push(&request(1, &["x"])).await.unwrap();
     let mut hints = ada.hints();
+    assert!(next(&mut hints).await.is_empty(), "so begins every stream");
     for immediately in [false, true] {
         if immediately {
             postgres.stop_immediate();
