@@ -21,6 +21,20 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// A way in for the fuzz targets: as if it had been received. `None` where its body cannot be decoded within `limit`.
+    #[cfg(fuzzing)]
+    pub(crate) fn received(
+        status: StatusCode,
+        headers: HeaderMap,
+        body: &[u8],
+        token: Secret,
+        limit: usize,
+    ) -> Option<Self> {
+        let mut decoder = super::decode::Decoder::new(&headers, limit).ok()?;
+        decoder.push(body).ok()?;
+        Some(Self { status, headers, body: decoder.finish().ok()?, token })
+    }
+
     /// The body as JSON.
     ///
     /// # Errors

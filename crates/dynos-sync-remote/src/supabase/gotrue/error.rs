@@ -44,7 +44,7 @@ struct ErrorBody {
 }
 
 /// What a status that is no success means.
-pub(super) fn refused(answer: &Answer, secret: &Secret) -> SignInError {
+pub(crate) fn refused(answer: &Answer, secret: &Secret) -> SignInError {
     let ErrorBody { error_code, error, msg, error_description, message } =
         json::decode(&answer.body).unwrap_or_default();
     let readable = |text: String| answer.readable(&secret.scrub(&text));
