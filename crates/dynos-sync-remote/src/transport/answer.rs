@@ -21,8 +21,8 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// A way in for the fuzz targets: as if it had been received. `None` where its body cannot be decoded within `limit`.
-    #[cfg(fuzzing)]
+    /// For tests: as if it had been received. `None` where its body cannot be decoded within `limit`.
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn received(
         status: StatusCode,
         headers: HeaderMap,
@@ -66,7 +66,13 @@ impl Answer {
 
     /// Text of the answer, made fit for a message.
     pub(crate) fn readable(&self, text: &str) -> String {
-        text::readable(text, &self.token)
+        text::readable(text, &[&self.token])
+    }
+
+    /// As [`readable`](Self::readable), for the answer to a request that showed another secret, too.
+    #[cfg(feature = "supabase")]
+    pub(crate) fn readable_without(&self, secret: &Secret, text: &str) -> String {
+        text::readable(text, &[&self.token, secret])
     }
 }
 

@@ -112,7 +112,10 @@ fn a_loss_of_power_takes_no_commit_at_full_and_breaks_nothing_at_normal() {
             assert_intact(&disk.open(level));
         }
     }
-    assert!(lost > 100 && kept > 100, "{lost} commits were lost, {kept} kept: the disk is neither kind nor cruel");
+    assert!(
+        lost > 100 && kept > 100,
+        "{lost} commits were lost, {kept} kept: the disk is neither kind nor cruel"
+    );
 }
 
 #[test]
@@ -198,7 +201,9 @@ fn a_kill_at_any_call_keeps_what_was_acknowledged() {
         let mut acknowledged = 0;
         while acknowledged < 30 && insert(&db).is_ok() {
             acknowledged += 1;
-            if acknowledged % 4 == 0 && db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).is_err() {
+            if acknowledged % 4 == 0
+                && db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).is_err()
+            {
                 break;
             }
         }
