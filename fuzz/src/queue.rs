@@ -79,6 +79,10 @@ async fn look(replica: &SqliteReplica, edits_only: bool) {
         assert!(due.groups.iter().all(whole), "{due:?}");
         assert_eq!(Some(due), again.as_ref().ok(), "the second look shows the same");
     }
+    if edits_only {
+        let (table, ids) = (name("d"), ["x", "y"].map(|id| id.parse().expect("an id")));
+        replica.records(&table, &ids, false).await.expect("what is sound can be pulled");
+    }
     is_answer(due);
     is_answer(again);
     is_answer(replica.state().await);
@@ -151,7 +155,9 @@ impl Shelf {
         let folder = script::folder();
         let path = folder.path().join("sound.db");
         let program = Connection::open(&path).expect("a database");
-        program.execute_batch("CREATE TABLE c (id INTEGER PRIMARY KEY, body TEXT, num REAL)").expect("a table");
+        program
+            .execute_batch("CREATE TABLE c (id INTEGER PRIMARY KEY, body TEXT, num REAL)")
+            .expect("a table");
         let replica = SqliteReplica::open(&path, &options()).expect("a replica");
         block_on(fill(&replica));
         program.execute_batch("INSERT INTO c VALUES (3, 'noted', 0)").expect("a row");
@@ -176,7 +182,9 @@ impl Shelf {
         let found = lines.iter().filter_map(|line| Some((line.bytes().next()?, line.get(1..)?)));
         let mut places = Vec::new();
         for (letter, text) in found {
-            let Some((_, table, column, rows)) = PLACES.iter().find(|place| place.0 == letter) else { continue };
+            let Some((_, table, column, rows)) = PLACES.iter().find(|place| place.0 == letter) else {
+                continue;
+            };
             // A unique name stays one: SQLite refuses the rest.
             let sql = format!("UPDATE OR IGNORE {table} SET {column} = ? WHERE {rows}");
             db.execute(&sql, [text]).expect("the damage");
@@ -193,11 +201,13 @@ async fn fill(replica: &SqliteReplica) {
     }
     let key = |table, id| RecordKey::new(table, id).expect("a key");
     let write = |table, id, edit| Op::Write { key: key(table, id), edit, at: 5 };
-    let document = |n: i64| Edit::Upsert(fields([("n", n.into()), ("deep", dynos_sync_core::json!({"a": [1]}))]));
+    let document =
+        |n: i64| Edit::Upsert(fields([("n", n.into()), ("deep", dynos_sync_core::json!({"a": [1]}))]));
     commit(replica, vec![Op::Store { key: key("d", "y"), record: document(0).fields().cloned() }]).await;
     let row = Edit::Upsert(fields([("body", "text".into()), ("num", 0.5.into())]));
     commit(replica, vec![write("d", "x", document(1)), write("d", "y", document(2))]).await;
-    commit(replica, vec![write("c", "1", row.clone()), write("c", "2", row), write("d", "z", document(3))]).await;
+    commit(replica, vec![write("c", "1", row.clone()), write("c", "2", row), write("d", "z", document(3))])
+        .await;
     let mut sent = replica.queue(0, 1).await.expect("the queue").remove(0);
     sent.sent = Some(dynos_sync_core::Sent { base: None });
     commit(replica, vec![Op::Freeze(sent)]).await;
