@@ -96,8 +96,7 @@ impl Court {
         edit(&store, 109..110, Operation::Delete);
         edit(&store, 123..125, Operation::Upsert);
         let head = head(&store);
-        let mut court =
-            Self { store, lives, history: vec![], head, gone: 0, counter: 0, _folder: folder };
+        let mut court = Self { store, lives, history: vec![], head, gone: 0, counter: 0, _folder: folder };
         court.history = court.walk(None, None).expect("a walk").into_iter().map(|c| (c.id, c.seq)).collect();
         let gone = |(id, _): &&(RecordId, Seq)| id.as_str() == GONE;
         court.gone = court.history.iter().find(gone).expect("the deletion").1;
@@ -176,7 +175,9 @@ impl Court {
         match &answer.results[..] {
             [PushResult::Conflict { .. }] => assert!(is_token && !saw, "{base:?} saw the deletion"),
             [PushResult::Rejected { code: RejectCode::NotFound, .. }] => assert!(saw, "{base:?} is older"),
-            [PushResult::Rejected { code: RejectCode::Invalid, .. }] => assert!(!is_token, "{base:?} is ours"),
+            [PushResult::Rejected { code: RejectCode::Invalid, .. }] => {
+                assert!(!is_token, "{base:?} is ours")
+            }
             other => panic!("{other:?} for {base:?}"),
         }
         assert_eq!(answer.heads[&table()].after, self.head, "nothing moved");

@@ -11,9 +11,7 @@ use std::{
 
 use dynos_sync::{Driver, SyncConfig};
 use dynos_sync_core::{
-    Clock, Millis, Remote, Replica, ReplicaError, TableName,
-    memory::MemoryServer,
-    replica::TableOptions,
+    Clock, Millis, Remote, Replica, ReplicaError, TableName, memory::MemoryServer, replica::TableOptions,
 };
 use dynos_sync_sqlite::{Random, SqliteOptions, SqliteReplica, Threads};
 use futures_executor::block_on;
@@ -87,7 +85,8 @@ impl<'a> Sheet<'a> {
     /// The table, with an index and a view that are the application's own.
     fn create(&self, db: &Connection) -> rusqlite::Result<()> {
         let key = [" NOT NULL PRIMARY KEY", "", "", "", ""];
-        let column = |(place, name): (usize, &&str)| format!("{} {}{}", quoted(name), TYPES[place], key[place]);
+        let column =
+            |(place, name): (usize, &&str)| format!("{} {}{}", quoted(name), TYPES[place], key[place]);
         let columns: Vec<String> = self.columns.iter().enumerate().map(column).collect();
         let table = quoted(&self.table);
         let last = quoted(self.columns[self.columns.len() - 1]);
@@ -108,7 +107,8 @@ impl<'a> Sheet<'a> {
         }
         if let Some(last) = self.rows.last() {
             db.execute(&format!("DELETE FROM {table} WHERE {key} = ?"), [last[0]]).expect("a delete");
-            db.execute(&format!("INSERT INTO {table} VALUES ({marks})"), params_from_iter(last)).expect("a row");
+            db.execute(&format!("INSERT INTO {table} VALUES ({marks})"), params_from_iter(last))
+                .expect("a row");
         }
     }
 

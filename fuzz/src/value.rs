@@ -22,7 +22,17 @@ use crate::script;
 
 /// The declared types, a column each: `c0`, `c1` and so on.
 const DECLARED: [&str; 12] = [
-    "", "INTEGER", "TEXT", "REAL", "BLOB", "NUMERIC(10,2)", "BOOLEAN", "JSON", "VARCHAR(9)", "DATETIME", "DOUBLE PRECISION",
+    "",
+    "INTEGER",
+    "TEXT",
+    "REAL",
+    "BLOB",
+    "NUMERIC(10,2)",
+    "BOOLEAN",
+    "JSON",
+    "VARCHAR(9)",
+    "DATETIME",
+    "DOUBLE PRECISION",
     "BOOL_TEXT",
 ];
 
@@ -141,12 +151,21 @@ impl Pair {
             }
             Err(error) => panic!("{error:?} for {value}"),
             Ok(()) => {
-                let mine = block_on(self.one.get(&key())).expect("an answer").expect("the row")[&name].clone();
-                assert!(is_kept(value, &mine, DECLARED[column]), "{value} reads {mine} in {}", DECLARED[column]);
+                let mine =
+                    block_on(self.one.get(&key())).expect("an answer").expect("the row")[&name].clone();
+                assert!(
+                    is_kept(value, &mine, DECLARED[column]),
+                    "{value} reads {mine} in {}",
+                    DECLARED[column]
+                );
                 let told = self.told().expect("an edit");
                 assert_eq!(told.get(&name), Some(&mine), "what is told of {value} is not what is stored");
                 store(&self.other, Some(&over_the_wire(&told)));
-                assert_eq!(bits(read(&self.other, column)), bits(read(&self.one, column)), "{value} as {told:?}");
+                assert_eq!(
+                    bits(read(&self.other, column)),
+                    bits(read(&self.one, column)),
+                    "{value} as {told:?}"
+                );
                 self.clear();
             }
         }
@@ -214,12 +233,12 @@ fn is_kept(given: &Value, read: &Value, declared: &str) -> bool {
         Value::String(text) => text.clone().into_bytes(),
         value => bytes(value, "$text").unwrap_or_else(|| value.to_string().into_bytes()),
     };
-    // Text that looks like a number becomes one, a number becomes text: what SQLite calls affinity.
+    // Text that looks like a number becomes one, a number becomes text: what SQLite calls affinity. A NUL ends a number.
     let number = |value: &Value| match value {
         Value::Bool(bit) => Some(f64::from(u8::from(*bit))),
         Value::Number(number) => number.as_f64(),
         Value::Object(object) if object.contains_key("$real") => object["$real"].as_str()?.parse().ok(),
-        value => std::str::from_utf8(&text(value)).ok()?.trim_ascii().parse().ok(),
+        value => std::str::from_utf8(&text(value)).ok()?.split('\0').next()?.trim_ascii().parse().ok(),
     };
     let near = |one: f64, other: f64| one == other || (one - other).abs() <= one.abs() * 1e-14;
     let converts = declared != "BLOB" && !declared.is_empty();

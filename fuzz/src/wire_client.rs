@@ -16,8 +16,8 @@ use std::{
 use async_trait::async_trait;
 use dynos_sync::{Driver, SyncConfig, SyncError};
 use dynos_sync_core::{
-    Clock, Cursor, Edit, Fields, Limits, Millis, RecordId, Remote, RemoteError, Replica, Seq, TableName, TableSpec,
-    fields, json,
+    Clock, Cursor, Edit, Fields, Limits, Millis, RecordId, Remote, RemoteError, Replica, Seq, TableName,
+    TableSpec, fields, json,
     memory::MemoryReplica,
     replica::{DeadLetter, Journaled, Seen, State, TableOptions},
     wire::{Heads, HeadsRequest, Page, PullRequest, PushAnswer, PushRequest},
