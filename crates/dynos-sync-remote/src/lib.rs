@@ -72,6 +72,9 @@ mod checks;
 mod connection;
 #[cfg(feature = "transport")]
 mod error;
+#[cfg(all(fuzzing, feature = "http", feature = "supabase"))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(feature = "supabase")]

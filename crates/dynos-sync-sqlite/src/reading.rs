@@ -85,7 +85,7 @@ pub(crate) fn records(
     }
     let mut seen = Vec::new();
     for id in ids {
-        let entries = entries(session, table.n, id.as_str())?;
+        let Pending { base, entries } = pending(session, table.n, id.as_str())?;
         if entries.is_empty() && !all {
             continue;
         }
@@ -95,22 +95,34 @@ pub(crate) fn records(
             Err(_) => None,
         };
         let row = row.map(|row| rows::record(table, &row)).transpose()?;
-        let base = queue::base(session.db, table.n, id.as_str())?;
         seen.push(Seen { id: id.clone(), row, base, entries });
     }
     Ok(seen)
 }
 
-/// A record's entries. Where one cannot be read any more they go to the dead letters: a damaged entry is reported, and
-/// holds up neither its record nor others.
-fn entries(session: &mut Session<'_>, n: i64, id: &str) -> Result<Vec<Entry>> {
-    match queue::of_record(session.db, session.catalog, n, id) {
+/// What is pending of a record.
+#[derive(Default)]
+struct Pending {
+    /// The record before its first entry; not looked up where there is none.
+    base: Option<Fields>,
+    entries: Vec<Entry>,
+}
+
+/// What is pending of a record. Where some of it cannot be read any more it goes to the dead letters: a damaged entry is
+/// reported, and holds up neither its record nor others.
+fn pending(session: &mut Session<'_>, n: i64, id: &str) -> Result<Pending> {
+    let entries = queue::of_record(session.db, session.catalog, n, id);
+    let read = entries.and_then(|entries| match entries.is_empty() {
+        true => Ok(Pending::default()),
+        false => Ok(Pending { base: queue::base(session.db, n, id)?, entries }),
+    });
+    match read {
         Err(ReplicaError::Corrupt(what)) => {
             tracing::error!(what, "a queued edit cannot be read and goes to the dead letters");
             letters::bury_damaged(session, n, id)?;
-            Ok(Vec::new())
+            Ok(Pending::default())
         }
-        entries => entries,
+        read => read,
     }
 }
 
@@ -131,7 +143,7 @@ fn groups(session: &mut Session<'_>, which: Which, limits: &DueLimits) -> Result
         let Some((last, ..)) = heads.last() else { return Ok(groups) };
         after = *last;
         for (_, n, id) in heads {
-            let mut group = entries(session, n, &id)?;
+            let mut group = pending(session, n, &id)?.entries;
             if which == Which::Sent {
                 group.retain(|entry| entry.sent.is_some());
             }

@@ -342,6 +342,28 @@ fn a_queued_edit_that_cannot_be_read_holds_nobody_up() {
 }
 
 #[test]
+fn an_edit_whose_base_cannot_be_read_holds_up_neither_a_push_nor_a_pull() {
+    for pulls in [true, false] {
+        let shared = Shared::new(NOTES, &["notes"]);
+        shared.run("INSERT INTO notes VALUES (1, 'a', 1, NULL), (2, 'b', 2, NULL)");
+        shared.queue();
+        shared.run("INSERT INTO dynos_base SELECT tbl, id, '{\"v\": ' FROM dynos_queue WHERE id = '1'");
+        let ids = ["1", "2"].map(|id| id.parse().unwrap());
+        let limits = DueLimits { now: 0, longest_wait: i64::MAX, records: 10, bytes: 1000 };
+        let pending: Vec<_> = if pulls {
+            let seen = block_on(shared.replica.records(&"notes".parse().unwrap(), &ids, false)).unwrap();
+            seen.into_iter().map(|seen| seen.id).collect()
+        } else {
+            let due = block_on(shared.replica.due(&limits)).unwrap();
+            due.groups.into_iter().map(|group| group[0].key.id.clone()).collect()
+        };
+        assert_eq!(pending, [ids[1].clone()]);
+        let letters = block_on(shared.replica.dead_letters(0, 10)).unwrap();
+        assert_eq!((letters[0].key.id.as_str(), letters[0].code.as_str()), ("1", "damaged"));
+    }
+}
+
+#[test]
 fn an_applications_own_transaction_is_queued_whole_or_not_at_all() {
     let shared = Shared::new(NOTES, &["notes"]);
     let insert = |sql: &'static str| block_on(shared.replica.write_with(move |db| db.execute_batch(sql)));

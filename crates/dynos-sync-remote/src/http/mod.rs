@@ -2,7 +2,7 @@
 
 mod builder;
 mod hints;
-mod sse;
+pub(crate) mod sse;
 mod status;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -18,7 +18,7 @@ use serde::{Serialize, de::DeserializeOwned};
 pub use self::builder::HttpRemoteBuilder;
 use crate::{
     checks,
-    transport::{Accept, Request, Transport},
+    transport::{Accept, Answer, Request, Transport},
 };
 
 /// A dynos-sync server, reached over HTTP. Clones share connections and the token.
@@ -56,10 +56,14 @@ impl HttpRemote {
     }
 
     async fn exchange<T: DeserializeOwned>(&self, request: &Request) -> Result<T, RemoteError> {
-        let answer = self.transport.call(request).await?;
-        status::check(&answer)?;
-        answer.json()
+        read(&self.transport.call(request).await?)
     }
+}
+
+/// What an answer holds, where it is a success.
+pub(crate) fn read<T: DeserializeOwned>(answer: &Answer) -> Result<T, RemoteError> {
+    status::check(answer)?;
+    answer.json()
 }
 
 impl fmt::Debug for HttpRemote {

@@ -3,7 +3,7 @@
 /// Reads events byte by byte, so that it does not matter how the network cut them. Holds a line and an event,
 /// each of at most [`Parser::MAX_BYTES`].
 #[derive(Default)]
-pub(super) struct Parser {
+pub(crate) struct Parser {
     line: Vec<u8>,
     data: Vec<u8>,
     has_data: bool,
@@ -13,14 +13,14 @@ pub(super) struct Parser {
 
 /// A line or an event is longer than [`Parser::MAX_BYTES`].
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Oversize;
+pub(crate) struct Oversize;
 
 impl Parser {
     /// The longest line, and the longest data of an event, in bytes.
-    pub(super) const MAX_BYTES: usize = 64 * 1024;
+    pub(crate) const MAX_BYTES: usize = 64 * 1024;
 
     /// Takes the next byte, and answers the data of the event that it completes.
-    pub(super) fn feed(&mut self, byte: u8) -> Result<Option<Vec<u8>>, Oversize> {
+    pub(crate) fn feed(&mut self, byte: u8) -> Result<Option<Vec<u8>>, Oversize> {
         let within_crlf = byte == b'\n' && self.after_cr;
         self.after_cr = byte == b'\r';
         match byte {

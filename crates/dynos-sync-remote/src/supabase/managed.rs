@@ -64,6 +64,12 @@ impl From<CallError> for RemoteError {
     }
 }
 
+/// A way in for the fuzz targets: what a function's failure means.
+#[cfg(fuzzing)]
+pub(crate) fn failed(failure: Failure) -> RemoteError {
+    CallError::Failed(failure).into()
+}
+
 /// What the functions raise for a whole call, under the status of the HTTP protocol.
 fn raised(status: u16, message: String, details: Option<String>) -> RemoteError {
     match status {

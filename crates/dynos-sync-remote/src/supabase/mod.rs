@@ -2,9 +2,9 @@
 
 mod builder;
 mod client;
-mod error;
-mod gotrue;
-mod managed;
+pub(crate) mod error;
+pub(crate) mod gotrue;
+pub(crate) mod managed;
 mod plain;
 pub(crate) mod realtime;
 

@@ -21,6 +21,20 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// For tests: as if it had been received. `None` where its body cannot be decoded within `limit`.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn received(
+        status: StatusCode,
+        headers: HeaderMap,
+        body: &[u8],
+        token: Secret,
+        limit: usize,
+    ) -> Option<Self> {
+        let mut decoder = super::decode::Decoder::new(&headers, limit).ok()?;
+        decoder.push(body).ok()?;
+        Some(Self { status, headers, body: decoder.finish().ok()?, token })
+    }
+
     /// The body as JSON.
     ///
     /// # Errors
@@ -52,7 +66,13 @@ impl Answer {
 
     /// Text of the answer, made fit for a message.
     pub(crate) fn readable(&self, text: &str) -> String {
-        text::readable(text, &self.token)
+        text::readable(text, &[&self.token])
+    }
+
+    /// As [`readable`](Self::readable), for the answer to a request that showed another secret, too.
+    #[cfg(feature = "supabase")]
+    pub(crate) fn readable_without(&self, secret: &Secret, text: &str) -> String {
+        text::readable(text, &[&self.token, secret])
     }
 }
 

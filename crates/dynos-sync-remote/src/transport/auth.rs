@@ -52,7 +52,8 @@ impl Authenticator {
     /// A token in place of the one that was refused; `None` where there is no other.
     pub(super) async fn refresh(&self, refused: &Ticket) -> Result<Option<Secret>, RemoteError> {
         let fresh = self.join(refused).await;
-        let fresh = fresh.map_err(|error| failure(&error, |text| text::readable(text, &refused.secret)))?;
+        let fresh =
+            fresh.map_err(|error| failure(&error, |text| text::readable(text, &[&refused.secret])))?;
         Ok(fresh.filter(|fresh| *fresh != refused.secret))
     }
 

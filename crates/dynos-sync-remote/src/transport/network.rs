@@ -9,7 +9,7 @@ use crate::token::Secret;
 
 /// A request or an answer that did not get through.
 pub(super) fn failure(error: reqwest::Error, token: &Secret) -> RemoteError {
-    RemoteError::transient(text::readable(&chain(error), token))
+    RemoteError::transient(text::readable(&chain(error), &[token]))
 }
 
 /// What went wrong where no token was involved.

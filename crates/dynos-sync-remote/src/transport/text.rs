@@ -5,13 +5,13 @@ use crate::token::Secret;
 /// The longest foreign text in a message, in characters.
 const MAX_CHARS: usize = 500;
 
-/// Text from outside, made fit for a log line: control characters and the token removed, cut to 500 characters.
-pub(crate) fn readable(text: &str, token: &Secret) -> String {
-    // In this order: neither a control character in the token nor the cut may hide part of it from the search.
-    cut(&token.scrub(&printable(text)))
+/// Text from outside, made fit for a log line: control characters and secrets removed, cut to 500 characters.
+pub(crate) fn readable(text: &str, secrets: &[&Secret]) -> String {
+    // In this order: neither a control character in a secret nor the cut may hide part of it from the search.
+    cut(&secrets.iter().fold(printable(text), |text, secret| secret.scrub(&text)))
 }
 
-/// As [`readable`], where no token can be part of it.
+/// As [`readable`], where no secret can be part of it.
 pub(crate) fn public(text: &str) -> String {
     cut(&printable(text))
 }
@@ -37,7 +37,15 @@ mod tests {
     #[test]
     fn the_token_cannot_be_hidden() {
         let token = Secret::new("canary-token");
-        assert_eq!(readable("bad can\u{7}ary-tok\nen!", &token), "bad [secret]!");
-        assert!(!readable(&format!("{}canary-token", "x".repeat(495)), &token).contains("canary"));
+        assert_eq!(readable("bad can\u{7}ary-tok\nen!", &[&token]), "bad [secret]!");
+        assert!(!readable(&format!("{}canary-token", "x".repeat(495)), &[&token]).contains("canary"));
+    }
+
+    #[test]
+    fn one_secret_does_not_hide_another() {
+        let [token, password] = ["canary-token", "canary-password"].map(Secret::new);
+        let text = format!("{}canary-token canary\u{7}-password", "x".repeat(480));
+        let shown = readable(&text, &[&token, &password]);
+        assert!(!shown.contains("canary"), "{shown}");
     }
 }

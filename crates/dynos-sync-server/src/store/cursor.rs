@@ -85,6 +85,14 @@ impl Position {
     }
 }
 
+/// A way in for the fuzz targets: what a token says (the newest change seen, and the end), and how it is written again;
+/// `None` where this server cannot have made it.
+#[cfg(fuzzing)]
+pub fn reread(cursor: &Cursor) -> Option<(Seq, Seq, Cursor)> {
+    let position = Position::parse(cursor)?;
+    Some((position.seq, position.end, position.cursor()))
+}
+
 /// Numbers as the database can keep them.
 fn number(digits: &str) -> Option<Seq> {
     let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());

@@ -9,6 +9,10 @@ mod digest;
 pub mod postgres;
 pub mod sqlite;
 
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use self::cursor::reread;
+
 use std::{fmt::Debug, time::Duration};
 
 use async_trait::async_trait;

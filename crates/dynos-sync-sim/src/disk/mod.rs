@@ -8,6 +8,8 @@
 mod fault;
 mod file;
 mod locks;
+#[cfg(test)]
+mod tests;
 mod vfs;
 
 use std::{

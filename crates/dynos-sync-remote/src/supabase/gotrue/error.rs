@@ -44,10 +44,10 @@ struct ErrorBody {
 }
 
 /// What a status that is no success means.
-pub(super) fn refused(answer: &Answer, secret: &Secret) -> SignInError {
+pub(crate) fn refused(answer: &Answer, secret: &Secret) -> SignInError {
     let ErrorBody { error_code, error, msg, error_description, message } =
         json::decode(&answer.body).unwrap_or_default();
-    let readable = |text: String| answer.readable(&secret.scrub(&text));
+    let readable = |text: String| answer.readable_without(secret, &text);
     let by_gateway = message.map(readable);
     let code = error_code.or(error).map(readable);
     let message = msg.or(error_description).map(readable);
@@ -90,5 +90,21 @@ impl From<SignInError> for TokenError {
                 Self::Unavailable(error.to_string())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::{StatusCode, header::HeaderMap};
+
+    use super::*;
+
+    #[test]
+    fn the_password_cannot_be_hidden() {
+        let body = br#"{"error_code": "bad", "msg": "not can\u0007ary-password"}"#;
+        let token = Secret::new("canary-token");
+        let answer = Answer::received(StatusCode::BAD_REQUEST, HeaderMap::new(), body, token, 1000).unwrap();
+        let error = refused(&answer, &Secret::new("canary-password")).to_string();
+        assert!(error.contains("not [secret]"), "{error:?}");
     }
 }

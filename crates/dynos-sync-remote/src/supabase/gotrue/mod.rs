@@ -2,7 +2,7 @@
 
 mod api;
 mod builder;
-mod error;
+pub(crate) mod error;
 
 use std::{
     fmt,

@@ -198,6 +198,6 @@ impl Session<'_> {
 
     /// The server's words, without the secrets that it may repeat.
     fn refused(&self, reason: &str) -> Failure {
-        Failure::Refused(self.client.api_key.scrub(&text::readable(reason, &self.token)))
+        Failure::Refused(text::readable(reason, &[&self.token, &self.client.api_key]))
     }
 }
