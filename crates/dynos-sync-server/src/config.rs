@@ -26,6 +26,8 @@ pub struct Config {
     pub retention: Retention,
     /// When a commit is on the disk. Default: [`Durability::Full`].
     pub durability: Durability,
+    /// Who does the work of the SQLite store. Default: [`Threads::Own`].
+    pub threads: Threads,
     /// Where the server reads the time, in milliseconds since 1970. Default: the system's clock.
     pub now: Now,
 }
@@ -42,9 +44,20 @@ impl Config {
             limits: Limits::default(),
             retention: Retention::default(),
             durability: Durability::default(),
+            threads: Threads::default(),
             now: Now::default(),
         }
     }
+}
+
+/// Who does the work of the SQLite store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Threads {
+    /// Threads of its own: no call blocks, and pushes that wait together are committed together.
+    #[default]
+    Own,
+    /// Whoever calls, within the call: for simulations, which have to come out the same each time.
+    Caller,
 }
 
 /// Who may sign tokens.

@@ -12,7 +12,7 @@ use dynos_sync_core::{
 };
 use dynos_sync_server::{
     Config,
-    config::{Auth, Durability, Now, Secret},
+    config::{Auth, Durability, Now, Secret, Threads},
     store::{Caller, SqliteStore, Store, StoreError},
 };
 use futures_util::future::BoxFuture;
@@ -64,6 +64,7 @@ impl Server {
         let secret = Secret::new("nobody signs anything in a simulation");
         let mut config = Config::new(disk.path(DATABASE), Auth::Secret(secret));
         config.durability = Durability::Normal;
+        config.threads = Threads::Caller;
         config.shared_tables = shared;
         config.limits.page_changes = page;
         config.limits.record_bytes = RECORD_LIMIT;

@@ -15,7 +15,7 @@ use dynos_sync_core::{
     sabotage::{Mutant, is_on},
 };
 use futures_channel::oneshot;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use crate::{
     admin, collect, describe,
@@ -26,6 +26,7 @@ use crate::{
     random::Random,
     reading,
     session::Session,
+    sql::exec,
     table::Catalog,
     writer::{Job, Writer, refresh},
 };
@@ -283,12 +284,12 @@ impl Reader {
 
     /// Everything that `work` reads is of one moment.
     fn snapshot<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        self.db.execute_batch("BEGIN").map_err(translate)?;
+        exec(&self.db, "BEGIN")?;
         let result = caught(|| work(self));
         // Some failures end the transaction by themselves.
-        let ended = if self.db.is_autocommit() { Ok(()) } else { self.db.execute_batch("COMMIT") };
+        let ended = if self.db.is_autocommit() { Ok(()) } else { exec(&self.db, "COMMIT") };
         let value = result?;
-        ended.map_err(translate).map(|()| value)
+        ended.map(|()| value)
     }
 
     fn header(&mut self) -> Result<Header> {
@@ -327,6 +328,8 @@ fn connect(path: &Path, options: &SqliteOptions, flags: OpenFlags) -> Result<Con
     let db = Connection::open_with_flags(path, flags).map_err(translate)?;
     db.busy_timeout(options.busy_timeout).map_err(translate)?;
     db.set_prepared_statement_cache_capacity(256);
+    // Without this, a statement with `LIMIT ?` is parsed again whenever that is bound.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(translate)?;
     if !flags.contains(OpenFlags::SQLITE_OPEN_READ_ONLY) {
         let mode: String =
             db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(translate)?;

@@ -12,6 +12,7 @@ use crate::{
     queue,
     random::Random,
     rows,
+    sql::exec,
     table::{Catalog, Table},
 };
 
@@ -56,12 +57,13 @@ impl<'a> Session<'a> {
         keep: impl FnOnce(&T) -> bool,
     ) -> Result<T> {
         let before = (self.header.clone(), self.captures);
-        self.db.execute_batch("SAVEPOINT dynos_part").map_err(translate)?;
+        exec(self.db, "SAVEPOINT dynos_part")?;
         let result = run(self);
         if result.as_ref().is_ok_and(keep) {
-            self.db.execute_batch("RELEASE dynos_part").map_err(translate)?;
+            exec(self.db, "RELEASE dynos_part")?;
         } else {
-            self.db.execute_batch("ROLLBACK TO dynos_part; RELEASE dynos_part").map_err(translate)?;
+            exec(self.db, "ROLLBACK TO dynos_part")?;
+            exec(self.db, "RELEASE dynos_part")?;
             (self.header, self.captures) = before;
             self.refused.clear();
             self.aside = None;

@@ -1,4 +1,13 @@
-//! Building SQL text: quoting, and lists.
+//! Building SQL text: quoting, and lists; and running the statements that come again and again.
+
+use rusqlite::Connection;
+
+use crate::error::{Result, translate};
+
+/// Runs a statement that answers nothing. It is parsed once a connection.
+pub(crate) fn exec(db: &Connection, sql: &str) -> Result<()> {
+    db.prepare_cached(sql).and_then(|mut statement| statement.execute([])).map_err(translate).map(drop)
+}
 
 /// A name as an SQL identifier.
 pub(crate) fn ident(name: &str) -> String {

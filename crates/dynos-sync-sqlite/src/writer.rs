@@ -18,6 +18,7 @@ use crate::{
     header::Header,
     random::Random,
     session::Session,
+    sql::exec,
     table::Catalog,
 };
 
@@ -138,13 +139,13 @@ impl Writer {
 
     /// Runs a transaction that may write. Whatever `work` has done is undone when it fails.
     pub(crate) fn transaction<T>(&mut self, work: impl FnOnce(&mut Session<'_>) -> Result<T>) -> Result<T> {
-        self.db.execute_batch("BEGIN IMMEDIATE").map_err(translate)?;
+        exec(&self.db, "BEGIN IMMEDIATE")?;
         let result = match caught(|| self.within(work)) {
-            Ok(value) => self.db.execute_batch("COMMIT").map_err(translate).map(|()| value),
+            Ok(value) => exec(&self.db, "COMMIT").map(|()| value),
             Err(error) => Err(error),
         };
         if result.is_err() && !self.db.is_autocommit() {
-            self.db.execute_batch("ROLLBACK").map_err(translate)?;
+            exec(&self.db, "ROLLBACK")?;
         }
         if result.is_err() {
             self.catalog = Catalog::default();

@@ -5,13 +5,13 @@ use std::{
     fmt,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use dynos_sync_core::{
-    Clock, HybridClock, Millis, Remote, RemoteError, Replica, TableName,
+    Clock, Generation, HybridClock, Millis, Remote, RemoteError, Replica, TableName,
     replica::{Batch, Op, Outcome, Receipt, State, TableState},
     sabotage::{Mutant, is_on},
     wire::{Heads, HeadsRequest},
@@ -41,6 +41,14 @@ pub struct Driver {
     tables: RwLock<BTreeMap<TableName, TableState>>,
     /// Whether the server has been asked who it is, and whether it knows this replica, since the driver was made.
     met: AtomicBool,
+    session: Session,
+}
+
+/// The time from one logout to the next, by its number in the database. Another process on the file may end it.
+#[derive(Debug, Default)]
+struct Session {
+    generation: AtomicU64,
+    is_over: AtomicBool,
 }
 
 impl fmt::Debug for Driver {
@@ -71,10 +79,20 @@ impl Driver {
     ) -> Result<Self, SyncError> {
         let edits = HybridClock::new(0);
         let tables = RwLock::default();
-        let met = AtomicBool::new(false);
-        let driver =
-            Self { replica, remote, clock, config, events: Events::new(), edits, random, tables, met };
-        driver.state().await?;
+        let (met, session) = (AtomicBool::new(false), Session::default());
+        let driver = Self {
+            replica,
+            remote,
+            clock,
+            config,
+            events: Events::new(),
+            edits,
+            random,
+            tables,
+            met,
+            session,
+        };
+        driver.begin_session().await?;
         Ok(driver)
     }
 
@@ -84,9 +102,35 @@ impl Driver {
         self.events.stream(move || clock.now())
     }
 
+    /// Goes on with the session that is in the database now. After a logout it belongs to no server, and to no user.
+    pub(crate) async fn begin_session(&self) -> Result<(), SyncError> {
+        self.met.store(false, Ordering::Release);
+        let state = self.replica.state().await?;
+        self.session.generation.store(state.generation, Ordering::Release);
+        self.session.is_over.store(false, Ordering::Release);
+        self.state().await.map(drop)
+    }
+
+    /// The session that this engine is in.
+    pub(crate) fn session(&self) -> Generation {
+        self.session.generation.load(Ordering::Acquire)
+    }
+
+    /// Whether another process was seen to have ended the session.
+    pub(crate) fn session_is_over(&self) -> bool {
+        self.session.is_over.load(Ordering::Acquire)
+    }
+
     /// The replica as a whole; the driver remembers the tables of it.
+    ///
+    /// # Errors
+    /// [`SyncError::SessionEnded`] where another process has logged out: what follows is somebody else's.
     pub(crate) async fn state(&self) -> Result<State, SyncError> {
         let state = self.replica.state().await?;
+        if state.generation != self.session() {
+            self.session.is_over.store(true, Ordering::Release);
+            return Err(SyncError::SessionEnded);
+        }
         self.edits.observe(state.clock);
         let tables = state.tables.iter().map(|table| (table.spec.name.clone(), table.clone())).collect();
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = tables;
@@ -117,16 +161,13 @@ impl Driver {
 
     /// Commits what does not depend on what was read.
     pub(crate) async fn commit(&self, ops: Vec<Op>) -> Result<Receipt, SyncError> {
-        match self.replica.commit(Batch { ops, ..Batch::default() }).await? {
-            Outcome::Committed(receipt) => Ok(receipt),
-            Outcome::Stale => Err(SyncError::SessionEnded),
-        }
+        self.commit_in(self.session(), ops).await
     }
 
-    /// Commits what was planned from the state, unless a logout came in between.
-    pub(crate) async fn commit_in(&self, state: &State, ops: Vec<Op>) -> Result<Receipt, SyncError> {
+    /// Commits what was asked for in a session, unless a logout came in between.
+    pub(crate) async fn commit_in(&self, session: Generation, ops: Vec<Op>) -> Result<Receipt, SyncError> {
         let mut batch = Batch { ops, ..Batch::default() };
-        batch.expected.generation = Some(state.generation);
+        batch.expected.generation = Some(session);
         match self.replica.commit(batch).await? {
             Outcome::Committed(receipt) => Ok(receipt),
             Outcome::Stale => Err(SyncError::SessionEnded),
@@ -140,15 +181,14 @@ impl Driver {
         let heads = self.remote.heads(HeadsRequest { replica: before.replica, tables }).await?;
         // Read again: another process on this file may have pushed meanwhile.
         let state = self.state().await?;
-        if state.generation != before.generation {
-            return Err(SyncError::SessionEnded);
-        }
         match &state.server {
             Some(bound) if *bound == heads.server => {}
             Some(bound) => {
                 return Err(SyncError::WrongServer { bound: bound.clone(), found: heads.server });
             }
-            None => drop(self.commit_in(&state, vec![Op::Bind { server: heads.server.clone() }]).await?),
+            None => {
+                drop(self.commit_in(state.generation, vec![Op::Bind { server: heads.server.clone() }]).await?)
+            }
         }
         let copied = heads.last_counter > state.last_counter && !is_on(Mutant::CopyUnnoticed);
         if state.replica == before.replica && copied {
@@ -164,11 +204,6 @@ impl Driver {
         self.met.load(Ordering::Acquire)
     }
 
-    /// After a logout the database belongs to no server, and to no user.
-    pub(crate) fn part(&self) {
-        self.met.store(false, Ordering::Release);
-    }
-
     /// Tells the server what the tables look like that it has not been told of.
     pub(crate) async fn declare(&self, state: &State) -> Result<(), SyncError> {
         let new: Vec<_> =
@@ -178,12 +213,12 @@ impl Driver {
         }
         self.remote.declare(&new).await?;
         let ops = new.into_iter().map(|spec| Op::Declared { table: spec.name }).collect();
-        self.commit_in(state, ops).await.map(drop)
+        self.commit_in(state.generation, ops).await.map(drop)
     }
 
     /// The server says that another database uses this one's identity.
     pub(crate) async fn rename(&self, state: &State) -> Result<(), SyncError> {
-        self.commit_in(state, vec![Op::Rename]).await.map(drop)
+        self.commit_in(state.generation, vec![Op::Rename]).await.map(drop)
     }
 
     pub(crate) fn protocol(problem: String) -> SyncError {

@@ -55,8 +55,11 @@ pub enum SyncError {
         /// The server that answered.
         found: String,
     },
-    /// The user logged out while this was under way.
-    #[error("the session was ended by a logout")]
+    /// The user logged out, while this was under way or in another process. In the latter case the database may be somebody
+    /// else's by now: an engine that another process has logged out does nothing more, until it is logged out itself or opened anew.
+    #[error(
+        "the session was ended by a logout (if that was another process: log out here, too, or open the engine again)"
+    )]
     SessionEnded,
     /// What was to be synced kept changing, here or on the server, many times in a row.
     #[error("the {0} keeps changing while it is being synced (try again)")]

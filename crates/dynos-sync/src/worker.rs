@@ -261,8 +261,7 @@ impl Worker {
         match self.driver().replica.logout(discard).await? {
             Logout::Unsynced { changes } => Err(SyncError::Unsynced { changes }),
             Logout::Done { discarded } => {
-                self.driver().part();
-                self.driver().state().await?;
+                self.driver().begin_session().await?;
                 // Until somebody signs in, nothing is asked of the server.
                 self.signed_out = true;
                 Ok(discarded)
@@ -323,6 +322,11 @@ impl Worker {
                 if !self.shared.online.swap(true, Ordering::AcqRel) {
                     self.driver().tell(SyncEvent::Online);
                 }
+            }
+            Err(SyncError::SessionEnded) if self.driver().session_is_over() => {
+                // The file is somebody else's now.
+                self.hints = None;
+                self.signed_out = true;
             }
             Err(SyncError::SessionEnded) => {}
             Err(error) => self.note_failure(error),

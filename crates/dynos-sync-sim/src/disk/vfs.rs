@@ -47,6 +47,9 @@ static METHODS: ffi::sqlite3_io_methods = ffi::sqlite3_io_methods {
 
 /// Makes the disks the file system of every database that this process opens from now on.
 pub(super) fn register() {
+    // SAFETY: nothing of SQLite was called yet, where this process opens databases on disks of this kind only. Where it was, this
+    // does nothing.
+    unsafe { ffi::sqlite3_config(ffi::SQLITE_CONFIG_MEMSTATUS, 0) };
     let vfs = Box::new(ffi::sqlite3_vfs {
         iVersion: 2,
         szOsFile: size_of::<OpenFile>() as c_int,

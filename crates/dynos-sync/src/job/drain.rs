@@ -221,7 +221,7 @@ impl Driver {
             at: self.clock.now(),
             revert: if self.config.keep_refused { Revert::Keep } else { Revert::ToBase },
         };
-        self.commit_in(&state, vec![bury]).await?;
+        self.commit_in(state.generation, vec![bury]).await?;
         self.tell(SyncEvent::PoisonPill { entry, error: format!("too_large: {message}") });
         Ok(())
     }

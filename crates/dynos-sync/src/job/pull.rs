@@ -79,7 +79,7 @@ impl Driver {
     async fn prune_journal(&self, state: &State) -> Result<(), SyncError> {
         let retention = i64::try_from(self.config.queue_retention.as_millis()).unwrap_or(i64::MAX);
         let before = self.clock.now().saturating_sub(retention);
-        self.commit_in(state, vec![Op::Prune { before }]).await.map(drop)
+        self.commit_in(state.generation, vec![Op::Prune { before }]).await.map(drop)
     }
 
     /// The tables whose head is not where they stand here.
@@ -160,7 +160,9 @@ impl Driver {
             }
         };
         self.tell(SyncEvent::Resync { table: name.clone(), phase });
-        self.commit_in(state, vec![Op::Restart { table: name.clone(), phase, ahead }]).await.map(drop)
+        self.commit_in(state.generation, vec![Op::Restart { table: name.clone(), phase, ahead }])
+            .await
+            .map(drop)
     }
 
     /// Applies a page: rows, conflicts and cursor in one transaction. Plans again while local writes come in between;
@@ -195,9 +197,6 @@ impl Driver {
                 return Ok(true);
             }
             let now = self.state().await?;
-            if now.generation != state.generation {
-                return Err(SyncError::SessionEnded);
-            }
             if now.table(&request.table).is_none_or(|table| table.cursor != request.cursor) {
                 return Ok(false);
             }

@@ -38,14 +38,14 @@ impl Driver {
     /// # Errors
     /// See [`SyncEngine::write_many`](crate::SyncEngine::write_many).
     pub async fn write_many(&self, table: &str, records: Vec<(String, Fields)>) -> Result<(), SyncError> {
-        let name: TableName = table.parse()?;
+        let (session, name): (_, TableName) = (self.session(), table.parse()?);
         let table = self.known(&name).await?;
         let mut ops = Vec::with_capacity(records.len());
         for (id, data) in records {
             let key = RecordKey { table: name.clone(), id: id.try_into()? };
             ops.push(self.pass(&table, key, Edit::Upsert(data)).await?);
         }
-        self.commit(ops).await.map(drop)
+        self.commit_in(session, ops).await.map(drop)
     }
 
     /// Queues an edit whose row the application has written itself.
@@ -59,18 +59,19 @@ impl Driver {
         data: Fields,
         operation: Operation,
     ) -> Result<(), SyncError> {
-        let key = RecordKey::new(table, id)?;
+        let (session, key) = (self.session(), RecordKey::new(table, id)?);
         let table = self.known(&key.table).await?;
         let Op::Write { key, edit, at } = self.pass(&table, key, Edit::new(operation, data)).await? else {
             unreachable!("BUG: an edit that passed is a write")
         };
-        self.commit(vec![Op::Enqueue { key, edit, at }]).await.map(drop)
+        self.commit_in(session, vec![Op::Enqueue { key, edit, at }]).await.map(drop)
     }
 
     async fn edit(&self, key: RecordKey, edit: Edit) -> Result<bool, SyncError> {
+        let session = self.session();
         let table = self.known(&key.table).await?;
         let op = self.pass(&table, key, edit).await?;
-        let receipt = self.commit(vec![op]).await?;
+        let receipt = self.commit_in(session, vec![op]).await?;
         Ok(receipt.written.first().is_some_and(Option::is_some))
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use dynos_sync::{SyncError, json};
+use dynos_sync::{Operation, SyncError, json};
 
 use crate::{
     proxy::{Fate, PROMPT},
@@ -139,6 +139,48 @@ async fn after_a_logout_the_old_token_is_not_used_again() {
         stack.proxy.seen().iter().map(|r| &r.path).collect::<Vec<_>>()
     );
     assert_eq!(device.state().await.pending, 1);
+}
+
+/// An engine for each of two processes on one file: the second one logs out.
+async fn logged_out_elsewhere(auto_sync: bool) -> (Stack, Device, Device) {
+    let stack = Stack::new().await;
+    let setup = |setup: &mut crate::stack::Setup| setup.config.auto_sync = auto_sync;
+    let here = stack.device_with("device", setup).await;
+    here.write(CANARY, json!({"a": CANARY})).await;
+    within(here.engine.drain()).await.unwrap();
+    let elsewhere = stack.device("device").await;
+    within(elsewhere.engine.logout(true)).await.unwrap();
+    stack.proxy.forget();
+    (stack, here, elsewhere)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_logout_by_another_process_ends_the_session_here() {
+    let (stack, here, elsewhere) = logged_out_elsewhere(false).await;
+    let ended =
+        |result: Result<(), SyncError>| assert!(matches!(result, Err(SyncError::SessionEnded)), "{result:?}");
+    let fields = || dynos_sync::Fields::from_iter([("a".to_owned(), CANARY.into())]);
+    ended(here.engine.write(TABLE, "late", fields()).await);
+    ended(here.engine.write_many(TABLE, vec![("late".to_owned(), fields())]).await);
+    ended(here.engine.push(TABLE, "late", fields(), Operation::Upsert).await);
+    ended(here.engine.sync_all().await.map(drop));
+    ended(here.engine.drain().await.map(drop));
+    ended(here.engine.write(TABLE, "late", fields()).await);
+    assert!(stack.proxy.seen().is_empty(), "the old user's token was used");
+    is_empty(&elsewhere).await;
+    // Who logs out here may go on here.
+    assert_eq!(here.engine.logout(false).await.unwrap(), 0);
+    here.write("next", json!({"a": 1})).await;
+    here.sync().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_syncs_by_itself_stops_where_another_process_has_logged_out() {
+    let (stack, here, elsewhere) = logged_out_elsewhere(true).await;
+    here.clock.pass(Duration::from_secs(3600)).await;
+    let called: Vec<_> = stack.proxy.seen().into_iter().map(|request| request.path).collect();
+    assert!(called.is_empty(), "{called:?}");
+    is_empty(&elsewhere).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,7 +31,7 @@ use tokio::sync::{RwLock, broadcast};
 
 use self::{readers::Readers, writer::Writer};
 use super::{Caller, Health, MOVES, Moved, Page, Purged, Scope, Store, StoreError};
-use crate::config::{Config, Now, Retention};
+use crate::config::{Config, Now, Retention, Threads};
 
 /// A [`Store`] in one SQLite file.
 #[derive(Debug)]
@@ -98,15 +98,18 @@ impl SqliteStore {
         let mut conn = schema::open_writer(&path)?;
         let incarnation = begin(&mut conn, &config.now)?;
         schema::settle(&conn, config.durability)?;
-        let readers = Readers::open(&path)?;
-        let (writer, thread) = Writer::start(conn)?;
+        let readers = Readers::open(&path, config.threads)?;
+        let (writer, thread) = match config.threads {
+            Threads::Own => Writer::start(conn).map(|(writer, thread)| (writer, Some(thread)))?,
+            Threads::Caller => (Writer::Caller(Mutex::new(conn)), None),
+        };
         Ok(Self {
             path,
             rules: Arc::new(Rules::new(config)),
             incarnation,
             readers,
             writer: RwLock::new(Some(writer)),
-            thread: Mutex::new(Some(thread)),
+            thread: Mutex::new(thread),
             moves: broadcast::Sender::new(MOVES),
             lock,
         })

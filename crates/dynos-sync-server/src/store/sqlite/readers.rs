@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use super::schema;
-use crate::store::StoreError;
+use crate::{config::Threads, store::StoreError};
 
 /// How many requests are read for at once.
 const CONNECTIONS: usize = 4;
@@ -18,12 +18,19 @@ const CONNECTIONS: usize = 4;
 pub(super) struct Readers {
     idle: Arc<Mutex<Vec<Connection>>>,
     free: Arc<Semaphore>,
+    connections: usize,
+    threads: Threads,
 }
 
 impl Readers {
-    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        let idle: Result<Vec<_>, _> = (0..CONNECTIONS).map(|_| schema::open_reader(path)).collect();
-        Ok(Self { idle: Arc::new(Mutex::new(idle?)), free: Arc::new(Semaphore::new(CONNECTIONS)) })
+    pub(super) fn open(path: &Path, threads: Threads) -> Result<Self, StoreError> {
+        let connections = match threads {
+            Threads::Own => CONNECTIONS,
+            Threads::Caller => 1,
+        };
+        let idle: Result<Vec<_>, _> = (0..connections).map(|_| schema::open_reader(path)).collect();
+        let idle = Arc::new(Mutex::new(idle?));
+        Ok(Self { idle, free: Arc::new(Semaphore::new(connections)), connections, threads })
     }
 
     /// Does `work` in a snapshot.
@@ -42,12 +49,15 @@ impl Readers {
             idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
             result
         };
-        spawn_blocking(read).await.map_err(|_| StoreError::Unavailable)?
+        match self.threads {
+            Threads::Own => spawn_blocking(read).await.map_err(|_| StoreError::Unavailable)?,
+            Threads::Caller => read(),
+        }
     }
 
     /// Waits for those who read, and closes the connections.
     pub(super) async fn close(&self) {
-        let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
+        let all = u32::try_from(self.connections).unwrap_or(u32::MAX);
         if let Ok(_all) = self.free.acquire_many(all).await {
             self.free.close();
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();

@@ -2,7 +2,7 @@
 
 use std::{fs::OpenOptions, path::Path};
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, config::DbConfig};
 
 use crate::{config::Durability, store::StoreError};
 
@@ -80,7 +80,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     conn.pragma_update(None, "temp_store", "MEMORY")?;
     // What a user deletes is gone from the file, too.
     conn.pragma_update(None, "secure_delete", true)?;
-    conn.set_prepared_statement_cache_capacity(64);
+    keep_statements(&conn)?;
     migrate(&mut conn)?;
     Ok(conn)
 }
@@ -101,8 +101,15 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     conn.busy_timeout(std::time::Duration::from_secs(10))?;
-    conn.set_prepared_statement_cache_capacity(64);
+    keep_statements(&conn)?;
     Ok(conn)
+}
+
+fn keep_statements(conn: &Connection) -> Result<(), StoreError> {
+    conn.set_prepared_statement_cache_capacity(64);
+    // Without this, a statement with `LIMIT ?` is parsed again whenever that is bound.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
 }
 
 fn migrate(conn: &mut Connection) -> Result<(), StoreError> {

@@ -1,7 +1,10 @@
-//! The one thread that writes. Requests that wait at the same time are committed together, each in a savepoint
+//! The one connection that writes, on a thread of its own. Requests that wait at the same time are committed together, each in a savepoint
 //! of its own, so that they share one sync of the disk and nothing else.
 
-use std::thread;
+use std::{
+    sync::{Mutex, PoisonError},
+    thread,
+};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
@@ -14,10 +17,13 @@ const GROUP: usize = 64;
 /// The most requests that wait for the writer.
 const WAITING: usize = 1024;
 
-/// A way to the thread. It ends when the last one is dropped.
+/// A way to the connection. A thread ends when the last one is dropped.
 #[derive(Debug)]
-pub(super) struct Writer {
-    jobs: mpsc::Sender<Box<dyn Job>>,
+pub(super) enum Writer {
+    /// The connection is on a thread of its own.
+    Thread(mpsc::Sender<Box<dyn Job>>),
+    /// Whoever calls does the work.
+    Caller(Mutex<Connection>),
 }
 
 impl Writer {
@@ -25,7 +31,7 @@ impl Writer {
     pub(super) fn start(conn: Connection) -> Result<(Self, thread::JoinHandle<()>), StoreError> {
         let (jobs, waiting) = mpsc::channel(WAITING);
         let thread = thread::Builder::new().name("dynos-writer".to_owned()).spawn(|| serve(conn, waiting));
-        Ok((Self { jobs }, thread.map_err(|_| StoreError::Unavailable)?))
+        Ok((Self::Thread(jobs), thread.map_err(|_| StoreError::Unavailable)?))
     }
 
     /// Does `work` in a transaction, and `then` once that is committed, even if nobody waits for it any more.
@@ -35,13 +41,18 @@ impl Writer {
         then: impl FnOnce(&T) + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let task = Task { work: Some(work), done: Err(StoreError::Unavailable), then, reply };
-        self.jobs.send(Box::new(task)).await.map_err(|_| StoreError::Unavailable)?;
+        let task = Box::new(Task { work: Some(work), done: Err(StoreError::Unavailable), then, reply });
+        match self {
+            Self::Thread(jobs) => jobs.send(task).await.map_err(|_| StoreError::Unavailable)?,
+            Self::Caller(conn) => {
+                do_all(&mut conn.lock().unwrap_or_else(PoisonError::into_inner), vec![task])
+            }
+        }
         answer.await.map_err(|_| StoreError::Unavailable)?
     }
 }
 
-trait Job: Send {
+pub(super) trait Job: Send {
     /// Does the work inside the group's transaction. An error means that the group cannot go on.
     fn run(&mut self, tx: &mut Transaction<'_>) -> rusqlite::Result<()>;
 
@@ -93,16 +104,21 @@ fn serve(mut conn: Connection, mut waiting: mpsc::Receiver<Box<dyn Job>>) {
         {
             group.push(next);
         }
-        let committed = commit(&mut conn, &mut group);
-        if let Err(error) = &committed {
-            tracing::error!(%error, "a commit failed");
-        }
-        group.into_iter().for_each(|job| job.finish(committed.is_ok()));
+        do_all(&mut conn, group);
     }
     // The readers are gone by now or hold no transaction: the log is folded into the file, which is then whole.
     if let Err(error) = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
         tracing::warn!(%error, "the last checkpoint failed");
     }
+}
+
+/// Does what waits, in one commit, and answers.
+fn do_all(conn: &mut Connection, mut group: Vec<Box<dyn Job>>) {
+    let committed = commit(conn, &mut group);
+    if let Err(error) = &committed {
+        tracing::error!(%error, "a commit failed");
+    }
+    group.into_iter().for_each(|job| job.finish(committed.is_ok()));
 }
 
 fn commit(conn: &mut Connection, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
