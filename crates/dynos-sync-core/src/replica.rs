@@ -85,6 +85,8 @@ pub struct State {
     pub clock: Millis,
     /// The highest counter given so far.
     pub last_counter: Counter,
+    /// The highest counter that was marked as sent: a server that knows a higher one of this replica has met a newer copy of it.
+    pub last_sent: Counter,
     /// The synced tables, in the order in which they were added.
     pub tables: Vec<TableState>,
     /// Changes that the server has not acknowledged. Changes by other programs count one each until they are

@@ -91,6 +91,10 @@ mutants! {
     RestoreUnnoticed = "restore-unnoticed",
     /// A file that is put back from an older copy goes on under its old numbers, and the server takes others' content for a repeat.
     CopyUnnoticed = "copy-unnoticed",
+    /// A file that is put back goes on under its old numbers once new edits have been numbered.
+    CopyHidden = "copy-hidden",
+    /// What is sent is not durable before.
+    SentUnsynced = "sent-unsynced",
     /// What is pulled is taken for the application's own writes.
     AppliedIsCaptured = "applied-is-captured",
     /// Edits of a table are sent while it is still found out what the server lost.

@@ -1,51 +1,31 @@
 //! The checkers. Each looks from outside: at the files, at what the server was sent, at what the application was told.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use dynos_sync_core::{
-    Entry, Fields, REDACTED, RecordId, RecordKey, Replica, TableName, Value,
+    Fields, REDACTED, RecordId, RecordKey, TableName, Value,
     replica::{Phase, Seen, State},
     wire::HeadsRequest,
 };
-use dynos_sync_sqlite::SqliteReplica;
 use futures_executor::block_on;
 
 use crate::{
+    data::Data,
     device::SECRET,
     history::{Kind, Mark, Op, OpId, Outcome, mark, written},
     world::World,
 };
 
 /// A device's database, if its process is alive and nobody keeps the file.
-fn replica(world: &World, device: usize) -> Option<Arc<SqliteReplica>> {
+fn data(world: &World, device: usize) -> Option<Data> {
     let device = &world.devices[device];
     let running = device.running.as_ref()?;
-    (!device.leaving && device.lock.is_none()).then(|| Arc::clone(&running.replica))
+    (!device.leaving && device.lock.is_none()).then(|| running.data.clone())
 }
 
 /// A device's database as a whole.
 pub(crate) fn state(world: &World, device: usize) -> Option<State> {
-    block_on(replica(world, device)?.state()).ok()
-}
-
-/// Every record of a table that the device has, or has pending edits of.
-fn records(replica: &SqliteReplica, table: &TableName, queue: &[Entry]) -> Option<Vec<Seen>> {
-    let sql = format!("SELECT id FROM {table}");
-    let ids = block_on(replica.read_with(move |db| {
-        let mut statement = db.prepare_cached(&sql)?;
-        statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<BTreeSet<_>, _>>()
-    }));
-    let mut ids = ids.ok()?;
-    ids.extend(queue.iter().filter(|e| e.key.table == *table).map(|e| e.key.id.to_string()));
-    let ids: Vec<RecordId> = ids.into_iter().filter_map(|id| RecordId::try_from(id).ok()).collect();
-    block_on(replica.records(table, &ids, true)).ok()
-}
-
-fn queue(replica: &SqliteReplica) -> Option<Vec<Entry>> {
-    block_on(replica.queue(0, 100_000)).ok()
+    data(world, device)?.state()
 }
 
 /// A record without the fields that are null, since a table with columns has a value in each, and without masks, which never
@@ -56,25 +36,17 @@ fn plain(record: Option<&Fields>) -> Option<Fields> {
     record.map(|record| record.iter().filter_map(kept).collect())
 }
 
-fn aside(replica: &SqliteReplica) -> BTreeSet<String> {
-    let read = block_on(replica.read_with(|db| {
-        let mut statement = db.prepare_cached("SELECT id FROM dynos_quarantine")?;
-        statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<BTreeSet<_>, _>>()
-    }));
-    read.unwrap_or_default()
-}
-
 /// At any time: rows are what was pulled and what is pending on top of it, and nothing else; nothing up to the cursor is
 /// missing; nothing was invented.
 pub(crate) fn device(world: &World, device: usize) {
-    let Some(replica) = replica(world, device) else { return };
-    let Some(state) = state(world, device) else { return };
-    let Some(queue) = queue(&replica) else { return };
-    let aside = aside(&replica);
+    let Some(data) = data(world, device) else { return };
+    let Some(state) = data.state() else { return };
+    let Some(queue) = data.queue() else { return };
+    let aside = data.aside();
     let user = world.devices[device].user.clone();
     for table in &state.tables {
         let name = &table.spec.name;
-        let Some(records) = records(&replica, name, &queue) else { return };
+        let Some(records) = data.records(name, &queue) else { return };
         for seen in &records {
             folds(world, device, name, seen);
             invented(world, device, name, seen);
@@ -150,8 +122,8 @@ const REFUSALS: [&str; 8] = [
 ];
 
 /// Takes note of what the device has decided and given up so far.
-pub(crate) fn remember(world: &World, _device: usize, replica: &SqliteReplica) {
-    let history = &world.parts.history;
+pub(crate) fn remember(world: &World, data: &Data) {
+    let (history, replica) = (&world.parts.history, data.replica());
     for conflict in block_on(replica.conflicts(i64::MAX, 100_000)).unwrap_or_default() {
         history.conflict(&conflict.resolved);
     }
@@ -167,14 +139,14 @@ pub(crate) fn remember(world: &World, _device: usize, replica: &SqliteReplica) {
 
 /// After a start: every acknowledged operation is somewhere, and what was under way is there whole or not at all.
 pub(crate) fn opened(world: &World, device: usize) {
-    let Some(replica) = replica(world, device) else { return };
-    remember(world, device, &replica);
-    let Some(state) = state(world, device) else { return };
-    let Some(entries) = queue(&replica) else { return };
+    let Some(data) = data(world, device) else { return };
+    remember(world, &data);
+    let Some(state) = data.state() else { return };
+    let Some(entries) = data.queue() else { return };
     let mut here: BTreeSet<OpId> = BTreeSet::new();
     let mut queued: BTreeSet<OpId> = BTreeSet::new();
     for table in &state.tables {
-        let Some(records) = records(&replica, &table.spec.name, &entries) else { return };
+        let Some(records) = data.records(&table.spec.name, &entries) else { return };
         for seen in records {
             here.extend(seen.row.iter().flat_map(Fields::values).filter_map(written));
             let edits = seen.entries.iter().filter_map(|entry| entry.edit.fields());
@@ -222,6 +194,11 @@ pub(crate) fn opened(world: &World, device: usize) {
 
 /// After a logout: nothing of the user is left in the file, nor would be sent.
 pub(crate) fn left(world: &World, device: usize) {
+    if let Some(data) = data(world, device)
+        && let Some(left) = left_over(&data)
+    {
+        world.parts.history.violation("users", format!("device {device}: {left} after the logout"));
+    }
     let disk = &world.devices[device].disk;
     for name in disk.names() {
         let bytes = disk.read(&name).unwrap_or_default();
@@ -230,6 +207,14 @@ pub(crate) fn left(world: &World, device: usize) {
             world.parts.history.violation("users", found);
         }
     }
+}
+
+fn left_over(data: &Data) -> Option<String> {
+    let (state, queue) = (data.state()?, data.queue()?);
+    let mut records =
+        state.tables.iter().filter_map(|table| data.records(&table.spec.name, &queue)).flatten();
+    let left = records.find(|seen| seen.row.is_some());
+    queue.first().map(|entry| format!("{entry:?}")).or(left.map(|seen| format!("{seen:?}")))
 }
 
 /// Any value of an operation.
@@ -258,14 +243,14 @@ pub(crate) fn is_done(world: &World, device: usize) -> bool {
 
 /// In the end: the device has what the server has.
 pub(crate) fn converged(world: &World, device: usize) {
-    let Some(replica) = replica(world, device) else { return };
-    let Some(state) = state(world, device) else { return };
-    remember(world, device, &replica);
-    let aside = aside(&replica);
+    let Some(data) = data(world, device) else { return };
+    let Some(state) = data.state() else { return };
+    remember(world, &data);
+    let aside = data.aside();
     let user = &world.devices[device].user;
     for table in &state.tables {
         let name = &table.spec.name;
-        let Some(records) = queue(&replica).and_then(|queue| records(&replica, name, &queue)) else {
+        let Some(records) = data.queue().and_then(|queue| data.records(name, &queue)) else {
             continue;
         };
         let here: BTreeMap<RecordKey, Fields> = records
@@ -302,6 +287,9 @@ pub(crate) fn secrets(world: &World, device: usize) {
 
 /// The file is in order.
 pub(crate) fn intact(world: &World, device: usize) {
+    if world.devices[device].in_memory {
+        return;
+    }
     let Ok(db) = world.devices[device].other_program() else { return };
     let found: rusqlite::Result<String> = db.query_row("PRAGMA integrity_check", [], |row| row.get(0));
     if found.as_deref() != Ok("ok") {

@@ -9,11 +9,12 @@ use std::{
 };
 
 use dynos_sync::{EventStream, SyncConfig, SyncEngine, SyncError, SyncEvent};
-use dynos_sync_core::{Clock, Millis, Replica, ReplicaError};
+use dynos_sync_core::{Clock, Millis, ReplicaError, memory::MemoryReplica};
 use dynos_sync_sqlite::{Random, SqliteOptions, SqliteReplica, Synchronous, Threads};
 use futures_util::StreamExt;
 
 use crate::{
+    data::Data,
     disk::{Disk, Image},
     executor::{Spawner, TaskId},
     history::{History, OpId},
@@ -79,6 +80,10 @@ pub struct Device {
     pub lock: Option<rusqlite::Connection>,
     /// Another program that has the file open.
     pub other: Option<rusqlite::Connection>,
+    /// Another process of the application: an engine of its own on the same file.
+    pub second: Option<SyncEngine>,
+    /// Whether what it knows ends with its process.
+    pub in_memory: bool,
     parts: Parts,
 }
 
@@ -88,7 +93,7 @@ pub struct Running {
     /// What the application holds.
     pub engine: SyncEngine,
     /// Its database, without anybody in between.
-    pub replica: Arc<SqliteReplica>,
+    pub data: Data,
     /// Everything that ends with the process.
     pub tasks: Vec<TaskId>,
 }
@@ -126,6 +131,8 @@ impl Device {
             tables: parts.swarm.tables.clone(),
             lock: None,
             other: None,
+            second: None,
+            in_memory: parts.swarm.in_memory == Some(number),
             parts: parts.clone(),
         }
     }
@@ -137,32 +144,61 @@ impl Device {
     pub fn start(&mut self) -> Result<(), SyncError> {
         crate::disk::set_now(self.clock.now());
         self.activity.set(crate::tally::Doing::Opening);
-        let replica = Arc::new(self.open()?);
-        futures_executor::block_on(self.run(replica))
+        let data = self.open()?;
+        futures_executor::block_on(self.run(data))
     }
 
-    fn open(&self) -> Result<SqliteReplica, ReplicaError> {
+    /// Opens the file once more, as another process of the application does. Answers an engine, and its work.
+    ///
+    /// # Errors
+    /// What the engine says: the disk may be full or broken.
+    pub fn start_second(&self) -> Result<(SyncEngine, impl Future<Output = ()> + Send + use<>), SyncError> {
+        crate::disk::set_now(self.clock.now());
+        let data = self.open()?;
+        futures_executor::block_on(self.engine(&data, false))
+    }
+
+    fn open(&self) -> Result<Data, ReplicaError> {
         let random = Arc::clone(&self.parts.random);
         let draw = move || {
             let mut bytes = [0; 16];
             random.lock().unwrap_or_else(std::sync::PoisonError::into_inner).fill(&mut bytes);
             bytes
         };
+        if self.in_memory {
+            return Ok(Data::Memory(Arc::new(MemoryReplica::new(draw())), self.parts.swarm.records));
+        }
         let options = SqliteOptions {
             synchronous: self.parts.swarm.synchronous,
             threads: Threads::Caller,
             random: Random::new(draw),
             ..SqliteOptions::default()
         };
-        SqliteReplica::open(self.disk.path(DATABASE), &options)
+        Ok(Data::File(Arc::new(SqliteReplica::open(self.disk.path(DATABASE), &options)?)))
     }
 
-    async fn run(&mut self, replica: Arc<SqliteReplica>) -> Result<(), SyncError> {
-        replica.write_with(|db| db.execute_batch(SCHEMA)).await?;
-        let inner = Arc::clone(&replica) as Arc<dyn Replica>;
-        let seen = Interleaved::new(inner, self.activity.clone(), self.parts.history.clone());
+    async fn run(&mut self, data: Data) -> Result<(), SyncError> {
+        let (engine, work) = self.engine(&data, true).await?;
+        self.generation = data.replica().state().await?.generation;
+        let spawner = &self.parts.spawner;
+        let listen = listen(engine.events(), self.number, self.parts.clone());
+        let tasks = vec![spawner.spawn(work), spawner.spawn(listen)];
+        self.running = Some(Running { engine, data, tasks });
+        Ok(())
+    }
+
+    async fn engine(
+        &self,
+        data: &Data,
+        auto_sync: bool,
+    ) -> Result<(SyncEngine, impl Future<Output = ()> + Send + use<>), SyncError> {
+        if let Data::File(file) = data {
+            file.write_with(|db| db.execute_batch(SCHEMA)).await?;
+        }
+        let seen = Interleaved::new(data.replica(), self.activity.clone(), self.parts.history.clone());
         let random = Arc::clone(&self.parts.random);
-        let config = self.config();
+        let mut config = self.config();
+        config.auto_sync = auto_sync;
         let mut builder = SyncEngine::builder_on(Arc::new(seen), Arc::new(self.link()))
             .clock(Arc::new(self.clock.clone()))
             .configure(|default| *default = config)
@@ -170,13 +206,7 @@ impl Device {
         for table in &self.tables {
             builder = builder.table(*table);
         }
-        let (engine, work) = builder.prepare().await?;
-        self.generation = replica.state().await?.generation;
-        let spawner = &self.parts.spawner;
-        let listen = listen(engine.events(), self.number, self.parts.clone());
-        let tasks = vec![spawner.spawn(work), spawner.spawn(listen)];
-        self.running = Some(Running { engine, replica, tasks });
-        Ok(())
+        builder.prepare().await
     }
 
     fn config(&self) -> SyncConfig {

@@ -2,6 +2,7 @@
 
 pub mod campaign;
 mod check;
+pub mod data;
 pub mod device;
 pub mod disk;
 pub mod executor;

@@ -63,6 +63,8 @@ struct Inner {
     listeners: Vec<Listener>,
     /// One more with each server that was put in place of the last: what was on its way to that one arrives nowhere.
     server: u64,
+    /// The like for devices.
+    devices: BTreeMap<usize, u64>,
 }
 
 #[derive(Debug)]
@@ -80,7 +82,15 @@ impl Network {
     pub fn new(seed: u64, trouble: Trouble, tally: Tally) -> Self {
         let random = fastrand::Rng::with_seed(seed);
         let (offline, listeners) = (BTreeMap::new(), Vec::new());
-        Self(Arc::new(Mutex::new(Inner { random, trouble, tally, offline, listeners, server: 0 })))
+        Self(Arc::new(Mutex::new(Inner {
+            random,
+            trouble,
+            tally,
+            offline,
+            listeners,
+            server: 0,
+            devices: BTreeMap::new(),
+        })))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -108,8 +118,15 @@ impl Network {
         self.lock().server += 1;
     }
 
-    fn server(&self) -> u64 {
-        self.lock().server
+    /// A device's file is another one now: what it had sent and has not arrived does not any more.
+    pub fn cut_device(&self, device: usize) {
+        *self.lock().devices.entry(device).or_default() += 1;
+    }
+
+    /// Which server and which device a request is between.
+    fn ends(&self, device: usize) -> (u64, u64) {
+        let inner = self.lock();
+        (inner.server, inner.devices.get(&device).copied().unwrap_or(0))
     }
 
     /// Whether a device is cut off.
@@ -233,15 +250,15 @@ impl Link {
     {
         let (network, server, timeline) = (self.network.clone(), self.server.clone(), self.timeline.clone());
         let (user, device) = (self.user.clone(), self.device);
-        let addressee = network.server();
+        let ends = network.ends(device);
         self.spawner.spawn(async move {
             timeline.sleep(delay).await;
-            if network.server() != addressee {
+            if network.ends(device) != ends {
                 return;
             }
             let answer = serve(&network, &server, &user, device, &body, during, handler);
             timeline.sleep(network.pause(100)).await;
-            if network.server() != addressee {
+            if network.ends(device) != ends {
                 return;
             }
             if network.strikes(|t| t.lost_answer, "answer lost", during) || network.is_offline(device) {

@@ -3,16 +3,17 @@
 use std::sync::{Arc, PoisonError};
 
 use dynos_sync::{SyncEngine, SyncError};
-use dynos_sync_core::{Clock, Fields, RecordKey, Replica, ReplicaError};
-use dynos_sync_sqlite::SqliteReplica;
+use dynos_sync_core::{Clock, Fields, RecordKey, ReplicaError};
 
 use crate::{
     check,
+    data::Data,
     device::{Device, SECRET, SECRET_FIELD},
     disk::{self, Fault, Loss},
     history::{Kind, Op, OpId, Outcome, value},
     server::RECORD_LIMIT,
     swarm::Step,
+    tally::Doing,
     world::{Killer, Notice, World},
 };
 
@@ -20,22 +21,51 @@ const FIELDS: [&str; 3] = ["a", "b", "c"];
 
 /// Takes a step.
 pub(crate) fn take(world: &mut World, n: u32, random: &mut fastrand::Rng) {
-    let total: u32 = world.parts.swarm.weights.iter().map(|(_, weight)| weight).sum();
+    let Some(step) = draw(world, random, |_| true) else { return };
+    let device = aim(world, random);
+    world.note(&format!("step {n}: {step:?} on device {device}"));
+    perform(world, step, device, random);
+}
+
+/// Lets something go wrong that goes wrong in this world.
+pub(crate) fn strike(world: &mut World, device: usize, random: &mut fastrand::Rng, which: fn(Step) -> bool) {
+    let Some(step) = draw(world, random, which) else { return };
+    world.note(&format!("and {step:?} on device {device}"));
+    perform(world, step, device, random);
+}
+
+fn draw(world: &World, random: &mut fastrand::Rng, which: fn(Step) -> bool) -> Option<Step> {
+    let weights = || world.parts.swarm.weights.iter().filter(|(step, _)| which(*step));
+    let total: u32 = weights().map(|(_, weight)| weight).sum();
     let mut drawn = random.u32(..total.max(1));
-    let chosen = world.parts.swarm.weights.iter().find(|(_, weight)| {
+    let chosen = weights().find(|(_, weight)| {
         let chosen = drawn < *weight;
         drawn = drawn.saturating_sub(*weight);
         chosen
     });
-    let Some((step, _)) = chosen.copied() else { return };
-    let device = random.usize(..world.devices.len());
-    world.note(&format!("step {n}: {step:?} on device {device}"));
+    chosen.map(|(step, _)| *step)
+}
+
+/// Any device; rather one that is about something rare.
+fn aim(world: &World, random: &mut fastrand::Rng) -> usize {
+    let any = random.usize(..world.devices.len());
+    if random.bool() {
+        return any;
+    }
+    let is_rare = |device: &usize| {
+        matches!(world.devices[*device].activity.get(), Doing::Opening | Doing::CatchingUp | Doing::Leaving)
+    };
+    (0..world.devices.len()).find(is_rare).unwrap_or(any)
+}
+
+fn perform(world: &mut World, step: Step, device: usize, random: &mut fastrand::Rng) {
     match step {
         Step::Edit => edit(world, device, random, 0),
         Step::Oversize => edit(world, device, random, RECORD_LIMIT),
         Step::EditMany => edit_many(world, device, random),
         Step::Sql => sql(world, device, random),
         Step::Sync => world.sync(device),
+        Step::Second => second(world, device, random),
         Step::Offline => offline(world, device),
         Step::Days => days(world, device, random),
         Step::Clock => clock(world, device, random),
@@ -52,14 +82,14 @@ pub(crate) fn take(world: &mut World, n: u32, random: &mut fastrand::Rng) {
         Step::Review => review(world, device, random),
         Step::Table => table(world, device, random),
         Step::ServerRestart | Step::ServerPower | Step::ServerBackUp | Step::ServerRestore | Step::Purge => {
-            server(world, step, random);
+            server(world, step, device, random);
         }
     }
 }
 
-fn server(world: &mut World, step: Step, random: &mut fastrand::Rng) {
+fn server(world: &mut World, step: Step, device: usize, random: &mut fastrand::Rng) {
     let server = &world.parts.server;
-    let doing = world.devices[random.usize(..world.devices.len())].activity.get();
+    let doing = world.devices[device].activity.get();
     match step {
         Step::ServerBackUp => server.back_up(),
         Step::Purge => server.purge(),
@@ -83,10 +113,19 @@ fn server(world: &mut World, step: Step, random: &mut fastrand::Rng) {
     }
 }
 
-fn engine(world: &World, device: usize) -> Option<(SyncEngine, Arc<SqliteReplica>)> {
+fn engine(world: &World, device: usize) -> Option<(SyncEngine, Data)> {
     let device = &world.devices[device];
     let running = device.running.as_ref().filter(|_| !device.leaving)?;
-    Some((running.engine.clone(), Arc::clone(&running.replica)))
+    Some((running.engine.clone(), running.data.clone()))
+}
+
+/// An engine of the device for an edit: of any of its processes.
+fn any_engine(world: &World, device: usize, random: &mut fastrand::Rng) -> Option<SyncEngine> {
+    let (engine, _) = engine(world, device)?;
+    match &world.devices[device].second {
+        Some(second) if random.bool() => Some(second.clone()),
+        _ => Some(engine),
+    }
 }
 
 fn draw_key(world: &World, device: usize, random: &mut fastrand::Rng) -> Option<RecordKey> {
@@ -126,7 +165,8 @@ fn outcome_of<T>(result: &Result<T, SyncError>) -> Outcome {
 
 fn edit(world: &mut World, device: usize, random: &mut fastrand::Rng, filling: usize) {
     let call = world.parts.history.call();
-    let (Some((engine, _)), Some(op)) = (engine(world, device), draw_op(world, device, random, call)) else {
+    let (Some(engine), Some(op)) = (any_engine(world, device, random), draw_op(world, device, random, call))
+    else {
         return;
     };
     world.parts.tally.done("operations");
@@ -158,7 +198,7 @@ fn edit(world: &mut World, device: usize, random: &mut fastrand::Rng, filling: u
 }
 
 fn edit_many(world: &mut World, device: usize, random: &mut fastrand::Rng) {
-    let Some((engine, _)) = engine(world, device) else { return };
+    let Some(engine) = any_engine(world, device, random) else { return };
     let (history, timeline) = (world.parts.history.clone(), world.parts.timeline.clone());
     let call = history.call();
     let Some(first) = draw_op(world, device, random, call) else { return };
@@ -191,14 +231,15 @@ fn edit_many(world: &mut World, device: usize, random: &mut fastrand::Rng) {
 
 /// Another program's transaction.
 fn sql(world: &mut World, device: usize, random: &mut fastrand::Rng) {
-    if world.devices[device].running.is_none() || world.devices[device].leaving {
+    let taken = &world.devices[device];
+    if taken.running.is_none() || taken.leaving || taken.in_memory {
         return;
     }
     let call = world.parts.history.call();
     let ops: Vec<Op> =
         (0..random.usize(1..=3)).filter_map(|_| draw_op(world, device, random, call)).collect();
     world.parts.tally.done("operations");
-    world.devices[device].activity.set(crate::tally::Doing::Writing);
+    world.devices[device].activity.set(Doing::Writing);
     let history = world.parts.history.clone();
     let asked: Vec<(OpId, Op)> = ops.into_iter().map(|op| (history.ask(op.clone()), op)).collect();
     let result = run_sql(&mut world.devices[device], &asked);
@@ -343,7 +384,10 @@ fn disk_fault(
 
 /// Another program begins to hold the file's lock, or lets it go.
 fn lock(world: &mut World, device: usize) {
-    if world.devices[device].lock.take().is_some() || world.devices[device].running.is_none() {
+    if world.devices[device].lock.take().is_some()
+        || world.devices[device].running.is_none()
+        || world.devices[device].in_memory
+    {
         return;
     }
     let Ok(db) = world.devices[device].other_program() else { return };
@@ -354,14 +398,29 @@ fn lock(world: &mut World, device: usize) {
 }
 
 fn logout(world: &mut World, device: usize, random: &mut fastrand::Rng) {
-    let Some((engine, replica)) = engine(world, device) else { return };
-    let busy =
-        world.parts.history.lock().ops.iter().any(|op| op.device == device && op.outcome == Outcome::Open);
-    if busy {
-        return;
+    let Some((engine, data)) = engine(world, device) else { return };
+    let leave = leave(world, device, engine, &data, random);
+    world.spawn(device, leave);
+    if random.bool() {
+        for _ in 0..random.usize(..12) {
+            if world.devices[device].activity.get() == Doing::Leaving {
+                break;
+            }
+            world.run_one();
+        }
+        strike(world, device, random, Step::is_fault);
     }
+}
+
+fn leave(
+    world: &mut World,
+    device: usize,
+    engine: SyncEngine,
+    data: &Data,
+    random: &mut fastrand::Rng,
+) -> impl Future<Output = ()> + Send + use<> {
     let discard = random.u8(..4) > 0;
-    check::remember(world, device, &replica);
+    check::remember(world, data);
     world.devices[device].leaving = true;
     world.parts.tally.done("logouts");
     let session = world.devices[device].session;
@@ -370,35 +429,68 @@ fn logout(world: &mut World, device: usize, random: &mut fastrand::Rng) {
     if discard {
         history.excuse("discarded", |op| op.device == device && op.session == session);
     }
-    world.spawn(device, async move {
+    async move {
         let result = engine.logout(discard).await;
         let line = format!("device {device} logout with discard {discard}: {result:?}");
         history.note(timeline.now(), &line);
         let done = result.is_ok();
         notices.lock().unwrap_or_else(PoisonError::into_inner).push(Notice::Left { device, done });
+    }
+}
+
+/// Another process on the same file: it syncs, or logs out, and ends.
+fn second(world: &mut World, device: usize, random: &mut fastrand::Rng) {
+    let Some((_, data)) = engine(world, device) else { return };
+    let taken = &world.devices[device];
+    if taken.in_memory || taken.lock.is_some() || taken.second.is_some() {
+        return;
+    }
+    let started = taken.start_second();
+    world.meet_fate(device);
+    let Ok((engine, work)) = started else { return };
+    if world.devices[device].running.is_none() {
+        return;
+    }
+    world.parts.tally.done("second engines");
+    world.devices[device].second = Some(engine.clone());
+    world.spawn(device, work);
+    let leaves = random.u8(..3) == 0;
+    let leave = leaves.then(|| leave(world, device, engine.clone(), &data, random));
+    let (history, timeline, notices) =
+        (world.parts.history.clone(), world.parts.timeline.clone(), Arc::clone(&world.notices));
+    world.spawn(device, async move {
+        match leave {
+            Some(leave) => leave.await,
+            None => {
+                let result = engine.sync_all().await;
+                history.note(timeline.now(), &format!("device {device}, second process: {result:?}"));
+            }
+        }
+        engine.close().await;
+        notices.lock().unwrap_or_else(PoisonError::into_inner).push(Notice::Ended { device });
     });
 }
 
 fn back_up(world: &mut World, device: usize) {
     let ops = OpId::try_from(world.parts.history.lock().ops.len()).unwrap_or(OpId::MAX);
     let device = &mut world.devices[device];
-    if !device.leaving && device.lock.is_none() && device.running.is_some() {
+    if !device.leaving && device.lock.is_none() && device.running.is_some() && !device.in_memory {
         device.images.push((device.disk.image(), ops, device.session));
     }
 }
 
 fn restore(world: &mut World, device: usize, random: &mut fastrand::Rng) {
-    if world.devices[device].images.is_empty() || world.devices[device].leaving {
+    if world.devices[device].images.is_empty() {
         return;
     }
     world.parts.tally.fault("file put back", world.devices[device].activity.get());
     let place = random.usize(..world.devices[device].images.len());
     let (image, ops, _) = world.devices[device].images[place].clone();
     if let Some(running) = &world.devices[device].running {
-        let replica = Arc::clone(&running.replica);
-        check::remember(world, device, &replica);
+        check::remember(world, &running.data);
     }
     world.kill(device);
+    world.parts.network.cut_device(device);
     world.devices[device].disk.put_back(&image);
     // What is not on the server yet is gone, and what was written by then may be sent again.
     let mut history = world.parts.history.lock();
@@ -412,14 +504,15 @@ fn restore(world: &mut World, device: usize, random: &mut fastrand::Rng) {
 }
 
 fn review(world: &mut World, device: usize, random: &mut fastrand::Rng) {
-    let Some((engine, replica)) = engine(world, device) else { return };
+    let Some((engine, data)) = engine(world, device) else { return };
+    let replica = data.replica();
     let (Ok(letters), Ok(conflicts)) = (
         futures_executor::block_on(replica.dead_letters(0, 100)),
         futures_executor::block_on(replica.conflicts(i64::MAX, 100)),
     ) else {
         return;
     };
-    check::remember(world, device, &replica);
+    check::remember(world, &data);
     let (history, timeline) = (world.parts.history.clone(), world.parts.timeline.clone());
     let draw = random.u64(..);
     if let Some(letter) = letters.get(draw as usize % letters.len().max(1)) {
@@ -445,10 +538,10 @@ fn review(world: &mut World, device: usize, random: &mut fastrand::Rng) {
 }
 
 fn table(world: &mut World, device: usize, random: &mut fastrand::Rng) {
-    let Some((engine, replica)) = engine(world, device) else { return };
+    let Some((engine, data)) = engine(world, device) else { return };
     let all = world.parts.swarm.tables.clone();
     let table = all[random.usize(..all.len())];
-    check::remember(world, device, &replica);
+    check::remember(world, &data);
     let (history, timeline) = (world.parts.history.clone(), world.parts.timeline.clone());
     let syncs = world.devices[device].tables.contains(&table);
     if syncs {

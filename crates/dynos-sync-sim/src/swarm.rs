@@ -33,6 +33,8 @@ pub struct Swarm {
     pub trouble: Trouble,
     /// Whether applications write a field that must not leave them.
     pub secrets: bool,
+    /// A device that keeps its data in memory only.
+    pub in_memory: Option<usize>,
     /// How much weight each kind of step has.
     pub weights: Vec<(Step, u32)>,
 }
@@ -48,6 +50,8 @@ pub enum Step {
     Sql,
     /// The application asks for a sync.
     Sync,
+    /// Another process of the application opens the file, syncs or logs out, and ends.
+    Second,
     /// A device loses its network, or gets it back.
     Offline,
     /// Hours pass in which a device is off the network.
@@ -90,11 +94,12 @@ pub enum Step {
 
 impl Step {
     /// All of them, with their usual weight, and how often a seed has them at all, in percent.
-    const ALL: [(Self, u32, u8); 23] = [
+    const ALL: [(Self, u32, u8); 24] = [
         (Self::Edit, 400, 100),
         (Self::EditMany, 30, 50),
         (Self::Sql, 100, 60),
         (Self::Sync, 60, 70),
+        (Self::Second, 30, 30),
         (Self::Offline, 40, 60),
         (Self::Days, 5, 30),
         (Self::Clock, 15, 40),
@@ -104,12 +109,12 @@ impl Step {
         (Self::DiskBroken, 20, 30),
         (Self::Lock, 20, 30),
         (Self::Logout, 10, 35),
-        (Self::DeviceBackUp, 8, 25),
-        (Self::DeviceRestore, 5, 25),
+        (Self::DeviceBackUp, 20, 35),
+        (Self::DeviceRestore, 15, 35),
         (Self::ServerRestart, 12, 40),
         (Self::ServerPower, 12, 30),
-        (Self::ServerBackUp, 12, 30),
-        (Self::ServerRestore, 6, 30),
+        (Self::ServerBackUp, 20, 35),
+        (Self::ServerRestore, 15, 35),
         (Self::Purge, 12, 35),
         (Self::Review, 20, 50),
         (Self::Table, 6, 20),
@@ -118,6 +123,26 @@ impl Step {
 }
 
 impl Step {
+    /// Whether something goes wrong with it.
+    pub fn is_fault(self) -> bool {
+        let elsewhere = matches!(
+            self,
+            Self::Offline
+                | Self::Clock
+                | Self::Lock
+                | Self::DeviceRestore
+                | Self::ServerRestart
+                | Self::ServerPower
+                | Self::ServerRestore
+        );
+        elsewhere || self.is_of_disk()
+    }
+
+    /// Whether it lies in wait for a call to the disk.
+    pub fn is_of_disk(self) -> bool {
+        matches!(self, Self::Kill | Self::Power | Self::DiskFull | Self::DiskBroken)
+    }
+
     /// Every kind.
     pub fn all() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().map(|(step, ..)| step)
@@ -142,6 +167,9 @@ impl Swarm {
         if tables.is_empty() {
             tables.push(TABLES[random.usize(..TABLES.len())]);
         }
+        // In memory every table is one of documents, and all devices have to agree about that.
+        let in_memory = (random.u8(..5) == 0 && tables != ["tasks"]).then(|| random.usize(..devices));
+        tables.retain(|table| in_memory.is_none() || *table != "tasks");
         let pick = |random: &mut fastrand::Rng, choices: &[usize]| choices[random.usize(..choices.len())];
         Self {
             devices,
@@ -156,6 +184,7 @@ impl Swarm {
             steps: random.u32(100..=140),
             trouble: trouble(random),
             secrets: random.u8(..4) == 0,
+            in_memory,
             weights: weights(random),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use dynos_sync_core::{Clock, Millis, RecordKey, Replica, TableName};
+use dynos_sync_core::{Clock, Millis, RecordKey, TableName};
 use dynos_sync_sqlite::Synchronous;
 use tokio::runtime::Runtime;
 
@@ -80,6 +80,8 @@ pub(crate) enum Notice {
     Left { device: usize, done: bool },
     /// A table is synced from now on.
     Added { device: usize, table: &'static str },
+    /// The second process on a device's file has ended.
+    Ended { device: usize },
 }
 
 /// Something that must never be, for whoever runs worlds.
@@ -195,7 +197,7 @@ impl World {
         }
     }
 
-    fn run_one(&mut self) -> bool {
+    pub(crate) fn run_one(&mut self) -> bool {
         // Who reads the clock of SQLite reads the one of the device whose turn it is; they differ by hours at most, and nothing but
         // the times of other programs' edits depends on it.
         disk::set_now(self.parts.timeline.now());
@@ -238,6 +240,7 @@ impl World {
     fn heed(&mut self, notice: Notice) {
         match notice {
             Notice::Added { device, table } => self.devices[device].tables.push(table),
+            Notice::Ended { device } => self.devices[device].second = None,
             Notice::Left { device, done } => {
                 self.devices[device].leaving = false;
                 if done {
@@ -276,11 +279,12 @@ impl World {
 
     /// Ends a device's process, as it would itself.
     pub(crate) fn stop(&mut self, device: usize) {
-        let Some(Running { engine, replica, tasks }) = self.devices[device].running.take() else { return };
-        check::remember(self, device, &replica);
+        let Some(Running { engine, data, tasks }) = self.devices[device].running.take() else { return };
+        check::remember(self, &data);
+        self.devices[device].second = None;
         self.executor.abort(&tasks);
         drop(engine);
-        futures_executor::block_on(replica.close());
+        futures_executor::block_on(data.replica().close());
         self.forget_open(device);
     }
 
@@ -289,14 +293,19 @@ impl World {
         self.devices[device].disk.kill();
         self.killers[device] = None;
         self.bury(device);
+        if self.devices[device].in_memory {
+            self.devices[device].generation = 0;
+            self.parts.history.excuse("in memory only", |op| op.device == device);
+            self.revive_all(device);
+        }
     }
 
     /// A device loses its power.
     pub(crate) fn lose_power(&mut self, device: usize, seed: u64) {
-        self.excuse_unsynced(device);
-        if self.parts.swarm.synchronous == Synchronous::Normal {
-            self.revive_all(device);
+        if self.devices[device].in_memory {
+            return self.kill(device);
         }
+        self.excuse_unsynced(device);
         self.devices[device].disk.lose_power(&mut Loss::new(seed));
         self.killers[device] = None;
         self.bury(device);
@@ -324,9 +333,10 @@ impl World {
         self.devices[device].leaving = false;
         self.parts.network.set_offline(device, true);
         self.parts.network.set_offline(device, false);
-        if let Some(Running { tasks, engine, replica }) = self.devices[device].running.take() {
+        self.devices[device].second = None;
+        if let Some(Running { tasks, engine, data }) = self.devices[device].running.take() {
             self.executor.abort(&tasks);
-            drop((engine, replica));
+            drop((engine, data));
         }
         self.forget_open(device);
     }
@@ -340,11 +350,18 @@ impl World {
         }
     }
 
-    /// Starts dead devices again, sooner or later.
+    /// Starts dead devices again, sooner or later. Something may go wrong at once.
     fn revive(&mut self, random: &mut fastrand::Rng) {
         for device in 0..self.devices.len() {
-            if self.devices[device].running.is_none() && random.u8(..3) == 0 {
-                self.start(device);
+            if self.devices[device].running.is_some() || random.u8(..3) > 0 {
+                continue;
+            }
+            if random.u8(..4) == 0 {
+                step::strike(self, device, random, Step::is_of_disk);
+            }
+            self.start(device);
+            if random.u8(..4) == 0 {
+                step::strike(self, device, random, Step::is_fault);
             }
         }
     }
@@ -403,10 +420,14 @@ impl World {
             self.devices[device].lock = None;
             self.killers[device] = None;
         }
+        // Who has to sign in does so. Afterwards an engine comes to rest by itself, too, without anybody who asks for a sync.
+        let asks = self.seed.is_multiple_of(2);
         for round in 0..ROUNDS {
             for device in 0..self.devices.len() {
                 self.start(device);
-                self.sync(device);
+                if asks || round == 0 {
+                    self.sync(device);
+                }
             }
             self.pass(130_000);
             if !self.parts.history.lock().violations.is_empty() {

@@ -150,6 +150,7 @@ pub(crate) fn logout(session: &mut Session<'_>, discard: bool) -> Result<Logout>
         server: None,
         clock: 0,
         last_counter: 0,
+        last_sent: 0,
         pending: 0,
         layout,
         scrub: true,

@@ -22,6 +22,11 @@ pub(crate) fn is_local(batch: &Batch) -> bool {
     batch.ops.iter().any(|op| matches!(op, Op::Write { .. } | Op::Enqueue { .. } | Op::Revive { .. }))
 }
 
+/// Whether the server is told something next that this device has to remember.
+pub(crate) fn is_to_be_sent(batch: &Batch) -> bool {
+    batch.ops.iter().any(|op| matches!(op, Op::Freeze(_)))
+}
+
 /// Carries out a batch within the session's transaction. After an error or `Stale` the caller rolls back.
 pub(crate) fn commit(session: &mut Session<'_>, batch: &Batch) -> Result<Outcome> {
     if !holds(session, &batch.expected)? {
@@ -290,6 +295,7 @@ fn revive(session: &mut Session<'_>, letter: i64, at: Millis) -> Result<()> {
 /// Takes a new identity. What was sent under the old one may be sent again.
 pub(crate) fn rename(session: &mut Session<'_>) -> Result<()> {
     session.header.replica = session.random.replica_id()?;
+    session.header.last_sent = 0;
     let sql = "UPDATE dynos_queue SET sent = 0, base = NULL WHERE sent = 1";
     session.db.execute(sql, []).map(drop).map_err(translate)
 }

@@ -9,7 +9,11 @@ use crate::{
 };
 
 /// The schema versions, oldest first. A released one is never edited.
-const MIGRATIONS: [&str; 2] = [include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/0001.sql"),
+    include_str!("migrations/0002.sql"),
+    include_str!("migrations/0003.sql"),
+];
 
 /// `dynos_state`, read at the beginning of a transaction and written at its end.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +24,7 @@ pub(crate) struct Header {
     pub(crate) server: Option<String>,
     pub(crate) clock: Millis,
     pub(crate) last_counter: Counter,
+    pub(crate) last_sent: Counter,
     pub(crate) pending: i64,
     pub(crate) layout: i64,
     pub(crate) scrub: bool,
@@ -27,7 +32,8 @@ pub(crate) struct Header {
 
 impl Header {
     pub(crate) fn read(db: &Connection) -> Result<Self> {
-        let sql = "SELECT replica, file, generation, server, clock, last_counter, pending, layout, scrub FROM dynos_state";
+        let sql = "SELECT replica, file, generation, server, clock, last_counter, pending, layout, scrub, last_sent \
+                   FROM dynos_state";
         let mut statement = db.prepare_cached(sql).map_err(translate)?;
         let (replica, header) = statement
             .query_row([], |row| {
@@ -41,6 +47,7 @@ impl Header {
                     pending: row.get(6)?,
                     layout: row.get(7)?,
                     scrub: row.get(8)?,
+                    last_sent: row.get::<_, i64>(9)? as u64,
                 };
                 Ok((row.get::<_, String>(0)?, header))
             })
@@ -52,7 +59,7 @@ impl Header {
     /// Writes the row. The triggers are awake again from here on.
     pub(crate) fn write(&self, db: &Connection) -> Result<()> {
         let sql = "UPDATE dynos_state SET replica = ?, file = ?, generation = ?, server = ?, clock = ?, last_counter = ?, \
-                   pending = ?, layout = ?, scrub = ?, capture = 1";
+                   pending = ?, layout = ?, scrub = ?, last_sent = ?, capture = 1";
         let mut statement = db.prepare_cached(sql).map_err(translate)?;
         let done = statement.execute(params![
             self.replica.to_string(),
@@ -64,6 +71,7 @@ impl Header {
             self.pending,
             self.layout,
             self.scrub,
+            self.last_sent as i64,
         ]);
         done.map(drop).map_err(translate)
     }

@@ -303,6 +303,7 @@ pub(crate) fn freeze(db: &Connection, header: &mut Header, n: i64, entry: &Entry
     if !statement.exists(params![entry.counter as i64, n, id.as_str()]).map_err(translate)? {
         return Ok(false);
     }
+    header.last_sent = header.last_sent.max(entry.counter);
     let merged = "DELETE FROM dynos_queue WHERE tbl = ? AND id = ? AND counter < ? AND sent = 0";
     let mut statement = db.prepare_cached(merged).map_err(translate)?;
     let gone = statement.execute(params![n, id.as_str(), entry.counter as i64]).map_err(translate)?;

@@ -30,6 +30,7 @@ pub(crate) fn state(db: &Connection, catalog: &Catalog, header: &Header) -> Resu
         server: header.server.clone(),
         clock: header.clock,
         last_counter: header.last_counter,
+        last_sent: header.last_sent,
         tables: tables(db, catalog)?,
         pending: (header.pending + count(noted)?) as u64,
         dead_letters: count("SELECT count(*) FROM dynos_dead")? as u64,

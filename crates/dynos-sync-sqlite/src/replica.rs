@@ -42,6 +42,17 @@ pub enum Synchronous {
     Normal,
 }
 
+impl Synchronous {
+    /// As SQLite calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            _ if is_on(Mutant::NotSynced) => "OFF",
+            Self::Full => "FULL",
+            Self::Normal => "NORMAL",
+        }
+    }
+}
+
 /// Who does a database's work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Threads {
@@ -114,7 +125,7 @@ impl SqliteReplica {
         make_private(&path);
         let db = connect(&path, options, OpenFlags::default())?;
         migrate(&db, &options.random)?;
-        let mut writer = Writer::new(db, options.random.clone());
+        let mut writer = Writer::new(db, options.synchronous, options.random.clone());
         writer.claim(file_identity(&path))?;
         match writer.scrub() {
             Ok(()) | Err(ReplicaError::Busy) => {}
@@ -336,12 +347,7 @@ fn connect(path: &Path, options: &SqliteOptions, flags: OpenFlags) -> Result<Con
         if mode != "wal" {
             return Err(ReplicaError::ReadOnly(format!("its journal mode stays {mode}, WAL is needed")));
         }
-        let level = match options.synchronous {
-            _ if is_on(Mutant::NotSynced) => "OFF",
-            Synchronous::Full => "FULL",
-            Synchronous::Normal => "NORMAL",
-        };
-        db.pragma_update(None, "synchronous", level).map_err(translate)?;
+        db.pragma_update(None, "synchronous", options.synchronous.name()).map_err(translate)?;
     }
     Ok(db)
 }

@@ -12,11 +12,12 @@ use rusqlite::Connection;
 
 use crate::{
     admin, collect,
-    commit::{commit, is_local, rename},
+    commit::{commit, is_local, is_to_be_sent, rename},
     desk::Clerk,
     error::{Result, caught, translate},
     header::Header,
     random::Random,
+    replica::Synchronous,
     session::Session,
     sql::exec,
     table::Catalog,
@@ -36,6 +37,9 @@ pub(crate) struct Writer {
     catalog: Catalog,
     foreign_keys: Option<bool>,
     temporary_files: Option<bool>,
+    synchronous: Synchronous,
+    /// Whether the next commit is durable whatever was chosen.
+    durable: bool,
     random: Random,
 }
 
@@ -57,8 +61,9 @@ impl Writer {
     /// The most batches that one transaction commits.
     const GROUP: usize = 256;
 
-    pub(crate) fn new(db: Connection, random: Random) -> Self {
-        Self { db, catalog: Catalog::default(), foreign_keys: None, temporary_files: None, random }
+    pub(crate) fn new(db: Connection, synchronous: Synchronous, random: Random) -> Self {
+        let catalog = Catalog::default();
+        Self { db, catalog, foreign_keys: None, temporary_files: None, synchronous, durable: false, random }
     }
 
     /// Works until it is told to close, or nobody is left to ask.
@@ -99,6 +104,7 @@ impl Writer {
     fn commit_alone(&mut self, batch: &Batch) -> Result<Outcome> {
         self.set_temporary_files(false)?;
         self.set_foreign_keys(is_local(batch))?;
+        self.set_durable(is_to_be_sent(batch))?;
         self.transaction(|session| {
             collect::collect(session)?;
             session.part(|session| commit(session, batch), |outcome| *outcome != Outcome::Stale)
@@ -108,6 +114,7 @@ impl Writer {
     fn try_together(&mut self, group: &[Waiting]) -> Option<Vec<Result<Outcome>>> {
         self.set_temporary_files(false).ok()?;
         self.set_foreign_keys(is_local(&group.first()?.0)).ok()?;
+        self.set_durable(group.iter().any(|(batch, _)| is_to_be_sent(batch))).ok()?;
         let all = self.transaction(|session| {
             collect::collect(session)?;
             let committed = |outcome: &Outcome| *outcome != Outcome::Stale;
@@ -122,6 +129,17 @@ impl Writer {
         if self.foreign_keys != Some(on) {
             self.db.pragma_update(None, "foreign_keys", on).map_err(translate)?;
             self.foreign_keys = Some(on);
+        }
+        Ok(())
+    }
+
+    /// Whether what follows is durable, whatever was chosen for edits. What the server is told this device must not forget: it
+    /// would use the numbers again. Has no effect inside a transaction.
+    fn set_durable(&mut self, on: bool) -> Result<()> {
+        if self.durable != on && self.synchronous != Synchronous::Full && !is_on(Mutant::SentUnsynced) {
+            let level = if on { Synchronous::Full } else { self.synchronous };
+            self.db.pragma_update(None, "synchronous", level.name()).map_err(translate)?;
+            self.durable = on;
         }
         Ok(())
     }

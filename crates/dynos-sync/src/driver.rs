@@ -190,7 +190,9 @@ impl Driver {
                 drop(self.commit_in(state.generation, vec![Op::Bind { server: heads.server.clone() }]).await?)
             }
         }
-        let copied = heads.last_counter > state.last_counter && !is_on(Mutant::CopyUnnoticed);
+        // New edits have numbers of their own by now, which may hide that others were used: what counts is what was sent.
+        let known = if is_on(Mutant::CopyHidden) { state.last_counter } else { state.last_sent };
+        let copied = heads.last_counter > known && !is_on(Mutant::CopyUnnoticed);
         if state.replica == before.replica && copied {
             // This file was restored from an older copy: its numbers have been used for other entries.
             self.rename(&state).await?;

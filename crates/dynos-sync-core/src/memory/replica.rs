@@ -62,6 +62,7 @@ pub(crate) struct Store {
     pub(crate) server: Option<String>,
     pub(crate) clock: Millis,
     pub(crate) last_counter: Counter,
+    pub(crate) last_sent: Counter,
     pub(crate) tables: Vec<TableState>,
     pub(crate) rows: BTreeMap<RecordKey, Fields>,
     pub(crate) queue: BTreeMap<RecordKey, Pending>,
@@ -94,6 +95,7 @@ impl Store {
             server: None,
             clock: 0,
             last_counter: 0,
+            last_sent: 0,
             tables: Vec::new(),
             rows: BTreeMap::new(),
             queue: BTreeMap::new(),
@@ -315,6 +317,7 @@ impl Store {
         if !self.queue.get(&entry.key).is_some_and(|pending| pending.entries.iter().any(unsent)) {
             return false;
         }
+        self.last_sent = self.last_sent.max(entry.counter);
         self.edit_entries(&entry.key.clone(), |pending| {
             pending.entries.retain(|e| e.sent.is_some() || e.counter > entry.counter);
             let place = pending.entries.partition_point(|e| e.counter < entry.counter);
@@ -367,6 +370,7 @@ impl Store {
 
     fn rename(&mut self) {
         self.renamed += 1;
+        self.last_sent = 0;
         for entry in self.queue.values_mut().flat_map(|pending| &mut pending.entries) {
             entry.sent = None;
         }
@@ -511,6 +515,7 @@ impl Store {
             server: self.server.clone(),
             clock: self.clock,
             last_counter: self.last_counter,
+            last_sent: self.last_sent,
             tables: self.tables.clone(),
             pending: self.pending(),
             dead_letters: self.dead.len() as u64,

@@ -463,6 +463,7 @@ mod tests {
             server: None,
             clock: 0,
             last_counter: 2,
+            last_sent: 2,
             tables: vec![],
             pending: 0,
             dead_letters: 0,

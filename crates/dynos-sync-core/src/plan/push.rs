@@ -280,6 +280,7 @@ mod tests {
             server: None,
             clock: 0,
             last_counter: 99,
+            last_sent: 0,
             tables: vec![table],
             pending: 0,
             dead_letters: 0,

@@ -56,6 +56,7 @@ struct Numbers {
     server: Option<String>,
     clock: Millis,
     last_counter: Counter,
+    last_sent: Counter,
     last_id: i64,
 }
 
@@ -127,6 +128,7 @@ fn numbers(store: &Store) -> Numbers {
         server: store.server.clone(),
         clock: store.clock,
         last_counter: store.last_counter,
+        last_sent: store.last_sent,
         last_id: store.last_id,
     }
 }
@@ -206,7 +208,8 @@ impl Numbers {
     fn put(self, store: &mut Store) {
         (store.seed, store.renamed, store.generation) = (self.seed, self.renamed, self.generation);
         (store.server, store.clock) = (self.server, self.clock);
-        (store.last_counter, store.last_id) = (self.last_counter, self.last_id);
+        (store.last_counter, store.last_sent, store.last_id) =
+            (self.last_counter, self.last_sent, self.last_id);
     }
 }
 

@@ -104,7 +104,8 @@ fn walks(store: &Store, table: &TableName) -> bool {
 pub(super) fn take(store: &mut Store, scope: &Scope) -> Store {
     let mut part = Store::new(store.seed);
     (part.renamed, part.generation, part.server) = (store.renamed, store.generation, store.server.clone());
-    (part.clock, part.last_counter, part.last_id) = (store.clock, store.last_counter, store.last_id);
+    (part.clock, part.last_id) = (store.clock, store.last_id);
+    (part.last_counter, part.last_sent) = (store.last_counter, store.last_sent);
     part.tables.clone_from(&store.tables);
     part.queue = take_entries(&mut store.queue, scope);
     for pending in part.queue.values() {
@@ -121,7 +122,8 @@ pub(super) fn take(store: &mut Store, scope: &Scope) -> Store {
 /// Puts a part back, changed or not.
 pub(super) fn give(store: &mut Store, part: Store) {
     (store.renamed, store.generation, store.server) = (part.renamed, part.generation, part.server);
-    (store.clock, store.last_counter, store.last_id) = (part.clock, part.last_counter, part.last_id);
+    (store.clock, store.last_id) = (part.clock, part.last_id);
+    (store.last_counter, store.last_sent) = (part.last_counter, part.last_sent);
     store.tables = part.tables;
     store.queue.extend(part.queue);
     store.order.extend(part.order);

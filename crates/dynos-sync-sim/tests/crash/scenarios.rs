@@ -199,7 +199,7 @@ pub(crate) fn migrate() -> Scenario {
     let prepare = prepared(pending);
     let prepare = Box::new(move |disk: &Disk| {
         prepare(disk);
-        sql(disk, "DROP TABLE dynos_former; UPDATE dynos_state SET version = 1").unwrap();
+        sql(disk, "DROP TABLE dynos_former; ALTER TABLE dynos_state DROP COLUMN last_sent; UPDATE dynos_state SET version = 1").unwrap();
     });
     acts("migrate", prepare, |_, replica| commit(replica, vec![write_op("2", Edit::Delete)]))
 }

@@ -347,6 +347,32 @@ async fn a_file_put_back_from_an_older_copy_gets_and_gives_everything() {
     assert_eq!(one.state().await.dead_letters, 0);
 }
 
+/// By then the copy has used numbers of its own up to the newest that the server knows, and beyond.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_put_back_is_recognised_though_it_was_written_to_before_it_met_the_server() {
+    let stack = Stack::new().await;
+    let (one, other) = (stack.device("one").await, stack.device("other").await);
+    one.write("x", json!({"a": 1, "b": 1})).await;
+    stack.settle(&[&one, &other]).await;
+    one.engine.close().await;
+    std::fs::copy(stack.path("one"), stack.path("older")).unwrap();
+    let one = stack.device("one").await;
+    one.remove("x").await;
+    stack.settle(&[&one, &other]).await;
+    one.engine.close().await;
+    std::fs::copy(stack.path("older"), stack.path("one")).unwrap();
+    for end in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{end}", stack.path("one").display()));
+    }
+    let one = stack.device("one").await;
+    for n in 0..5 {
+        one.patch("x", json!({"a": n})).await;
+    }
+    // Whoever wins: device, server and the other device agree.
+    stack.settle(&[&one, &other]).await;
+    assert_eq!(one.state().await.dead_letters, 0);
+}
+
 /// A clock that was a year ahead, and is put right: nothing waits for that year to pass.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_goes_on_after_its_clock_was_set_back() {

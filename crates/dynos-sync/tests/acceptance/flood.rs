@@ -162,7 +162,9 @@ async fn a_year_online_leaves_no_trail() {
     assert_eq!(counts.unwrap(), "0 0 0");
     let conflicts = device.engine.conflicts().await.unwrap().len();
     assert!((5..8).contains(&conflicts), "{conflicts} of 30 days, of 73 in all");
-    assert!(sizes[4] <= sizes[1], "{sizes:?} bytes");
+    // The log is as long as it ever was, and that is a commit beyond the page at which it is folded into the file.
+    let commit = 20 * 4096;
+    assert!(sizes[4] <= sizes[1] + commit, "{sizes:?} bytes");
 }
 
 #[tokio::test(flavor = "multi_thread")]

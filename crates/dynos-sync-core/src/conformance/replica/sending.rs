@@ -124,6 +124,8 @@ pub async fn freeze_replaces_the_unsent_entries_up_to_its_own(fixture: &dyn Fixt
     assert_eq!(counters(&entries), [counter, newer]);
     assert_eq!(entries[0], planned);
     assert_eq!(entries[1].sent, None);
+    let state = device.state().await;
+    assert_eq!((state.last_sent, state.last_counter), (counter, newer));
     assert_eq!(device.row("a").await, some(json!({"a": 1, "b": 2, "c": 3})), "the row is as it was");
 }
 

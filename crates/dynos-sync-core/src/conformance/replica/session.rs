@@ -63,6 +63,7 @@ pub async fn a_new_replica_is_empty(fixture: &dyn Fixture) {
 
 pub async fn an_identity_survives_reopen(fixture: &dyn Fixture) {
     let device = full(fixture).await;
+    device.send().await;
     let state = device.state().await;
     let Some(device) = device.reopened(fixture).await else { return };
     assert_eq!(device.state().await, state);
@@ -166,6 +167,8 @@ pub async fn a_renamed_replica_sends_its_entries_again(fixture: &dyn Fixture) {
     device.commit(vec![Op::Rename]).await;
     let state = device.state().await;
     assert_ne!(state.replica, before.replica);
+    assert!(before.last_sent > 0);
+    assert_eq!(state.last_sent, 0, "nothing was sent under the new name");
     assert_eq!(
         (state.generation, &state.server, state.pending),
         (before.generation, &before.server, before.pending)

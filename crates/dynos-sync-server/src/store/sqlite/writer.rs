@@ -45,7 +45,7 @@ impl Writer {
         match self {
             Self::Thread(jobs) => jobs.send(task).await.map_err(|_| StoreError::Unavailable)?,
             Self::Caller(conn) => {
-                do_all(&mut conn.lock().unwrap_or_else(PoisonError::into_inner), vec![task])
+                do_all(&mut conn.lock().unwrap_or_else(PoisonError::into_inner), vec![task]);
             }
         }
         answer.await.map_err(|_| StoreError::Unavailable)?

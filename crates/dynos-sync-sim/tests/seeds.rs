@@ -1,0 +1,20 @@
+//! Seeds that found something once. What they found is kept as a defect to order, too: a seed's world changes with the simulator.
+
+use dynos_sync_sim::{
+    campaign,
+    world::{self, Options},
+};
+
+const SEEDS: [(u64, &str); 1] = [(
+    83,
+    "a device that had lost its power at NORMAL, or was put back to an older copy, was not recognised once it had numbered new edits",
+)];
+
+#[test]
+fn seeds_that_found_something_find_nothing_any_more() {
+    let runtime = campaign::runtime().expect("a runtime");
+    for (seed, found) in SEEDS {
+        let report = world::run(seed, &runtime, &Options::default());
+        assert!(report.violations.is_empty(), "{found}: {:?}", report.violations);
+    }
+}
