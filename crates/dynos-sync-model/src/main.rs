@@ -2,6 +2,8 @@
 
 #![allow(clippy::print_stdout, reason = "this is what it is for")]
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use dynos_sync_model::{
     explore::explore,
@@ -29,7 +31,7 @@ struct Args {
     shortest: bool,
 }
 
-fn main() {
+fn main() -> ExitCode {
     let args = Args::parse();
     let rules = args.rule_off.map_or(Rules::default(), Rules::without);
     let shown = args.rule_off.map(Rule::shown_by);
@@ -42,6 +44,7 @@ fn main() {
         "{:<32} {:>5} {:>12} {:>12} {:>6} {:>9}  properties held",
         "variant", "edits", "states", "unique", "depth", "seconds"
     );
+    let mut holds = true;
     for variant in variants {
         let name = variant.name;
         let shortest = args.shortest || args.rule_off.is_some();
@@ -56,9 +59,12 @@ fn main() {
             found.time.as_secs_f64(),
             found.properties,
         );
+        holds &= found.broken.is_empty();
         for (property, path) in &found.broken {
             println!("\nbroken, {rules}: {property}");
             path.iter().for_each(|line| println!("  {line}"));
         }
     }
+    // Without a rule something has to break.
+    if holds == args.rule_off.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dynos_sync_core::{
     Fields, REDACTED, RecordId, RecordKey, TableName, Value,
-    replica::{Phase, Seen, State},
+    replica::{Phase, Resolved, Seen, State},
     wire::HeadsRequest,
 };
 use futures_executor::block_on;
@@ -122,10 +122,11 @@ const REFUSALS: [&str; 8] = [
 ];
 
 /// Takes note of what the device has decided and given up so far.
-pub(crate) fn remember(world: &World, data: &Data) {
+pub(crate) fn remember(world: &World, device: usize, data: &Data) {
     let (history, replica) = (&world.parts.history, data.replica());
     for conflict in block_on(replica.conflicts(i64::MAX, 100_000)).unwrap_or_default() {
         history.conflict(&conflict.resolved);
+        really_conflicts(world, device, &conflict.resolved);
     }
     for letter in block_on(replica.dead_letters(0, 100_000)).unwrap_or_default() {
         if !REFUSALS.contains(&letter.code.as_str()) {
@@ -137,10 +138,30 @@ pub(crate) fn remember(world: &World, data: &Data) {
     }
 }
 
+/// What was made on top of the device's own edits is no conflict with them.
+fn really_conflicts(world: &World, device: usize, resolved: &Resolved) {
+    let (Some(mine), Some(theirs)) = (&resolved.mine, &resolved.theirs) else { return };
+    let newest = {
+        let history = world.parts.history.lock();
+        let own = |op: &OpId| history.ops.get(*op as usize).is_some_and(|op| op.device == device);
+        mine.values().filter_map(written).filter(own).max()
+    };
+    let Some(newest) = newest else { return };
+    let scope = world.parts.server.scope(&world.devices[device].user, &resolved.key.table);
+    let invented = world.parts.server.mirror(|mirror| {
+        !mirror.revived.contains(&(device, resolved.key.clone()))
+            && mirror.was_made_on(&scope, &resolved.key, theirs, device, newest)
+    });
+    if invented {
+        let found = format!("device {device} {}: {theirs:?} was made on top of {mine:?}", resolved.key);
+        world.parts.history.violation("real conflicts", found);
+    }
+}
+
 /// After a start: every acknowledged operation is somewhere, and what was under way is there whole or not at all.
 pub(crate) fn opened(world: &World, device: usize) {
     let Some(data) = data(world, device) else { return };
-    remember(world, &data);
+    remember(world, device, &data);
     let Some(state) = data.state() else { return };
     let Some(entries) = data.queue() else { return };
     let mut here: BTreeSet<OpId> = BTreeSet::new();
@@ -164,9 +185,13 @@ pub(crate) fn opened(world: &World, device: usize) {
         let somewhere = queued.contains(&id) || on_server.contains(&id) || history.letters.contains(&id);
         let superseded = || {
             let later = |other: &Op| {
-                other.device == device && other.key == op.key && other.outcome != Outcome::Refused
+                other.device == device
+                    && other.key == op.key
+                    && other.outcome != Outcome::Refused
+                    && other.may_follow(op)
+                    && !std::ptr::eq(other, op)
             };
-            history.ops[id as usize + 1..].iter().any(later)
+            history.ops.iter().any(later)
                 || history.replaced.values().flatten().any(|(before, _)| *before == Mark::Written(id))
         };
         match op.outcome {
@@ -245,7 +270,7 @@ pub(crate) fn is_done(world: &World, device: usize) -> bool {
 pub(crate) fn converged(world: &World, device: usize) {
     let Some(data) = data(world, device) else { return };
     let Some(state) = data.state() else { return };
-    remember(world, &data);
+    remember(world, device, &data);
     let aside = data.aside();
     let user = &world.devices[device].user;
     for table in &state.tables {
@@ -311,11 +336,6 @@ pub(crate) fn trails(world: &World) {
             .parts
             .server
             .mirror(|mirror| mirror.record(&scope, &op.key).and_then(|kept| kept.record.clone()));
-        // Who wrote it has left, and what the server lost afterwards nobody need have known.
-        let left = world.devices[op.device].session != op.session;
-        if left && world.parts.server.mirror(|mirror| mirror.has_lost(id)) {
-            continue;
-        }
         for field in &op.fields {
             if !leads(world, &ops, id, field, &mark(last.as_ref(), field)) {
                 let found = format!(
@@ -337,7 +357,10 @@ fn leads(world: &World, ops: &[Op], from: OpId, field: &str, to: &Mark) -> bool 
             continue;
         }
         let op = &ops[id as usize];
-        if *to == Mark::Written(id) || history.letters.contains(&id) || op.excused.is_some() {
+        // Who wrote it has left, and what the server lost afterwards nobody need have known.
+        let left = world.devices[op.device].session != op.session;
+        let nobody_knew = left && world.parts.server.mirror(|mirror| mirror.has_lost(id));
+        if *to == Mark::Written(id) || history.letters.contains(&id) || op.excused.is_some() || nobody_knew {
             return true;
         }
         let spot = (op.key.clone(), field.to_owned());
@@ -349,9 +372,9 @@ fn leads(world: &World, ops: &[Op], from: OpId, field: &str, to: &Mark) -> bool 
             }
         }
         // The same device has gone over it before it was sent.
-        for (place, later) in ops.iter().enumerate().skip(id as usize + 1) {
+        for (place, later) in ops.iter().enumerate() {
             let same = later.device == op.device && later.session == op.session && later.key == op.key;
-            if same && later.outcome != Outcome::Refused {
+            if same && later.may_follow(op) && later.outcome != Outcome::Refused {
                 if later.kind == Kind::Remove {
                     return true;
                 }

@@ -57,7 +57,7 @@ pub struct Device {
     /// One more after each logout.
     pub session: u32,
     /// The generation of the database in this session.
-    pub generation: u64,
+    pub generation: Option<u64>,
     /// Its disk.
     pub disk: Disk,
     /// Its clock.
@@ -70,6 +70,8 @@ pub struct Device {
     pub running: Option<Running>,
     /// Whether a logout is under way.
     pub leaving: bool,
+    /// Whether that may discard what is pending.
+    pub discards: bool,
     /// Acknowledged operations, and how often the log had been synced by then.
     pub acknowledged: Arc<Mutex<Vec<(OpId, u64)>>>,
     /// Copies of the disk, how many operations there were by then, and in which session.
@@ -119,13 +121,14 @@ impl Device {
             number,
             user: format!("user{}", number % parts.swarm.users),
             session: 0,
-            generation: 0,
+            generation: None,
             disk,
             clock: DeviceClock::new(parts.timeline.clone()),
             activity: Activity::default(),
             sent: Arc::default(),
             running: None,
             leaving: false,
+            discards: false,
             acknowledged: Arc::default(),
             images: Vec::new(),
             tables: parts.swarm.tables.clone(),
@@ -179,7 +182,7 @@ impl Device {
 
     async fn run(&mut self, data: Data) -> Result<(), SyncError> {
         let (engine, work) = self.engine(&data, true).await?;
-        self.generation = data.replica().state().await?.generation;
+        self.generation = Some(data.replica().state().await?.generation);
         let spawner = &self.parts.spawner;
         let listen = listen(engine.events(), self.number, self.parts.clone());
         let tasks = vec![spawner.spawn(work), spawner.spawn(listen)];

@@ -56,8 +56,17 @@ pub struct Op {
     pub outcome: Outcome,
     /// Why nobody need ever see it, if there is a reason.
     pub excused: Option<&'static str>,
-    /// When it was asked for.
+    /// When it was asked for, and when that was answered, in an order of all such events.
+    pub span: (u64, u64),
+    /// The time at which it was asked for.
     pub at: Millis,
+}
+
+impl Op {
+    /// Whether it may have taken effect after another: they were under way together, or it was asked for later.
+    pub fn may_follow(&self, other: &Self) -> bool {
+        self.span.1 > other.span.0
+    }
 }
 
 /// A field's value at some point, as a place in the trail of a record.
@@ -80,6 +89,7 @@ pub struct History(Arc<Mutex<Inner>>);
 pub(crate) struct Inner {
     pub(crate) ops: Vec<Op>,
     calls: u32,
+    events: u64,
     /// What took the place of what, and where that was seen.
     pub(crate) replaced: BTreeMap<Spot, BTreeSet<(Mark, Mark)>>,
     /// What is kept for somebody to decide about.
@@ -160,15 +170,31 @@ impl History {
     }
 
     /// Notes an operation that is asked for.
-    pub fn ask(&self, op: Op) -> OpId {
+    pub fn ask(&self, mut op: Op) -> OpId {
         let mut inner = self.lock();
+        inner.events += 1;
+        op.span = (inner.events, u64::MAX);
         inner.ops.push(op);
         OpId::try_from(inner.ops.len() - 1).unwrap_or(OpId::MAX)
     }
 
     /// Notes what became of an operation.
     pub fn settle(&self, op: OpId, outcome: Outcome) {
-        self.lock().ops[op as usize].outcome = outcome;
+        let mut inner = self.lock();
+        inner.events += 1;
+        let event = inner.events;
+        let op = &mut inner.ops[op as usize];
+        (op.outcome, op.span.1) = (outcome, event);
+    }
+
+    /// The device's process has ended: what was under way may have been done, and will not be any more.
+    pub fn interrupt(&self, device: usize) {
+        let mut inner = self.lock();
+        inner.events += 1;
+        let event = inner.events;
+        for op in inner.ops.iter_mut().filter(|op| op.device == device && op.outcome == Outcome::Open) {
+            (op.outcome, op.span.1) = (Outcome::Unknown, event);
+        }
     }
 
     /// Excuses operations: nobody need ever see them.

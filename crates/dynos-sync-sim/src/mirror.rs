@@ -31,6 +31,8 @@ pub struct Commit {
     pub counter: Counter,
     /// The record.
     pub key: RecordKey,
+    /// On top of which change of the record it was made.
+    pub base: Seq,
     /// The record afterwards.
     pub after: Option<Fields>,
 }
@@ -118,8 +120,9 @@ impl Mirror {
         self.kept
             .insert(place, Kept { seq: *seq, writer: writer.clone(), record: after.clone(), purged: false });
         self.alive.push(self.log.len());
-        let counter = entry.counter;
-        self.log.push(Commit { scope: scope.to_owned(), seq: *seq, writer, device, counter, key, after });
+        let (scope, seq, counter) = (scope.to_owned(), *seq, entry.counter);
+        let base = entry.base.as_ref().map_or(0, seq_of);
+        self.log.push(Commit { scope, seq, writer, device, counter, key, base, after });
     }
 
     fn check_fields(
@@ -145,7 +148,11 @@ impl Mirror {
                 continue;
             }
             let newest = self.newest.entry((writer.clone(), key.clone(), field.clone())).or_insert(op);
-            if op < *newest {
+            let in_order = {
+                let ops = &history.lock().ops;
+                op == *newest || ops[op as usize].may_follow(&ops[*newest as usize])
+            };
+            if !in_order {
                 let found = format!("{key}.{field}: o{op} of device {device} took effect after o{newest}");
                 history.violation("order", found);
             }
@@ -210,6 +217,34 @@ impl Mirror {
             self.rebuild(left);
         }
         lost
+    }
+
+    /// Whether somebody's version of a record was made on top of the newest that a device has of its own there: then there is
+    /// nothing to decide between the two.
+    pub fn was_made_on(
+        &self,
+        scope: &str,
+        key: &RecordKey,
+        theirs: &Fields,
+        device: usize,
+        mine: OpId,
+    ) -> bool {
+        // What a server lost is offered again, by anybody.
+        if self.restores > 0 {
+            return false;
+        }
+        let holds = |commit: &Commit| {
+            commit.after.iter().flat_map(Fields::values).filter_map(written).any(|op| op == mine)
+        };
+        let commits = || {
+            let alive = self.alive.iter().map(|place| &self.log[*place]);
+            alive.filter(|commit| commit.scope == scope && commit.key == *key)
+        };
+        let Some(own) = commits().find(|commit| commit.device == device && holds(commit)) else {
+            return false;
+        };
+        let on_top = |commit: &Commit| commit.device != device && commit.base >= own.seq;
+        commits().any(|commit| on_top(commit) && commit.after.as_ref() == Some(theirs))
     }
 
     /// Whether the server had an operation once, and lost it.

@@ -65,6 +65,8 @@ struct Inner {
     server: u64,
     /// The like for devices.
     devices: BTreeMap<usize, u64>,
+    /// One for each request that is on its way.
+    under_way: Arc<()>,
 }
 
 #[derive(Debug)]
@@ -90,6 +92,7 @@ impl Network {
             listeners,
             server: 0,
             devices: BTreeMap::new(),
+            under_way: Arc::default(),
         })))
     }
 
@@ -121,6 +124,11 @@ impl Network {
     /// A device's file is another one now: what it had sent and has not arrived does not any more.
     pub fn cut_device(&self, device: usize) {
         *self.lock().devices.entry(device).or_default() += 1;
+    }
+
+    /// Whether nothing is on its way any more.
+    pub fn is_quiet(&self) -> bool {
+        Arc::strong_count(&self.lock().under_way) == 1
     }
 
     /// Which server and which device a request is between.
@@ -251,7 +259,9 @@ impl Link {
         let (network, server, timeline) = (self.network.clone(), self.server.clone(), self.timeline.clone());
         let (user, device) = (self.user.clone(), self.device);
         let ends = network.ends(device);
+        let under_way = Arc::clone(&network.lock().under_way);
         self.spawner.spawn(async move {
+            let _under_way = under_way;
             timeline.sleep(delay).await;
             if network.ends(device) != ends {
                 return;

@@ -137,6 +137,8 @@ impl Server {
         }
         let place = random.usize(..inner.backups.len());
         let (image, lineage) = inner.backups[place].clone();
+        // What was copied since then is of a history that is given up.
+        inner.backups.truncate(place + 1);
         inner.disk.put_back(&image);
         inner.mirror.restore(&lineage);
         inner.open();

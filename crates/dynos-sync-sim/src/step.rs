@@ -147,7 +147,19 @@ fn draw_op(world: &World, device: usize, random: &mut fastrand::Rng, call: u32) 
     }
     let (session, user) = (world.devices[device].session, world.devices[device].user.clone());
     let at = world.local_time(device);
-    Some(Op { device, session, user, call, key, kind, fields, outcome: Outcome::Open, excused: None, at })
+    Some(Op {
+        device,
+        session,
+        user,
+        call,
+        key,
+        kind,
+        fields,
+        outcome: Outcome::Open,
+        excused: None,
+        span: (0, 0),
+        at,
+    })
 }
 
 fn fields_of(op: &Op, id: OpId, filling: usize) -> Fields {
@@ -420,15 +432,12 @@ fn leave(
     random: &mut fastrand::Rng,
 ) -> impl Future<Output = ()> + Send + use<> {
     let discard = random.u8(..4) > 0;
-    check::remember(world, data);
+    check::remember(world, device, data);
     world.devices[device].leaving = true;
     world.parts.tally.done("logouts");
-    let session = world.devices[device].session;
+    world.devices[device].discards = discard;
     let (history, timeline, notices) =
         (world.parts.history.clone(), world.parts.timeline.clone(), Arc::clone(&world.notices));
-    if discard {
-        history.excuse("discarded", |op| op.device == device && op.session == session);
-    }
     async move {
         let result = engine.logout(discard).await;
         let line = format!("device {device} logout with discard {discard}: {result:?}");
@@ -487,7 +496,7 @@ fn restore(world: &mut World, device: usize, random: &mut fastrand::Rng) {
     let place = random.usize(..world.devices[device].images.len());
     let (image, ops, _) = world.devices[device].images[place].clone();
     if let Some(running) = &world.devices[device].running {
-        check::remember(world, &running.data);
+        check::remember(world, device, &running.data);
     }
     world.kill(device);
     world.parts.network.cut_device(device);
@@ -512,7 +521,7 @@ fn review(world: &mut World, device: usize, random: &mut fastrand::Rng) {
     ) else {
         return;
     };
-    check::remember(world, &data);
+    check::remember(world, device, &data);
     let (history, timeline) = (world.parts.history.clone(), world.parts.timeline.clone());
     let draw = random.u64(..);
     if let Some(letter) = letters.get(draw as usize % letters.len().max(1)) {
@@ -541,7 +550,7 @@ fn table(world: &mut World, device: usize, random: &mut fastrand::Rng) {
     let Some((engine, data)) = engine(world, device) else { return };
     let all = world.parts.swarm.tables.clone();
     let table = all[random.usize(..all.len())];
-    check::remember(world, &data);
+    check::remember(world, device, &data);
     let (history, timeline) = (world.parts.history.clone(), world.parts.timeline.clone());
     let syncs = world.devices[device].tables.contains(&table);
     if syncs {

@@ -187,7 +187,9 @@ impl Driver {
                 return Err(SyncError::WrongServer { bound: bound.clone(), found: heads.server });
             }
             None => {
-                drop(self.commit_in(state.generation, vec![Op::Bind { server: heads.server.clone() }]).await?)
+                drop(
+                    self.commit_in(state.generation, vec![Op::Bind { server: heads.server.clone() }]).await?,
+                );
             }
         }
         // New edits have numbers of their own by now, which may hide that others were used: what counts is what was sent.
