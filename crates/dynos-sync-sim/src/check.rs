@@ -153,7 +153,10 @@ const REFUSALS: [&str; 8] = [
 pub(crate) fn remember(world: &World, _device: usize, replica: &SqliteReplica) {
     let history = &world.parts.history;
     for conflict in block_on(replica.conflicts(i64::MAX, 100_000)).unwrap_or_default() {
-        history.conflict(&conflict.resolved);
+        match &conflict.resolved {
+            Some(resolved) => history.conflict(resolved),
+            None => history.violation("poison", format!("conflict {} cannot be read", conflict.id)),
+        }
     }
     for letter in block_on(replica.dead_letters(0, 100_000)).unwrap_or_default() {
         if !REFUSALS.contains(&letter.code.as_str()) {

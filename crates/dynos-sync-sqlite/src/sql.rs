@@ -5,11 +5,6 @@ pub(crate) fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A text as an SQL literal.
-pub(crate) fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
-
 /// `"a", "b", "c"`
 pub(crate) fn idents<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> String {
     list(names.into_iter().map(|name| ident(name.as_ref())))

@@ -26,8 +26,18 @@ pub(crate) struct Trial<'a> {
 /// Everything in a database that means something.
 type Dump = BTreeMap<String, Vec<Vec<Value>>>;
 
+/// As the process opens it that something happens to. What it draws is always the same.
 pub(crate) fn open(disk: &Disk, synchronous: Synchronous) -> Result<SqliteReplica, ReplicaError> {
-    let random = Random::new(|| [9; 16]);
+    open_drawing(disk, synchronous, 9)
+}
+
+/// As an earlier process opened it.
+pub(crate) fn open_earlier(disk: &Disk) -> SqliteReplica {
+    open_drawing(disk, Synchronous::Full, 8).expect("nothing goes wrong")
+}
+
+fn open_drawing(disk: &Disk, synchronous: Synchronous, drawn: u8) -> Result<SqliteReplica, ReplicaError> {
+    let random = Random::new(move || [drawn; 16]);
     let options = SqliteOptions { synchronous, threads: Threads::Caller, random, ..SqliteOptions::default() };
     SqliteReplica::open(disk.path(DATABASE), &options)
 }
