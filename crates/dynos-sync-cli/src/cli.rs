@@ -379,6 +379,11 @@ pub(crate) enum ConflictAction {
         /// The conflict's number.
         id: i64,
     },
+    /// Forget a conflict.
+    Discard {
+        /// The conflict's number.
+        id: i64,
+    },
 }
 
 #[derive(Debug, Args)]

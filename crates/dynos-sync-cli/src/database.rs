@@ -95,7 +95,9 @@ fn has_engine(path: &Path) -> Result<bool, Failure> {
 }
 
 fn named(path: &Path, failure: &Failure) -> Failure {
-    let named = Failure::new(failure.code(), format!("{}: {}", path.display(), failure.message()));
+    let (path, message) = (path.display().to_string(), failure.message());
+    let message = if message.contains(&path) { message.to_owned() } else { format!("{path}: {message}") };
+    let named = Failure::new(failure.code(), message);
     match failure.advice() {
         Some(hint) => named.hint(hint),
         None => named,

@@ -97,6 +97,29 @@ fn edits_on_both_sides_converge_in_either_order() {
     }
 }
 
+/// The only conflict there is, once more.
+fn one_that_is_damaged_is_shown_as_such_and_discarded(world: &World, database: &Path) {
+    sql(
+        database,
+        "INSERT INTO dynos_conflict (tbl, resolved, decided_at) SELECT tbl, resolved, decided_at FROM dynos_conflict",
+    );
+    let list = world.on(&["conflicts", "--json"], database, &["list"]).ok().json();
+    let damaged =
+        list["conflicts"].as_array().unwrap().iter().find(|conflict| conflict["unreadable"] == true);
+    let id = damaged.unwrap()["id"].to_string();
+    assert_eq!(list["conflicts"].as_array().unwrap().len(), 2);
+    assert!(world.on(&["conflicts"], database, &["show", &id]).ok().out.contains("discard it"));
+    world.on(&["conflicts", "--json"], database, &["undo", &id]).failed(1, "invalid");
+    world.on(&["conflicts", "--json"], database, &["discard", &id]).ok();
+    assert_eq!(
+        world.on(&["conflicts", "--json"], database, &["list"]).ok().json()["conflicts"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+}
+
 #[test]
 fn a_conflict_is_decided_alike_and_can_be_undone() {
     let world = World::new();
@@ -119,6 +142,7 @@ fn a_conflict_is_decided_alike_and_can_be_undone() {
     let shown = world.on(&["conflicts", "--json"], &other, &["show", &id]).ok().json();
     assert_eq!((&shown["local"]["x"], &shown["remote"]["x"]), (&"other".into(), &"one".into()));
     assert!(world.on(&["conflicts"], &other, &["show", &id]).ok().out.contains("\"other\""));
+    one_that_is_damaged_is_shown_as_such_and_discarded(&world, &other);
     assert_eq!(
         world.on(&["conflicts", "--json"], &other, &["undo", &id]).ok().json()["undone"].to_string(),
         id

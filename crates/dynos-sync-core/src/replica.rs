@@ -490,8 +490,8 @@ pub struct Resolved {
 pub struct Journaled {
     /// Its number.
     pub id: i64,
-    /// What happened.
-    pub resolved: Resolved,
+    /// What happened; none where it cannot be read any more. Such an entry can only be dropped.
+    pub resolved: Option<Resolved>,
 }
 
 /// An edit that the server refused for good, with the later edits of its record.
@@ -501,9 +501,9 @@ pub struct DeadLetter {
     pub id: i64,
     /// The record.
     pub key: RecordKey,
-    /// The edits, oldest first.
+    /// The edits, oldest first. None where nothing of them can be read any more: such a letter can only be discarded.
     pub edits: Vec<(Edit, Millis)>,
-    /// Why, as a word.
+    /// Why, as a word: a code of the server's, or `damaged`.
     pub code: String,
     /// Why, in words.
     pub message: String,
@@ -574,10 +574,10 @@ pub enum ReplicaError {
     #[error("the disk is full (free some space; nothing was changed)")]
     Full,
     /// The file cannot be written.
-    #[error("the database cannot be written: {0}")]
+    #[error("the database cannot be written: {0} (look at the rights of the file and of its directory)")]
     ReadOnly(String),
     /// The file is damaged, or is no database.
-    #[error("the database is damaged: {0}")]
+    #[error("the database is damaged: {0} (put back a copy of it, or begin anew from the server)")]
     Corrupt(String),
     /// The file was made by a newer version.
     #[error(

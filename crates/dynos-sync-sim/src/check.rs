@@ -125,8 +125,12 @@ const REFUSALS: [&str; 8] = [
 pub(crate) fn remember(world: &World, device: usize, data: &Data) {
     let (history, replica) = (&world.parts.history, data.replica());
     for conflict in block_on(replica.conflicts(i64::MAX, 100_000)).unwrap_or_default() {
-        history.conflict(&conflict.resolved);
-        really_conflicts(world, device, &conflict.resolved);
+        let Some(resolved) = &conflict.resolved else {
+            history.violation("poison", format!("conflict {} cannot be read", conflict.id));
+            continue;
+        };
+        history.conflict(resolved);
+        really_conflicts(world, device, resolved);
     }
     for letter in block_on(replica.dead_letters(0, 100_000)).unwrap_or_default() {
         if !REFUSALS.contains(&letter.code.as_str()) {

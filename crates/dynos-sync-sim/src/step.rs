@@ -535,8 +535,9 @@ fn review(world: &mut World, device: usize, random: &mut fastrand::Rng) {
             history.excuse("gone back on", |op| op.key == key);
         });
     } else if let Some(conflict) = conflicts.get(draw as usize % conflicts.len().max(1)) {
-        let (id, key) = (conflict.id, conflict.resolved.key.clone());
-        world.revive_key(device, &conflict.resolved.key);
+        let Some(resolved) = &conflict.resolved else { return };
+        let (id, key) = (conflict.id, resolved.key.clone());
+        world.revive_key(device, &key);
         world.parts.tally.done("reviews");
         world.spawn(device, async move {
             let result = engine.undo_conflict(id).await;

@@ -5,16 +5,17 @@ use dynos_sync_core::{
     replica::{Existing, Logout, Phase, TableOptions},
     sabotage::{Mutant, is_on},
 };
-use rusqlite::params;
 
 use crate::{
     capture, collect, create,
     describe::{Description, describe},
-    error::{Result, damaged, translate},
+    error::{Result, damaged, of_theirs, translate},
     header::Header,
+    listing::{self, Listed},
     rows,
     session::Session,
     sql::ident,
+    sum::Seal,
     table::Table,
 };
 
@@ -23,8 +24,8 @@ pub(crate) fn add_table(session: &mut Session<'_>, options: &TableOptions) -> Re
         if table.policy == options.policy {
             return Ok(false);
         }
-        let sql = "UPDATE dynos_table SET policy = ? WHERE n = ?";
-        session.db.execute(sql, params![json(&options.policy)?, table.n]).map_err(translate)?;
+        let policy = [json(&options.policy)?];
+        listing::change(session.db, session.header.seal, table.n, "policy = ?", policy)?;
         session.header.layout += 1;
         return Ok(true);
     }
@@ -38,10 +39,19 @@ pub(crate) fn add_table(session: &mut Session<'_>, options: &TableOptions) -> Re
         .map_err(translate)?;
     let mut table = Table::new(n, description, options.policy.clone(), Vec::new());
     table.captured = table.column_names();
-    let sql = "INSERT INTO dynos_table (n, name, spec, policy, captured, phase) VALUES (?, ?, ?, ?, ?, ?)";
-    let (spec, policy, captured) = (json(&table.spec)?, json(&table.policy)?, json(&table.captured)?);
-    let values = params![n, options.name.as_str(), spec, policy, captured, json(&Phase::First)?];
-    session.db.execute(sql, values).map_err(translate)?;
+    let new = Listed {
+        n,
+        name: options.name.as_str().to_owned(),
+        spec: json(&table.spec)?,
+        policy: json(&table.policy)?,
+        captured: json(&table.captured)?,
+        cursor: None,
+        ahead: None,
+        phase: json(&Phase::First)?,
+        declared: false,
+        synced_at: None,
+    };
+    listing::add(session.db, session.header.seal, &new)?;
     let forget = "DELETE FROM dynos_former WHERE name = ?";
     session.db.execute(forget, [options.name.as_str()]).map_err(translate)?;
     capture::install(session.db, &table)?;
@@ -56,7 +66,7 @@ pub(crate) fn add_table(session: &mut Session<'_>, options: &TableOptions) -> Re
 fn create_table(session: &Session<'_>, options: &TableOptions) -> Result<Description> {
     let spec = options.create.clone().unwrap_or_else(|| TableSpec::document(options.name.clone()));
     for statement in create::statements(&spec)? {
-        session.db.execute_batch(&statement).map_err(translate)?;
+        session.db.execute_batch(&statement).map_err(of_theirs)?;
     }
     describe(session.db, &options.name)?.ok_or_else(|| damaged("table", "was not made"))
 }
@@ -68,9 +78,9 @@ pub(crate) fn refresh(session: &mut Session<'_>) -> Result<()> {
     let outdated: Vec<_> = session.catalog.all().filter(|table| table.outdated).cloned().collect();
     for table in outdated {
         capture::install(session.db, &table)?;
-        let sql = "UPDATE dynos_table SET spec = ?, captured = ?, declared = 0 WHERE n = ?";
-        let values = params![json(&table.spec)?, json(&table.column_names())?, table.n];
-        session.db.execute(sql, values).map_err(translate)?;
+        let values = [json(&table.spec)?, json(&table.column_names())?];
+        let set = "spec = ?, captured = ?, declared = 0";
+        listing::change(session.db, session.header.seal, table.n, set, values)?;
         session.header.layout += 1;
     }
     Ok(())
@@ -122,14 +132,11 @@ pub(crate) fn logout(session: &mut Session<'_>, discard: bool) -> Result<Logout>
         // Without triggers SQLite empties a table at once. Row by row it would keep all old pages meanwhile, in a temporary file.
         capture::remove(session.db, table.n)?;
         let sql = format!("DELETE FROM {}", ident(table.name().as_str()));
-        session.db.execute_batch(&sql).map_err(translate)?;
+        session.db.execute_batch(&sql).map_err(of_theirs)?;
         capture::install(session.db, table)?;
         let mut policy = table.policy.clone();
         policy.user = None;
-        session
-            .db
-            .execute("UPDATE dynos_table SET policy = ? WHERE n = ?", params![json(&policy)?, table.n])
-            .map_err(translate)?;
+        listing::change(session.db, session.header.seal, table.n, "policy = ?", [json(&policy)?])?;
     }
     if !is_on(Mutant::LogoutKeepsFormer) {
         clear_former(session)?;
@@ -142,6 +149,8 @@ pub(crate) fn logout(session: &mut Session<'_>, discard: bool) -> Result<Logout>
     }
     let sql = "UPDATE dynos_table SET cursor = NULL, ahead = NULL, phase = ?, synced_at = NULL, declared = 0";
     session.db.execute(sql, [json(&Phase::First)?]).map_err(translate)?;
+    let seal = Seal::draw(session.random)?;
+    listing::seal_all(session.db, seal)?;
     let layout = session.header.layout + 1;
     session.header = Header {
         replica: session.random.replica_id()?,
@@ -154,6 +163,7 @@ pub(crate) fn logout(session: &mut Session<'_>, discard: bool) -> Result<Logout>
         pending: 0,
         layout,
         scrub: true,
+        seal,
     };
     Ok(Logout::Done { discarded: changes })
 }
@@ -165,7 +175,7 @@ fn clear_former(session: &Session<'_>) -> Result<()> {
     let names: Vec<String> =
         statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).map_err(translate)?;
     for name in names {
-        session.db.execute_batch(&format!("DELETE FROM {}", ident(&name))).map_err(translate)?;
+        session.db.execute_batch(&format!("DELETE FROM {}", ident(&name))).map_err(of_theirs)?;
     }
     session.db.execute_batch("DELETE FROM dynos_former").map_err(translate)
 }

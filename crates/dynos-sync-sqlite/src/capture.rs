@@ -10,8 +10,8 @@
 use rusqlite::Connection;
 
 use crate::{
-    error::{Result, translate},
-    sql::{all, ident, idents, join, list, literal},
+    error::{Result, damaged, of_table, translate},
+    sql::{all, ident, idents, join, list},
     table::Table,
 };
 
@@ -29,7 +29,7 @@ pub(crate) fn install(db: &Connection, table: &Table) -> Result<()> {
     remove(db, table.n)?;
     widen_log(db, table.columns.len())?;
     for statement in triggers(table) {
-        db.execute_batch(&statement).map_err(translate)?;
+        db.execute_batch(&statement).map_err(of_table)?;
     }
     Ok(())
 }
@@ -38,7 +38,7 @@ pub(crate) fn install(db: &Connection, table: &Table) -> Result<()> {
 pub(crate) fn remove(db: &Connection, n: i64) -> Result<()> {
     for kind in KINDS {
         db.execute_batch(&format!("DROP TRIGGER IF EXISTS {}", ident(&trigger_name(n, kind))))
-            .map_err(translate)?;
+            .map_err(of_table)?;
     }
     Ok(())
 }
@@ -53,7 +53,7 @@ pub(crate) fn note_existing(db: &Connection, table: &Table) -> Result<()> {
         list(key),
         table.sql_name()
     );
-    db.execute_batch(&sql).map_err(translate)
+    db.execute_batch(&sql).map_err(of_table)
 }
 
 const KINDS: [&str; 5] = ["insert", "update", "delete", "before_insert", "before_update"];
@@ -131,10 +131,25 @@ fn trigger(table: &Table, kind: &str, event: &str, steps: &[&str]) -> String {
     )
 }
 
-/// Whether a table's triggers are all in place.
-pub(crate) fn installed(db: &Connection, n: i64) -> Result<bool> {
-    let names = list(KINDS.iter().map(|kind| literal(&trigger_name(n, kind))));
-    let sql = format!("SELECT count(*) FROM sqlite_schema WHERE type = 'trigger' AND name IN ({names})");
-    let present: i64 = db.query_row(&sql, [], |row| row.get(0)).map_err(translate)?;
-    Ok(present == KINDS.len() as i64)
+/// Whether a table's triggers are all in place, word for word.
+///
+/// # Errors
+/// [`Corrupt`](dynos_sync_core::ReplicaError::Corrupt) where the schema lists one under another name: it could neither be used nor taken away.
+pub(crate) fn installed(db: &Connection, table: &Table) -> Result<bool> {
+    let sql =
+        "SELECT type, name, sql FROM sqlite_schema WHERE sql GLOB 'CREATE TRIGGER \"dynos_' || ? || '_*'";
+    let mut statement = db.prepare(sql).map_err(of_table)?;
+    let listed = statement.query_map([table.n], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+    let listed: rusqlite::Result<Vec<(String, String, String)>> = listed.map_err(of_table)?.collect();
+    let mut present = Vec::new();
+    for (kind, name, sql) in listed.map_err(of_table)? {
+        if kind != "trigger" || !sql.starts_with(&format!("CREATE TRIGGER {} ", ident(&name))) {
+            return Err(damaged("sqlite_schema", format_args!("a trigger is listed as {kind} {name}")));
+        }
+        present.push(sql);
+    }
+    let mut wanted = triggers(table);
+    present.sort();
+    wanted.sort();
+    Ok(present == wanted)
 }

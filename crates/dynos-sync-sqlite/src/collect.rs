@@ -196,6 +196,7 @@ fn refuse(
     error: &ReplicaError,
 ) -> Result<()> {
     let edits: Vec<(Edit, Millis)> = edit.into_iter().map(|edit| (edit, touched.at)).collect();
-    let (id, message, at) = (&touched.id, &error.to_string(), touched.at);
-    letters::bury(session.db, &Burial { n: table.n, id, edits: &edits, code, message, at }).map(drop)
+    let (id, message, at) = (touched.id.as_str(), &error.to_string(), touched.at);
+    let burial = Burial { n: table.n, id, edits: &edits, code, message, at };
+    letters::bury(session.db, session.header.seal, &burial).map(drop)
 }

@@ -5,13 +5,13 @@ use dynos_sync_core::{
     replica::{Batch, Expected, Op, Outcome, Phase, Receipt, Resolved, Revert},
     sabotage::{Mutant, is_on},
 };
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use crate::{
     collect::{self, Collected},
     error::{Result, damaged, translate},
     letters::{self, Burial},
-    queue, rows,
+    listing, queue, rows,
     session::Session,
     table::Table,
 };
@@ -49,7 +49,7 @@ fn holds(session: &Session<'_>, expected: &Expected) -> Result<bool> {
     }
     if let Some((name, cursor)) = &expected.cursor {
         let Ok(table) = session.catalog.named(name) else { return Ok(false) };
-        if read_cursor(session.db, table.n)?.as_ref() != cursor.as_ref() {
+        if read_cursor(session, table.n)?.as_ref() != cursor.as_ref() {
             return Ok(false);
         }
     }
@@ -82,7 +82,7 @@ fn apply(session: &mut Session<'_>, op: &Op, receipt: &mut Receipt) -> Result<bo
             let table = session.catalog.named(&entry.key.table)?;
             return queue::freeze(session.db, &mut session.header, table.n, entry);
         }
-        Op::Thaw { counter, .. } => queue::thaw(session.db, *counter)?,
+        Op::Thaw { counter, .. } => queue::thaw(session.db, session.header.seal, *counter)?,
         Op::Settle { key, counter, record } => settle(session, key, *counter, record.as_ref())?,
         Op::Resolve { conflict, edit } => resolve(session, conflict, edit.as_ref())?,
         Op::Postpone { key, counter, retry_at } => postpone(session, key, *counter, *retry_at)?,
@@ -154,7 +154,7 @@ fn write_captured(
             Edit::new(operation, fields)
         }
     };
-    queue::amend(session.db, counter, &joined, at)?;
+    queue::amend(session.db, session.header.seal, (table.n, &key.id), counter, &joined, at)?;
     session.header.clock = session.header.clock.max(at);
     Ok(counter)
 }
@@ -210,15 +210,15 @@ fn settle(
     let others = queue::remove(session.db, &mut session.header, table.n, &key.id, counter)?;
     // The server has it, whatever the pages that were read before say.
     session.release(table.n, &key.id)?;
-    note_seen(session.db, table.n, std::slice::from_ref(&key.id))?;
+    note_seen(session, table.n, std::slice::from_ref(&key.id))?;
     if others {
         let after = match record {
             Some(record) => Some(record.clone()),
-            None => entry.edit.apply(queue::base(session.db, table.n, id)?),
+            None => entry.edit.apply(queue::base(session.db, session.header.seal, table.n, id)?),
         };
-        return queue::set_base(session.db, table.n, &key.id, after.as_ref());
+        return queue::set_base(session.db, session.header.seal, table.n, &key.id, after.as_ref());
     }
-    queue::set_base(session.db, table.n, &key.id, None)?;
+    queue::set_base(session.db, session.header.seal, table.n, &key.id, None)?;
     match record {
         Some(record) => session.store(table, key, Some(record)),
         None => Ok(()),
@@ -234,7 +234,7 @@ fn resolve(session: &mut Session<'_>, resolved: &Resolved, edit: Option<&Edit>) 
         let base = Some(resolved.theirs.as_ref());
         queue::append(session.db, &mut session.header, table, &resolved.key.id, edit, resolved.at, base)?;
     }
-    letters::journal(session.db, table.n, resolved)
+    letters::journal(session.db, session.header.seal, table.n, resolved)
 }
 
 fn postpone(session: &mut Session<'_>, key: &RecordKey, counter: Counter, retry_at: Millis) -> Result<()> {
@@ -257,7 +257,7 @@ fn bury(
     if queue::entry(session.db, catalog, table.n, key.id.as_str(), counter)?.is_none() {
         return Ok(None);
     }
-    let base = queue::base(session.db, table.n, key.id.as_str())?;
+    let base = queue::base(session.db, session.header.seal, table.n, key.id.as_str())?;
     let entries = queue::take(session.db, &mut session.header, catalog, table.n, &key.id)?;
     match revert {
         Revert::To(record) => session.store(table, key, record.as_ref())?,
@@ -265,7 +265,8 @@ fn bury(
         Revert::Keep => session.keep_local(table.n, &key.id)?,
     }
     let edits: Vec<(Edit, Millis)> = entries.into_iter().map(|entry| (entry.edit, entry.at)).collect();
-    letters::bury(session.db, &Burial { n: table.n, id: &key.id, edits: &edits, code, message, at }).map(Some)
+    let burial = Burial { n: table.n, id: key.id.as_str(), edits: &edits, code, message, at };
+    letters::bury(session.db, session.header.seal, &burial).map(Some)
 }
 
 fn revive(session: &mut Session<'_>, letter: i64, at: Millis) -> Result<()> {
@@ -296,20 +297,15 @@ fn revive(session: &mut Session<'_>, letter: i64, at: Millis) -> Result<()> {
 pub(crate) fn rename(session: &mut Session<'_>) -> Result<()> {
     session.header.replica = session.random.replica_id()?;
     session.header.last_sent = 0;
-    let sql = "UPDATE dynos_queue SET sent = 0, base = NULL WHERE sent = 1";
-    session.db.execute(sql, []).map(drop).map_err(translate)
+    queue::thaw_sent(session.db, session.header.seal)
 }
 
-fn read_cursor(db: &Connection, n: i64) -> Result<Option<Cursor>> {
-    let mut statement = db.prepare_cached("SELECT cursor FROM dynos_table WHERE n = ?").map_err(translate)?;
-    let cursor: Option<Option<String>> =
-        statement.query_row([n], |row| row.get(0)).optional().map_err(translate)?;
-    Ok(cursor.flatten().map(Cursor::new))
+fn read_cursor(session: &Session<'_>, n: i64) -> Result<Option<Cursor>> {
+    Ok(listing::one(session.db, session.header.seal, n)?.cursor.map(Cursor::new))
 }
 
-fn read_phase(db: &Connection, n: i64) -> Result<Phase> {
-    let mut statement = db.prepare_cached("SELECT phase FROM dynos_table WHERE n = ?").map_err(translate)?;
-    let phase: String = statement.query_row([n], |row| row.get(0)).map_err(translate)?;
+fn read_phase(session: &Session<'_>, n: i64) -> Result<Phase> {
+    let phase = listing::one(session.db, session.header.seal, n)?.phase;
     serde_json::from_str(&phase).map_err(|error| damaged("dynos_table.phase", error))
 }
 
@@ -319,19 +315,17 @@ fn phase_text(phase: Phase) -> Result<String> {
 
 fn advance(session: &Session<'_>, name: &TableName, cursor: &Cursor, seen: &[RecordId]) -> Result<()> {
     let table = session.catalog.named(name)?;
-    let mut statement =
-        session.db.prepare_cached("UPDATE dynos_table SET cursor = ? WHERE n = ?").map_err(translate)?;
-    statement.execute(params![cursor.as_str(), table.n]).map_err(translate)?;
-    note_seen(session.db, table.n, seen)
+    listing::change(session.db, session.header.seal, table.n, "cursor = ?", [cursor.as_str()])?;
+    note_seen(session, table.n, seen)
 }
 
 /// Remembers that the server has these records, until the end of a resync or restore.
-fn note_seen(db: &Connection, n: i64, seen: &[RecordId]) -> Result<()> {
-    if !matches!(read_phase(db, n)?, Phase::Resync | Phase::Restore { .. }) {
+fn note_seen(session: &Session<'_>, n: i64, seen: &[RecordId]) -> Result<()> {
+    if !matches!(read_phase(session, n)?, Phase::Resync | Phase::Restore { .. }) {
         return Ok(());
     }
-    let mut statement =
-        db.prepare_cached("INSERT OR IGNORE INTO dynos_seen (tbl, id) VALUES (?, ?)").map_err(translate)?;
+    let sql = "INSERT OR IGNORE INTO dynos_seen (tbl, id) VALUES (?, ?)";
+    let mut statement = session.db.prepare_cached(sql).map_err(translate)?;
     for id in seen {
         statement.execute(params![n, id.as_str()]).map_err(translate)?;
     }
@@ -341,7 +335,7 @@ fn note_seen(db: &Connection, n: i64, seen: &[RecordId]) -> Result<()> {
 fn skip(session: &Session<'_>, name: &TableName, from: &Cursor, to: &Cursor) -> Result<()> {
     let Ok(table) = session.catalog.named(name) else { return Ok(()) };
     let stands = match is_on(Mutant::SkipAnywhere) || is_on(Mutant::AheadForgotten) {
-        true => read_cursor(session.db, table.n)?,
+        true => read_cursor(session, table.n)?,
         false => None,
     };
     let from = stands.as_ref().filter(|_| is_on(Mutant::SkipAnywhere)).unwrap_or(from);
@@ -349,11 +343,10 @@ fn skip(session: &Session<'_>, name: &TableName, from: &Cursor, to: &Cursor) -> 
         return Ok(());
     }
     let following = phase_text(Phase::Following)?;
-    let sql = "UPDATE dynos_table SET \
-                   cursor = iif(cursor = ?1 AND phase = ?2, ?3, cursor), \
-                   ahead  = iif((cursor = ?1 AND phase = ?2) OR cursor IS ?3, NULL, ?3) WHERE n = ?4";
-    let mut statement = session.db.prepare_cached(sql).map_err(translate)?;
-    statement.execute(params![from.as_str(), following, to.as_str(), table.n]).map(drop).map_err(translate)
+    let set = "cursor = iif(cursor = ?1 AND phase = ?2, ?3, cursor), \
+               ahead  = iif((cursor = ?1 AND phase = ?2) OR cursor IS ?3, NULL, ?3)";
+    let values = [from.as_str(), &following, to.as_str()];
+    listing::change(session.db, session.header.seal, table.n, set, values)
 }
 
 fn restart(session: &mut Session<'_>, name: &TableName, phase: Phase, ahead: Option<&Cursor>) -> Result<()> {
@@ -361,10 +354,9 @@ fn restart(session: &mut Session<'_>, name: &TableName, phase: Phase, ahead: Opt
     let table = catalog.named(name)?;
     // A restored server may lack the declaration too.
     let declared = !matches!(phase, Phase::Restore { .. });
-    let sql =
-        "UPDATE dynos_table SET cursor = NULL, ahead = ?, phase = ?, declared = declared AND ? WHERE n = ?";
-    let values = params![ahead.map(Cursor::as_str), phase_text(phase)?, declared, table.n];
-    session.db.execute(sql, values).map_err(translate)?;
+    let set = "cursor = NULL, ahead = ?, phase = ?, declared = declared AND ?";
+    let values = params![ahead.map(Cursor::as_str), phase_text(phase)?, declared];
+    listing::change(session.db, session.header.seal, table.n, set, values)?;
     forget_seen(session.db, table.n)?;
     for id in queue::records_with_sent(session.db, table.n)? {
         let id: RecordId = id.try_into().map_err(|error| damaged("dynos_queue.id", error))?;
@@ -380,15 +372,14 @@ fn forget_seen(db: &Connection, n: i64) -> Result<()> {
 fn complete(session: &mut Session<'_>, name: &TableName, at: Millis, passed: Option<&Cursor>) -> Result<()> {
     let catalog = session.catalog;
     let table = catalog.named(name)?;
-    let phase = read_phase(session.db, table.n)?;
+    let phase = read_phase(session, table.n)?;
     if matches!(phase, Phase::Resync | Phase::Restore { .. }) {
         sweep(session, table, phase)?;
         forget_seen(session.db, table.n)?;
     }
-    let sql = "UPDATE dynos_table SET phase = ?, synced_at = ?, ahead = nullif(nullif(ahead, cursor), ?) WHERE n = ?";
-    let mut statement = session.db.prepare_cached(sql).map_err(translate)?;
-    let passed = passed.map(Cursor::as_str);
-    statement.execute(params![phase_text(Phase::Following)?, at, passed, table.n]).map_err(translate)?;
+    let set = "phase = ?, synced_at = ?, ahead = nullif(nullif(ahead, cursor), ?)";
+    let values = params![phase_text(Phase::Following)?, at, passed.map(Cursor::as_str)];
+    listing::change(session.db, session.header.seal, table.n, set, values)?;
     session.retry_quarantined(table)
 }
 
@@ -433,9 +424,5 @@ fn offer_whole(session: &mut Session<'_>, table: &Table, key: &RecordKey) -> Res
 
 fn set_declared(session: &Session<'_>, name: &TableName, declared: bool) -> Result<()> {
     let table = session.catalog.named(name)?;
-    session
-        .db
-        .execute("UPDATE dynos_table SET declared = ? WHERE n = ?", params![declared, table.n])
-        .map(drop)
-        .map_err(translate)
+    listing::change(session.db, session.header.seal, table.n, "declared = ?", [declared])
 }

@@ -4,7 +4,7 @@ use dynos_sync_core::{Column, ForeignKey, Index, Invalid, ReplicaError, Shape, T
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::{
-    error::{Result, translate},
+    error::{Result, of_table},
     replica::Candidates,
 };
 
@@ -32,7 +32,7 @@ pub(crate) fn describe(db: &Connection, name: &TableName) -> Result<Option<Descr
     let kind = "SELECT type, wr, strict, name FROM pragma_table_list(?1) WHERE schema = 'main'";
     let read =
         |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?, row.get::<_, String>(3)?));
-    let found = db.query_row(kind, [name.as_str()], read).optional().map_err(translate)?;
+    let found = db.query_row(kind, [name.as_str()], read).optional().map_err(of_table)?;
     let Some((kind, without_rowid, strict, spelling)) = found else { return Ok(None) };
     if spelling != name.as_str() {
         // SQLite does not tell the two apart; the server and other devices do.
@@ -177,7 +177,7 @@ fn foreign_keys(db: &Connection, table: &TableName) -> Result<Vec<ForeignKey>> {
 fn autoincrement(db: &Connection, table: &TableName) -> Result<bool> {
     let sql = "SELECT sql LIKE '%AUTOINCREMENT%' FROM sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE";
     let found = db.query_row(sql, [table.as_str()], |row| row.get::<_, Option<bool>>(0)).optional();
-    Ok(found.map_err(translate)?.flatten().unwrap_or(false))
+    Ok(found.map_err(of_table)?.flatten().unwrap_or(false))
 }
 
 fn reactive(db: &Connection, table: &TableName) -> Result<bool> {
@@ -188,7 +188,7 @@ fn reactive(db: &Connection, table: &TableName) -> Result<bool> {
                        WHERE child.type = 'table' AND foreign_key.\"table\" = ?1 COLLATE NOCASE
                          AND (foreign_key.on_delete IN ('CASCADE', 'SET NULL', 'SET DEFAULT')
                               OR foreign_key.on_update IN ('CASCADE', 'SET NULL', 'SET DEFAULT')))";
-    db.query_row(sql, [table.as_str()], |row| row.get(0)).map_err(translate)
+    db.query_row(sql, [table.as_str()], |row| row.get(0)).map_err(of_table)
 }
 
 /// Whether a default is a literal: only those are shared, an expression from another device is never run.
@@ -212,9 +212,9 @@ fn rows<T>(
     name: &str,
     read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
 ) -> Result<Vec<T>> {
-    let mut statement = db.prepare(sql).map_err(translate)?;
-    let rows = statement.query_map([name], read).map_err(translate)?;
-    rows.collect::<rusqlite::Result<_>>().map_err(translate)
+    let mut statement = db.prepare(sql).map_err(of_table)?;
+    let rows = statement.query_map([name], read).map_err(of_table)?;
+    rows.collect::<rusqlite::Result<_>>().map_err(of_table)
 }
 
 /// All tables of the application, described.

@@ -1,18 +1,21 @@
 //! The replica as a whole: the one row of `dynos_state`, and the engine's tables.
 
-use dynos_sync_core::{Counter, Generation, Millis, ReplicaError, ReplicaId};
+use dynos_sync_core::{Counter, Generation, Invalid, Millis, ReplicaError, ReplicaId};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
     error::{Result, damaged, translate},
+    letters, listing, queue,
     random::Random,
+    sum::{Seal, Sum},
 };
 
 /// The schema versions, oldest first. A released one is never edited.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("migrations/0001.sql"),
     include_str!("migrations/0002.sql"),
     include_str!("migrations/0003.sql"),
+    include_str!("migrations/0004.sql"),
 ];
 
 /// `dynos_state`, read at the beginning of a transaction and written at its end.
@@ -28,14 +31,28 @@ pub(crate) struct Header {
     pub(crate) pending: i64,
     pub(crate) layout: i64,
     pub(crate) scrub: bool,
+    /// What the sums of this session begin with.
+    pub(crate) seal: Seal,
 }
 
 impl Header {
     pub(crate) fn read(db: &Connection) -> Result<Self> {
-        let sql = "SELECT replica, file, generation, server, clock, last_counter, pending, layout, scrub, last_sent \
+        let (header, sum, awake) = Self::parts(db)?;
+        if header.sum() != sum {
+            return Err(damaged("dynos_state", "it is not as it was written"));
+        }
+        if !awake {
+            return Err(damaged("dynos_state.capture", "the triggers are asleep"));
+        }
+        Ok(header)
+    }
+
+    /// The row as it stands there, its sum, and whether the triggers are awake.
+    fn parts(db: &Connection) -> Result<(Self, i64, bool)> {
+        let sql = "SELECT replica, file, generation, server, clock, last_counter, pending, layout, scrub, seal, sum, capture, last_sent \
                    FROM dynos_state";
         let mut statement = db.prepare_cached(sql).map_err(translate)?;
-        let (replica, header) = statement
+        let (replica, sum, awake, header) = statement
             .query_row([], |row| {
                 let header = Self {
                     replica: ReplicaId::from_random([0; 16]),
@@ -47,19 +64,20 @@ impl Header {
                     pending: row.get(6)?,
                     layout: row.get(7)?,
                     scrub: row.get(8)?,
-                    last_sent: row.get::<_, i64>(9)? as u64,
+                    last_sent: row.get::<_, i64>(12)? as u64,
+                    seal: Seal(row.get(9)?),
                 };
-                Ok((row.get::<_, String>(0)?, header))
+                Ok((row.get::<_, String>(0)?, row.get::<_, i64>(10)?, row.get::<_, bool>(11)?, header))
             })
             .map_err(translate)?;
         let replica = replica.parse().map_err(|error| damaged("dynos_state.replica", error))?;
-        Ok(Self { replica, ..header })
+        Ok((Self { replica, ..header }, sum, awake))
     }
 
     /// Writes the row. The triggers are awake again from here on.
     pub(crate) fn write(&self, db: &Connection) -> Result<()> {
         let sql = "UPDATE dynos_state SET replica = ?, file = ?, generation = ?, server = ?, clock = ?, last_counter = ?, \
-                   pending = ?, layout = ?, scrub = ?, last_sent = ?, capture = 1";
+                   pending = ?, layout = ?, scrub = ?, last_sent = ?, seal = ?, sum = ?, capture = 1";
         let mut statement = db.prepare_cached(sql).map_err(translate)?;
         let done = statement.execute(params![
             self.replica.to_string(),
@@ -72,8 +90,30 @@ impl Header {
             self.layout,
             self.scrub,
             self.last_sent as i64,
+            self.seal.0,
+            self.sum(),
         ]);
         done.map(drop).map_err(translate)
+    }
+
+    fn sum(&self) -> i64 {
+        let Self {
+            replica,
+            file,
+            generation,
+            server,
+            clock,
+            last_counter,
+            last_sent,
+            pending,
+            layout,
+            scrub,
+            seal,
+        } = self;
+        let texts = seal.sum().text(&replica.to_string()).maybe(file.as_deref()).maybe(server.as_deref());
+        let counters = [*generation, *last_counter, *last_sent].map(|counter| counter as i64);
+        let numbers = counters.into_iter().chain([*clock, *pending, *layout, (*scrub).into()]);
+        numbers.fold(texts, Sum::int).end()
     }
 }
 
@@ -106,7 +146,11 @@ pub(crate) fn migrate(db: &Connection, random: &Random) -> Result<()> {
 }
 
 fn migrate_from(db: &Connection, found: i64, random: &Random) -> Result<()> {
+    if found < 0 {
+        return Err(damaged("dynos_state.version", found));
+    }
     for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+        refuse_taken_names(db, migration)?;
         db.execute_batch(migration).map_err(translate)?;
     }
     if found == 0 {
@@ -116,13 +160,54 @@ fn migrate_from(db: &Connection, found: i64, random: &Random) -> Result<()> {
     } else {
         db.execute("UPDATE dynos_state SET version = ?", [MIGRATIONS.len() as i64]).map_err(translate)?;
     }
+    if found < SEALED { seal(db, random) } else { Ok(()) }
+}
+
+/// From this version on there are sums.
+const SEALED: i64 = 4;
+
+/// Gives what an earlier version has kept its first sums.
+fn seal(db: &Connection, random: &Random) -> Result<()> {
+    let seal = Seal::draw(random)?;
+    queue::seal(db, seal)?;
+    letters::seal(db, seal)?;
+    listing::seal_all(db, seal)?;
+    let (header, ..) = Header::parts(db)?;
+    Header { seal, ..header }.write(db)
+}
+
+/// The application may have made tables of the engine's names before it ever opened the engine.
+fn refuse_taken_names(db: &Connection, migration: &str) -> Result<()> {
+    let made = migration.lines().filter_map(|line| {
+        let rest = line.strip_prefix("CREATE TABLE ").or_else(|| line.strip_prefix("CREATE INDEX "))?;
+        rest.split_whitespace().next()
+    });
+    for name in made {
+        let sql = "SELECT type FROM sqlite_schema WHERE name = ? COLLATE NOCASE AND type <> 'trigger'";
+        let taken: Option<String> =
+            db.query_row(sql, [name], |row| row.get(0)).optional().map_err(translate)?;
+        if let Some(kind) = taken {
+            return Err(taken_name(name, &kind));
+        }
+    }
     Ok(())
 }
 
+fn taken_name(name: &str, kind: &str) -> ReplicaError {
+    let problem =
+        format!("the {kind} {name} is there already, and names that begin with dynos_ are the engine's");
+    Invalid::new("table", problem).remedy(format!("rename the {kind} before the database is opened")).into()
+}
+
 fn version(db: &Connection) -> Result<i64> {
-    let exists = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'dynos_state')";
-    if !db.query_row(exists, [], |row| row.get::<_, bool>(0)).map_err(translate)? {
-        return Ok(0);
+    let exists =
+        "SELECT type FROM sqlite_schema WHERE name = 'dynos_state' COLLATE NOCASE AND type <> 'trigger'";
+    let kind: Option<String> = db.query_row(exists, [], |row| row.get(0)).optional().map_err(translate)?;
+    let Some(kind) = kind else { return Ok(0) };
+    let columns =
+        "SELECT count(*) FROM pragma_table_info('dynos_state') WHERE name IN ('one', 'version', 'replica')";
+    if db.query_row(columns, [], |row| row.get::<_, i64>(0)).map_err(translate)? != 3 {
+        return Err(taken_name("dynos_state", &kind));
     }
     let version = db.query_row("SELECT version FROM dynos_state", [], |row| row.get(0)).optional();
     version.map_err(translate)?.ok_or_else(|| damaged("dynos_state", "is empty"))

@@ -1,15 +1,17 @@
 //! Dead letters and the conflict journal.
 
 use dynos_sync_core::{
-    Edit, Fields, Millis, Operation, RecordId,
+    Edit, Fields, Invalid, Millis, Operation, RecordId, RecordKey,
     replica::{DeadLetter, Journaled, Resolved},
 };
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Result, damaged, translate},
+    queue,
     session::Session,
+    sum::Seal,
     table::Catalog,
 };
 
@@ -40,58 +42,147 @@ fn decode(edits: &str) -> Result<Vec<(Edit, Millis)>> {
 /// The parts of a letter about to be kept.
 pub(crate) struct Burial<'a> {
     pub(crate) n: i64,
-    pub(crate) id: &'a RecordId,
+    pub(crate) id: &'a str,
     pub(crate) edits: &'a [(Edit, Millis)],
     pub(crate) code: &'a str,
     pub(crate) message: &'a str,
     pub(crate) at: Millis,
 }
 
-pub(crate) fn bury(db: &Connection, burial: &Burial<'_>) -> Result<i64> {
-    let sql = "INSERT INTO dynos_dead (tbl, record, edits, code, message, at) VALUES (?, ?, ?, ?, ?, ?)";
+pub(crate) fn bury(db: &Connection, seal: Seal, burial: &Burial<'_>) -> Result<i64> {
+    let sql =
+        "INSERT INTO dynos_dead (tbl, record, edits, code, message, at, sum) VALUES (?, ?, ?, ?, ?, ?, ?)";
     let edits = encode(burial.edits)?;
-    db.execute(sql, params![burial.n, burial.id.as_str(), edits, burial.code, burial.message, burial.at])
-        .map_err(translate)?;
+    let Burial { n, id, code, message, at, .. } = burial;
+    let sum = letter_sum(seal, *n, id, &edits);
+    db.execute(sql, params![n, id, edits, code, message, at, sum]).map_err(translate)?;
     Ok(db.last_insert_rowid())
 }
 
-/// Takes the entries of a record out of the queue that cannot be read any more. The row still has what they wrote.
+/// The sum of what a retry would write.
+fn letter_sum(seal: Seal, n: i64, record: &str, edits: &str) -> i64 {
+    seal.sum().int(n).text(record).text(edits).end()
+}
+
+/// Why a letter has less in it than was written.
+const DAMAGED: &str = "damaged";
+
+/// Takes the entries of a record out of the queue, since not all that is kept of them can be read any more. The letter has
+/// those that can, and the row what all of them wrote.
 pub(crate) fn bury_damaged(session: &mut Session<'_>, n: i64, id: &str) -> Result<()> {
-    let insert =
-        "INSERT INTO dynos_dead (tbl, record, edits, code, message, at) VALUES (?, ?, '[]', 'damaged', ?, ?)";
-    let message = "the queued edit cannot be read; write the record again";
-    session.db.execute(insert, params![n, id, message, session.header.clock]).map_err(translate)?;
+    let intact = queue::intact_of_record(session.db, session.catalog, n, id)?;
+    let edits: Vec<(Edit, Millis)> = intact.into_iter().map(|entry| (entry.edit, entry.at)).collect();
+    // A number that no table has would hide the letter.
+    let known = session.catalog.numbered(n).map_or(NOWHERE, |table| table.n);
+    bury_unreadable(session, known, id, &edits)?;
     let delete = "DELETE FROM dynos_queue WHERE tbl = ? AND id = ?";
     session.header.pending -= session.db.execute(delete, params![n, id]).map_err(translate)? as i64;
     let base = "DELETE FROM dynos_base WHERE tbl = ? AND id = ?";
     session.db.execute(base, params![n, id]).map(drop).map_err(translate)
 }
 
-const LETTER: &str = "SELECT id, tbl, record, edits, code, message, at FROM dynos_dead";
-
-type RawLetter = (i64, i64, String, String, String, String, Millis);
-
-fn read_letter(row: &Row<'_>) -> rusqlite::Result<RawLetter> {
-    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
+/// As [`bury_damaged`], for an entry that does not even say rightly of which record it is.
+pub(crate) fn bury_entry(session: &mut Session<'_>, counter: i64) -> Result<()> {
+    bury_unreadable(session, NOWHERE, UNREADABLE, &[])?;
+    let delete = "DELETE FROM dynos_queue WHERE counter = ?";
+    session.header.pending -= session.db.execute(delete, [counter]).map_err(translate)? as i64;
+    Ok(())
 }
 
-/// `None` for a letter of a table that is gone.
-fn check_letter(catalog: &Catalog, raw: RawLetter) -> Result<Option<DeadLetter>> {
-    let (id, n, record, edits, code, message, at) = raw;
-    let Some(table) = catalog.numbered(n) else { return Ok(None) };
-    let record: RecordId = record.try_into().map_err(|error| damaged("dynos_dead.record", error))?;
-    Ok(Some(DeadLetter { id, key: table.record(record), edits: decode(&edits)?, code, message, at }))
+/// The number of no table.
+const NOWHERE: i64 = 0;
+/// What stands for a name that cannot be read.
+const UNREADABLE: &str = "?";
+
+fn bury_unreadable(session: &Session<'_>, n: i64, id: &str, edits: &[(Edit, Millis)]) -> Result<()> {
+    let message = match edits {
+        [] => "the queued edit cannot be read; write the record again",
+        _ => "a part of what was queued cannot be read; see what is here, and write the record again",
+    };
+    let at = session.header.clock;
+    let burial = Burial { n, id, edits, code: DAMAGED, message, at };
+    bury(session.db, session.header.seal, &burial).map(drop)
+}
+
+const LETTER: &str = "SELECT id, tbl, record, edits, code, message, at, sum FROM dynos_dead";
+
+struct RawLetter {
+    n: i64,
+    record: String,
+    edits: String,
+    code: String,
+    message: String,
+    at: Millis,
+    sum: i64,
+}
+
+impl RawLetter {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            n: row.get(1)?,
+            record: row.get(2)?,
+            edits: row.get(3)?,
+            code: row.get(4)?,
+            message: row.get(5)?,
+            at: row.get(6)?,
+            sum: row.get(7)?,
+        })
+    }
+
+    /// `None` for a letter of a table that is gone.
+    fn check(self, id: i64, catalog: &Catalog) -> Result<Option<DeadLetter>> {
+        if self.sum != letter_sum(catalog.seal, self.n, &self.record, &self.edits) {
+            return Err(damaged("dynos_dead", "it is not as it was written"));
+        }
+        let record: RecordId = self.record.try_into().map_err(|error| damaged("dynos_dead.record", error))?;
+        let key = match catalog.numbered(self.n) {
+            Some(table) => table.record(record),
+            None if self.n == NOWHERE => RecordKey::new(UNREADABLE, record.as_str())?,
+            None => return Ok(None),
+        };
+        let edits = decode(&self.edits)?;
+        Ok(Some(DeadLetter { id, key, edits, code: self.code, message: self.message, at: self.at }))
+    }
+}
+
+/// What is told of a letter that cannot be read: it is there, and can be discarded.
+fn unreadable(id: i64, catalog: &Catalog, raw: Option<(i64, String)>) -> Result<DeadLetter> {
+    let named = raw.and_then(|(n, record)| Some(catalog.numbered(n)?.record(record.try_into().ok()?)));
+    let key = match named {
+        Some(key) => key,
+        None => RecordKey::new(UNREADABLE, UNREADABLE)?,
+    };
+    let message = "the letter cannot be read; write the record again, and discard it".to_owned();
+    Ok(DeadLetter { id, key, edits: Vec::new(), code: DAMAGED.to_owned(), message, at: 0 })
+}
+
+fn read_letter(row: &Row<'_>, catalog: &Catalog) -> Result<Option<DeadLetter>> {
+    let id = row.get(0).map_err(translate)?;
+    let letter = RawLetter::read(row).map_err(translate).and_then(|raw| raw.check(id, catalog));
+    letter.or_else(|error| {
+        tracing::error!(%error, "a dead letter cannot be read");
+        let named = row.get(1).ok().zip(row.get(2).ok());
+        unreadable(id, catalog, named).map(Some)
+    })
 }
 
 /// A letter, taken out.
+///
+/// # Errors
+/// [`Invalid`] where it has no edits: it stays.
 pub(crate) fn take(db: &Connection, catalog: &Catalog, letter: i64) -> Result<Option<DeadLetter>> {
-    let found = db.query_row(&format!("{LETTER} WHERE id = ?"), [letter], read_letter).optional();
-    let Some(raw) = found.map_err(translate)? else { return Ok(None) };
-    let found = check_letter(catalog, raw)?;
-    if found.is_some() {
-        discard(db, letter)?;
+    let Some(found) =
+        page(db, catalog, letter.saturating_sub(1), 1)?.pop().filter(|found| found.id == letter)
+    else {
+        return Ok(None);
+    };
+    if found.edits.is_empty() {
+        return Err(Invalid::new("letter", "it holds no edit that can be written again")
+            .remedy("write the record anew, and discard the letter")
+            .into());
     }
-    Ok(found)
+    discard(db, letter)?;
+    Ok(Some(found))
 }
 
 pub(crate) fn discard(db: &Connection, letter: i64) -> Result<()> {
@@ -102,17 +193,21 @@ pub(crate) fn discard(db: &Connection, letter: i64) -> Result<()> {
 pub(crate) fn page(db: &Connection, catalog: &Catalog, after: i64, limit: usize) -> Result<Vec<DeadLetter>> {
     let mut statement =
         db.prepare(&format!("{LETTER} WHERE id > ? ORDER BY id LIMIT ?")).map_err(translate)?;
-    let rows = statement.query_map([after, limit as i64], read_letter).map_err(translate)?;
-    rows.filter_map(|raw| raw.map_err(translate).and_then(|raw| check_letter(catalog, raw)).transpose())
-        .collect()
+    let mut rows = statement.query([after, limit as i64]).map_err(translate)?;
+    let mut letters = Vec::new();
+    while let Some(row) = rows.next().map_err(translate)? {
+        letters.extend(read_letter(row, catalog)?);
+    }
+    Ok(letters)
 }
 
-pub(crate) fn journal(db: &Connection, n: i64, resolved: &Resolved) -> Result<()> {
+pub(crate) fn journal(db: &Connection, seal: Seal, n: i64, resolved: &Resolved) -> Result<()> {
     let text = serde_json::to_string(resolved).map_err(|error| damaged("conflict", error))?;
     let mut statement = db
-        .prepare_cached("INSERT INTO dynos_conflict (tbl, resolved, decided_at) VALUES (?, ?, ?)")
+        .prepare_cached("INSERT INTO dynos_conflict (tbl, resolved, decided_at, sum) VALUES (?, ?, ?, ?)")
         .map_err(translate)?;
-    statement.execute(params![n, text, resolved.decided_at]).map(drop).map_err(translate)
+    let values = params![n, text, resolved.decided_at, seal.sum().text(&text).end()];
+    statement.execute(values).map(drop).map_err(translate)
 }
 
 pub(crate) fn forget(db: &Connection, conflict: i64) -> Result<()> {
@@ -127,17 +222,44 @@ pub(crate) fn prune(db: &Connection, before: Millis) -> Result<()> {
 }
 
 /// Journal entries from before one on, newest first.
-pub(crate) fn conflicts(db: &Connection, before: i64, limit: usize) -> Result<Vec<Journaled>> {
-    let sql = "SELECT id, resolved FROM dynos_conflict WHERE id < ? ORDER BY id DESC LIMIT ?";
+pub(crate) fn conflicts(db: &Connection, seal: Seal, before: i64, limit: usize) -> Result<Vec<Journaled>> {
+    let sql = "SELECT id, resolved, sum FROM dynos_conflict WHERE id < ? ORDER BY id DESC LIMIT ?";
     let mut statement = db.prepare(sql).map_err(translate)?;
-    let rows = statement
-        .query_map([before, limit as i64], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
-        .map_err(translate)?;
-    rows.map(|row| {
-        let (id, text) = row.map_err(translate)?;
-        let resolved =
-            serde_json::from_str(&text).map_err(|error| damaged("dynos_conflict.resolved", error))?;
-        Ok(Journaled { id, resolved })
-    })
-    .collect()
+    let mut rows = statement.query([before, limit as i64]).map_err(translate)?;
+    let mut conflicts = Vec::new();
+    while let Some(row) = rows.next().map_err(translate)? {
+        conflicts.push(Journaled { id: row.get(0).map_err(translate)?, resolved: read_conflict(row, seal) });
+    }
+    Ok(conflicts)
+}
+
+fn read_conflict(row: &Row<'_>, seal: Seal) -> Option<Resolved> {
+    let (text, sum): (String, i64) = (row.get(1).ok()?, row.get(2).ok()?);
+    if sum != seal.sum().text(&text).end() {
+        return None;
+    }
+    serde_json::from_str(&text).ok()
+}
+
+/// Gives what an earlier version has kept its first sums.
+pub(crate) fn seal(db: &Connection, seal: Seal) -> Result<()> {
+    let mut letters = db.prepare("SELECT id, tbl, record, edits FROM dynos_dead").map_err(translate)?;
+    let mut rows = letters.query([]).map_err(translate)?;
+    while let Some(row) = rows.next().map_err(translate)? {
+        let read = || -> rusqlite::Result<(i64, i64, String, String)> {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        };
+        let (id, n, record, edits) = read().map_err(translate)?;
+        let sum = letter_sum(seal, n, &record, &edits);
+        db.execute("UPDATE dynos_dead SET sum = ? WHERE id = ?", [sum, id]).map_err(translate)?;
+    }
+    let mut conflicts = db.prepare("SELECT id, resolved FROM dynos_conflict").map_err(translate)?;
+    let mut rows = conflicts.query([]).map_err(translate)?;
+    while let Some(row) = rows.next().map_err(translate)? {
+        let read = || -> rusqlite::Result<(i64, String)> { Ok((row.get(0)?, row.get(1)?)) };
+        let (id, text) = read().map_err(translate)?;
+        let sum = seal.sum().text(&text).end();
+        db.execute("UPDATE dynos_conflict SET sum = ? WHERE id = ?", [sum, id]).map_err(translate)?;
+    }
+    Ok(())
 }

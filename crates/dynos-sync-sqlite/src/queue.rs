@@ -1,7 +1,7 @@
 //! The queue: `dynos_queue` and the base images beside it.
 
 use dynos_sync_core::{
-    Counter, Cursor, Edit, Entry, Fields, Millis, Operation, RecordId, RecordKey,
+    Counter, Cursor, Edit, Entry, Fields, Millis, RecordId, RecordKey,
     replica::DueLimits,
     sabotage::{Mutant, is_on},
 };
@@ -10,81 +10,11 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::{
     error::{Result, damaged, translate},
     header::Header,
+    raw::{Raw, raws},
     rows::parse,
+    sum::Seal,
     table::{Catalog, Table},
 };
-
-const COLUMNS: &str = "counter, tbl, id, op, data, at, sent, base, attempts, retry_at";
-
-pub(crate) fn operation_code(operation: Operation) -> i64 {
-    match operation {
-        Operation::Upsert => 0,
-        Operation::Replace => 1,
-        Operation::Patch => 2,
-        Operation::Delete => 3,
-    }
-}
-
-fn operation(code: i64) -> Result<Operation> {
-    match code {
-        0 => Ok(Operation::Upsert),
-        1 => Ok(Operation::Replace),
-        2 => Ok(Operation::Patch),
-        3 => Ok(Operation::Delete),
-        other => Err(damaged("dynos_queue.op", other)),
-    }
-}
-
-/// A row of the queue, before its parts are checked.
-struct Raw {
-    counter: i64,
-    tbl: i64,
-    id: String,
-    op: i64,
-    data: Option<String>,
-    at: Millis,
-    sent: bool,
-    base: Option<String>,
-    attempts: u32,
-    retry_at: Option<Millis>,
-}
-
-impl Raw {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            counter: row.get(0)?,
-            tbl: row.get(1)?,
-            id: row.get(2)?,
-            op: row.get(3)?,
-            data: row.get(4)?,
-            at: row.get(5)?,
-            sent: row.get(6)?,
-            base: row.get(7)?,
-            attempts: row.get(8)?,
-            retry_at: row.get(9)?,
-        })
-    }
-
-    /// `None` for an entry of a table that is gone: it waits until the table is back, or no longer synced.
-    fn check(self, catalog: &Catalog) -> Result<Option<Entry>> {
-        let Some(table) = catalog.numbered(self.tbl) else { return Ok(None) };
-        let id: RecordId = self.id.try_into().map_err(|error| damaged("dynos_queue.id", error))?;
-        let fields = self.data.as_deref().map(parse).transpose()?.unwrap_or_default();
-        Ok(Some(Entry {
-            counter: self.counter as Counter,
-            key: table.record(id),
-            edit: Edit::new(operation(self.op)?, fields),
-            at: self.at,
-            sent: self.sent.then(|| sent(self.base)),
-            attempts: self.attempts,
-            retry_at: self.retry_at,
-        }))
-    }
-}
-
-fn sent(base: Option<String>) -> dynos_sync_core::Sent {
-    dynos_sync_core::Sent { base: base.map(Cursor::new) }
-}
 
 fn entries(
     db: &Connection,
@@ -92,10 +22,19 @@ fn entries(
     rest: &str,
     values: impl rusqlite::Params,
 ) -> Result<Vec<Entry>> {
-    let sql = format!("SELECT {COLUMNS} FROM dynos_queue {rest}");
-    let mut statement = db.prepare_cached(&sql).map_err(translate)?;
-    let rows = statement.query_map(values, Raw::read).map_err(translate)?;
-    rows.filter_map(|raw| raw.map_err(translate).and_then(|raw| raw.check(catalog)).transpose()).collect()
+    let raws = raws(db, rest, values)?.into_iter();
+    raws.filter_map(|(_, raw)| raw.and_then(|raw| raw.check(catalog)).transpose()).collect()
+}
+
+/// As [`entries`], without those that are damaged.
+fn intact(
+    db: &Connection,
+    catalog: &Catalog,
+    rest: &str,
+    values: impl rusqlite::Params,
+) -> Result<Vec<Entry>> {
+    let raws = raws(db, rest, values)?.into_iter();
+    Ok(raws.filter_map(|(_, raw)| raw.and_then(|raw| raw.check(catalog)).ok().flatten()).collect())
 }
 
 /// A record's entries, oldest first.
@@ -103,15 +42,15 @@ pub(crate) fn of_record(db: &Connection, catalog: &Catalog, n: i64, id: &str) ->
     entries(db, catalog, "WHERE tbl = ? AND id = ? ORDER BY counter", params![n, id])
 }
 
-/// Entries from after a counter on.
-pub(crate) fn page(db: &Connection, catalog: &Catalog, after: Counter, limit: usize) -> Result<Vec<Entry>> {
-    entries(db, catalog, "WHERE counter > ? ORDER BY counter LIMIT ?", params![after as i64, limit as i64])
+/// What can still be read of a record's entries.
+pub(crate) fn intact_of_record(db: &Connection, catalog: &Catalog, n: i64, id: &str) -> Result<Vec<Entry>> {
+    intact(db, catalog, "WHERE tbl = ? AND id = ? ORDER BY counter", params![n, id])
 }
 
-/// Sent entries of a table, oldest first.
+/// Sent entries of a table, oldest first. One that is damaged is nothing to ask the server about.
 pub(crate) fn sent_of_table(db: &Connection, catalog: &Catalog, n: i64, limit: usize) -> Result<Vec<Entry>> {
     let rest = "INDEXED BY dynos_queue_sent WHERE sent = 1 AND tbl = ? ORDER BY counter LIMIT ?";
-    entries(db, catalog, rest, params![n, limit as i64])
+    intact(db, catalog, rest, params![n, limit as i64])
 }
 
 /// Which records are asked for, by their oldest entries.
@@ -123,13 +62,11 @@ pub(crate) enum Which {
     Ready,
 }
 
-/// Records from after a counter on: counter, table and id.
-pub(crate) fn heads(
-    db: &Connection,
-    which: Which,
-    after: i64,
-    limit: usize,
-) -> Result<Vec<(i64, i64, String)>> {
+/// A record's oldest entry: its counter, and its table and id, unless these are no number and no text any more.
+pub(crate) type Head = (i64, Option<(i64, String)>);
+
+/// Records from after a counter on.
+pub(crate) fn heads(db: &Connection, which: Which, after: i64, limit: usize) -> Result<Vec<Head>> {
     let chosen = match which {
         Which::Sent => "INDEXED BY dynos_queue_sent WHERE sent = 1",
         Which::Ready => "INDEXED BY dynos_queue_ready WHERE head = 1 AND sent = 0 AND retry_at IS NULL",
@@ -137,9 +74,9 @@ pub(crate) fn heads(
     let sql =
         format!("SELECT counter, tbl, id FROM dynos_queue {chosen} AND counter > ? ORDER BY counter LIMIT ?");
     let mut statement = db.prepare_cached(&sql).map_err(translate)?;
-    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
-    let rows = statement.query_map([after, limit as i64], read).map_err(translate)?;
-    rows.collect::<rusqlite::Result<_>>().map_err(translate)
+    let record = |row: &Row<'_>| Some((row.get(1).ok()?, row.get(2).ok()?));
+    let rows = statement.query_map([after, limit as i64], |row| Ok((row.get(0)?, record(row))));
+    rows.map_err(translate)?.collect::<rusqlite::Result<_>>().map_err(translate)
 }
 
 /// When the first of the waiting records may be sent.
@@ -190,32 +127,22 @@ pub(crate) fn append(
     header.last_counter += 1;
     header.clock = header.clock.max(at);
     if let Some(Some(base)) = first {
-        set_base(db, table.n, id, Some(base))?;
+        set_base(db, header.seal, table.n, id, Some(base))?;
     }
     let counter = header.last_counter;
-    insert(db, table.n, id, counter, edit, at, first.is_some())?;
+    let raw = Raw::of(counter, table.n, id, edit, at)?;
+    insert(db, header.seal, &raw, first.is_some())?;
     header.pending += 1;
     Ok(counter)
 }
 
-fn insert(
-    db: &Connection,
-    n: i64,
-    id: &RecordId,
-    counter: Counter,
-    edit: &Edit,
-    at: Millis,
-    head: bool,
-) -> Result<()> {
-    let sql = "INSERT INTO dynos_queue (counter, tbl, id, op, data, at, head) VALUES (?, ?, ?, ?, ?, ?, ?)";
+fn insert(db: &Connection, seal: Seal, raw: &Raw, head: bool) -> Result<()> {
+    let sql =
+        "INSERT INTO dynos_queue (counter, tbl, id, op, data, at, head, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
     let mut statement = db.prepare_cached(sql).map_err(translate)?;
-    let op = operation_code(edit.operation());
-    let done = statement.execute(params![counter as i64, n, id.as_str(), op, text(edit)?, at, head]);
+    let Raw { counter, tbl, id, op, data, at, .. } = raw;
+    let done = statement.execute(params![counter, tbl, id, op, data, at, head, raw.right_sum(seal)]);
     done.map(drop).map_err(translate)
-}
-
-fn text(edit: &Edit) -> Result<Option<String>> {
-    edit.fields().map(json).transpose()
 }
 
 pub(crate) fn json(fields: &Fields) -> Result<String> {
@@ -223,23 +150,38 @@ pub(crate) fn json(fields: &Fields) -> Result<String> {
 }
 
 /// What the record was before its first pending entry.
-pub(crate) fn base(db: &Connection, n: i64, id: &str) -> Result<Option<Fields>> {
+pub(crate) fn base(db: &Connection, seal: Seal, n: i64, id: &str) -> Result<Option<Fields>> {
     let mut statement =
-        db.prepare_cached("SELECT data FROM dynos_base WHERE tbl = ? AND id = ?").map_err(translate)?;
-    let text: Option<String> =
-        statement.query_row(params![n, id], |row| row.get(0)).optional().map_err(translate)?;
-    text.as_deref().map(parse).transpose()
+        db.prepare_cached("SELECT data, sum FROM dynos_base WHERE tbl = ? AND id = ?").map_err(translate)?;
+    let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?));
+    match statement.query_row(params![n, id], read).optional().map_err(translate)? {
+        None => Ok(None),
+        Some((text, sum)) if sum == base_sum(seal, n, id, &text) => parse(&text).map(Some),
+        Some(_) => Err(damaged("dynos_base", "it is not as it was written")),
+    }
 }
 
-pub(crate) fn set_base(db: &Connection, n: i64, id: &RecordId, base: Option<&Fields>) -> Result<()> {
+fn base_sum(seal: Seal, n: i64, id: &str, text: &str) -> i64 {
+    seal.sum().int(n).text(id).text(text).end()
+}
+
+pub(crate) fn set_base(
+    db: &Connection,
+    seal: Seal,
+    n: i64,
+    id: &RecordId,
+    base: Option<&Fields>,
+) -> Result<()> {
     let Some(base) = base else {
         let mut statement =
             db.prepare_cached("DELETE FROM dynos_base WHERE tbl = ? AND id = ?").map_err(translate)?;
         return statement.execute(params![n, id.as_str()]).map(drop).map_err(translate);
     };
-    let sql = "INSERT OR REPLACE INTO dynos_base (tbl, id, data) VALUES (?, ?, ?)";
+    let sql = "INSERT OR REPLACE INTO dynos_base (tbl, id, data, sum) VALUES (?, ?, ?, ?)";
     let mut statement = db.prepare_cached(sql).map_err(translate)?;
-    statement.execute(params![n, id.as_str(), json(base)?]).map(drop).map_err(translate)
+    let text = json(base)?;
+    let sum = base_sum(seal, n, id.as_str(), &text);
+    statement.execute(params![n, id.as_str(), text, sum]).map(drop).map_err(translate)
 }
 
 /// One entry, if it is still queued for the record.
@@ -267,7 +209,7 @@ pub(crate) fn take(
         let mut statement =
             db.prepare_cached("DELETE FROM dynos_queue WHERE tbl = ? AND id = ?").map_err(translate)?;
         statement.execute(params![n, id.as_str()]).map_err(translate)?;
-        set_base(db, n, id, None)?;
+        set_base(db, header.seal, n, id, None)?;
         header.pending -= gone.len() as i64;
     }
     Ok(gone)
@@ -309,12 +251,15 @@ pub(crate) fn freeze(db: &Connection, header: &mut Header, n: i64, entry: &Entry
     let gone = statement.execute(params![n, id.as_str(), entry.counter as i64]).map_err(translate)?;
     header.pending -= gone as i64;
     let base = entry.sent.as_ref().and_then(|sent| sent.base.as_ref()).map(Cursor::as_str);
-    let sql = "UPDATE dynos_queue SET op = ?, data = ?, at = ?, base = ?, attempts = ?, retry_at = NULL, sent = 1 \
+    let sql = "UPDATE dynos_queue SET op = ?, data = ?, at = ?, base = ?, attempts = ?, retry_at = NULL, sent = 1, sum = ? \
                WHERE counter = ?";
     let mut statement = db.prepare_cached(sql).map_err(translate)?;
-    let op = operation_code(entry.edit.operation());
-    let values = params![op, text(&entry.edit)?, entry.at, base, entry.attempts, entry.counter as i64];
-    statement.execute(values).map_err(translate)?;
+    let raw = Raw::of(entry.counter, n, id, &entry.edit, entry.at)?;
+    let raw = Raw { sent: true, base: base.map(str::to_owned), ..raw };
+    let sum = raw.right_sum(header.seal);
+    statement
+        .execute(params![raw.op, raw.data, raw.at, raw.base, entry.attempts, sum, raw.counter])
+        .map_err(translate)?;
     if gone > 0 {
         promote(db, n, id)?;
     }
@@ -322,11 +267,24 @@ pub(crate) fn freeze(db: &Connection, header: &mut Header, n: i64, entry: &Entry
 }
 
 /// Lets a sent entry be sent again with a later base.
-pub(crate) fn thaw(db: &Connection, counter: Counter) -> Result<()> {
-    let mut statement = db
-        .prepare_cached("UPDATE dynos_queue SET sent = 0, base = NULL WHERE counter = ?")
-        .map_err(translate)?;
-    statement.execute([counter as i64]).map(drop).map_err(translate)
+pub(crate) fn thaw(db: &Connection, seal: Seal, counter: Counter) -> Result<()> {
+    thaw_all(db, seal, "WHERE counter = ?", [counter as i64])
+}
+
+/// Lets all sent entries be sent again.
+pub(crate) fn thaw_sent(db: &Connection, seal: Seal) -> Result<()> {
+    thaw_all(db, seal, "INDEXED BY dynos_queue_sent WHERE sent = 1", [])
+}
+
+fn thaw_all(db: &Connection, seal: Seal, which: &str, values: impl rusqlite::Params) -> Result<()> {
+    let sql = "UPDATE dynos_queue SET sent = 0, base = NULL, sum = ? WHERE counter = ?";
+    let mut statement = db.prepare_cached(sql).map_err(translate)?;
+    // What cannot be read stays as it is, to be set aside when it is its turn.
+    for (counter, raw) in raws(db, which, values)? {
+        let Ok(raw) = raw else { continue };
+        statement.execute([raw.unsent(seal, counter).sum, counter]).map_err(translate)?;
+    }
+    Ok(())
 }
 
 /// Gives a record's entries fresh counters, unsent. The oldest waits until `retry_at`.
@@ -337,26 +295,24 @@ pub(crate) fn renumber(
     n: i64,
     attempts: Option<(u32, Millis)>,
 ) -> Result<()> {
-    let counters: Vec<i64> = {
-        let sql = "SELECT counter FROM dynos_queue WHERE tbl = ? AND id = ? ORDER BY counter";
-        let mut statement = db.prepare_cached(sql).map_err(translate)?;
-        let rows = statement.query_map(params![n, key.id.as_str()], |row| row.get(0)).map_err(translate)?;
-        rows.collect::<rusqlite::Result<_>>().map_err(translate)?
-    };
-    let counters: Vec<i64> = match is_on(Mutant::RefusedLast) && attempts.is_some() {
-        true => counters[1..].iter().chain(&counters[..1]).copied().collect(),
-        false => counters,
-    };
+    let values = params![n, key.id.as_str()];
+    let found = raws(db, "WHERE tbl = ? AND id = ? ORDER BY counter", values)?;
+    let mut found: Vec<Raw> = found.into_iter().map(|(_, raw)| raw).collect::<Result<_>>()?;
+    if is_on(Mutant::RefusedLast) && attempts.is_some() {
+        found.rotate_left(1);
+    }
     let sql = "UPDATE dynos_queue SET counter = ?1, sent = 0, base = NULL, head = ?2, \
-               attempts = coalesce(?3, attempts), retry_at = coalesce(?4, retry_at) WHERE counter = ?5";
+               attempts = coalesce(?3, attempts), retry_at = coalesce(?4, retry_at), sum = ?5 WHERE counter = ?6";
     let mut statement = db.prepare_cached(sql).map_err(translate)?;
-    for (place, counter) in counters.into_iter().enumerate() {
+    for (place, raw) in found.into_iter().enumerate() {
         header.last_counter += 1;
         let first = place == 0;
         let tried = attempts.filter(|_| first).map(|(tries, _)| tries);
         let retry_at = attempts.map(|(_, at)| at);
+        let counter = raw.counter;
+        let raw = raw.unsent(header.seal, header.last_counter as i64);
         statement
-            .execute(params![header.last_counter as i64, first, tried, retry_at, counter])
+            .execute(params![raw.counter, first, tried, retry_at, raw.sum, counter])
             .map_err(translate)?;
     }
     Ok(())
@@ -371,10 +327,44 @@ pub(crate) fn records_with_sent(db: &Connection, n: i64) -> Result<Vec<String>> 
 }
 
 /// Gives an entry that was only just appended its final form.
-pub(crate) fn amend(db: &Connection, counter: Counter, edit: &Edit, at: Millis) -> Result<()> {
+pub(crate) fn amend(
+    db: &Connection,
+    seal: Seal,
+    key: (i64, &RecordId),
+    counter: Counter,
+    edit: &Edit,
+    at: Millis,
+) -> Result<()> {
     let mut statement = db
-        .prepare_cached("UPDATE dynos_queue SET op = ?, data = ?, at = ? WHERE counter = ?")
+        .prepare_cached("UPDATE dynos_queue SET op = ?, data = ?, at = ?, sum = ? WHERE counter = ?")
         .map_err(translate)?;
-    let op = operation_code(edit.operation());
-    statement.execute(params![op, text(edit)?, at, counter as i64]).map(drop).map_err(translate)
+    let raw = Raw::of(counter, key.0, key.1, edit, at)?;
+    let sum = raw.right_sum(seal);
+    statement.execute(params![raw.op, raw.data, raw.at, sum, raw.counter]).map(drop).map_err(translate)
+}
+
+/// Gives what an earlier version has kept its first sums.
+pub(crate) fn seal(db: &Connection, seal: Seal) -> Result<()> {
+    let mut after = 0;
+    loop {
+        let raws = raws(db, "WHERE counter > ? ORDER BY counter LIMIT 1000", [after])?;
+        if raws.is_empty() {
+            break;
+        }
+        for (counter, raw) in raws {
+            after = counter;
+            let values = [raw?.right_sum(seal), counter];
+            db.execute("UPDATE dynos_queue SET sum = ? WHERE counter = ?", values).map_err(translate)?;
+        }
+    }
+    let mut bases = db.prepare("SELECT tbl, id, data FROM dynos_base").map_err(translate)?;
+    let mut rows = bases.query([]).map_err(translate)?;
+    while let Some(row) = rows.next().map_err(translate)? {
+        let read =
+            || -> rusqlite::Result<(i64, String, String)> { Ok((row.get(0)?, row.get(1)?, row.get(2)?)) };
+        let (n, id, text) = read().map_err(translate)?;
+        let values = params![base_sum(seal, n, &id, &text), n, id];
+        db.execute("UPDATE dynos_base SET sum = ? WHERE tbl = ? AND id = ?", values).map_err(translate)?;
+    }
+    Ok(())
 }

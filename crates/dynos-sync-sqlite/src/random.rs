@@ -18,6 +18,10 @@ impl Random {
 
     /// A new identity.
     pub(crate) fn replica_id(&self) -> Result<ReplicaId> {
+        self.bytes().map(ReplicaId::from_random)
+    }
+
+    pub(crate) fn bytes(&self) -> Result<[u8; 16]> {
         let mut bytes = [0; 16];
         match &self.0 {
             Some(draw) => bytes = draw(),
@@ -26,7 +30,7 @@ impl Random {
                 source: None,
             })?,
         }
-        Ok(ReplicaId::from_random(bytes))
+        Ok(bytes)
     }
 }
 

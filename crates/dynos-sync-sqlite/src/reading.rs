@@ -1,16 +1,18 @@
 //! What planners and people get to see.
 
 use dynos_sync_core::{
-    Entry, Fields, RecordId, RecordKey, ReplicaError, TableName, measure,
+    Counter, Entry, Fields, RecordId, RecordKey, ReplicaError, TableName, measure,
     replica::{Due, DueLimits, Seen, State, TableState},
 };
-use rusqlite::{Connection, Row};
+use rusqlite::Connection;
 
 use crate::{
     error::{Result, damaged, translate},
     header::Header,
     letters,
+    listing::{self, Listed},
     queue::{self, Which},
+    raw::raws,
     rows,
     session::Session,
     table::Catalog,
@@ -32,38 +34,31 @@ pub(crate) fn state(db: &Connection, catalog: &Catalog, header: &Header) -> Resu
         last_counter: header.last_counter,
         last_sent: header.last_sent,
         tables: tables(db, catalog)?,
-        pending: (header.pending + count(noted)?) as u64,
+        pending: (header.pending + count(noted)?).max(0) as u64,
         dead_letters: count("SELECT count(*) FROM dynos_dead")? as u64,
         conflicts: count("SELECT count(*) FROM dynos_conflict")? as u64,
         quarantined: count("SELECT count(*) FROM dynos_quarantine")? as u64,
     })
 }
 
-type RawTable = (i64, Option<String>, String, bool, Option<i64>, Option<String>);
-
 fn tables(db: &Connection, catalog: &Catalog) -> Result<Vec<TableState>> {
-    let sql = "SELECT n, cursor, phase, declared, synced_at, ahead FROM dynos_table ORDER BY n";
-    let mut statement = db.prepare_cached(sql).map_err(translate)?;
-    let read =
-        |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?));
-    let rows: Vec<RawTable> = statement.query_map([], read).and_then(Iterator::collect).map_err(translate)?;
-    let state = |(n, cursor, phase, declared, synced_at, ahead): RawTable| {
-        let table = catalog.numbered(n)?;
-        let phase = match serde_json::from_str(&phase) {
+    let state = |listed: Listed| {
+        let table = catalog.numbered(listed.n)?;
+        let phase = match serde_json::from_str(&listed.phase) {
             Ok(phase) => phase,
             Err(error) => return Some(Err(damaged("dynos_table.phase", error))),
         };
         Some(Ok(TableState {
             spec: table.spec.clone(),
             policy: table.policy.clone(),
-            cursor: cursor.map(dynos_sync_core::Cursor::new),
-            ahead: ahead.map(dynos_sync_core::Cursor::new),
+            cursor: listed.cursor.map(dynos_sync_core::Cursor::new),
+            ahead: listed.ahead.map(dynos_sync_core::Cursor::new),
             phase,
-            declared,
-            synced_at,
+            declared: listed.declared,
+            synced_at: listed.synced_at,
         }))
     };
-    rows.into_iter().filter_map(state).collect()
+    listing::all(db, catalog.seal)?.into_iter().filter_map(state).collect()
 }
 
 pub(crate) fn get(db: &Connection, catalog: &Catalog, key: &RecordKey) -> Result<Option<Fields>> {
@@ -115,7 +110,7 @@ fn pending(session: &mut Session<'_>, n: i64, id: &str) -> Result<Pending> {
     let entries = queue::of_record(session.db, session.catalog, n, id);
     let read = entries.and_then(|entries| match entries.is_empty() {
         true => Ok(Pending::default()),
-        false => Ok(Pending { base: queue::base(session.db, n, id)?, entries }),
+        false => Ok(Pending { base: queue::base(session.db, session.header.seal, n, id)?, entries }),
     });
     match read {
         Err(ReplicaError::Corrupt(what)) => {
@@ -143,8 +138,14 @@ fn groups(session: &mut Session<'_>, which: Which, limits: &DueLimits) -> Result
         let heads = queue::heads(session.db, which, after, limits.records)?;
         let Some((last, ..)) = heads.last() else { return Ok(groups) };
         after = *last;
-        for (_, n, id) in heads {
-            let mut group = pending(session, n, &id)?.entries;
+        for (counter, record) in heads {
+            let mut group = match record {
+                Some((n, id)) => pending(session, n, &id)?.entries,
+                None => Vec::new(),
+            };
+            if group.is_empty() {
+                set_aside(session, counter)?;
+            }
             if which == Which::Sent {
                 group.retain(|entry| entry.sent.is_some());
             }
@@ -161,6 +162,40 @@ fn groups(session: &mut Session<'_>, which: Which, limits: &DueLimits) -> Result
             }
         }
     }
+}
+
+/// An entry of which its record knows nothing: of a table that was dropped, and then it waits; or damaged in what says of
+/// which record it is.
+fn set_aside(session: &mut Session<'_>, counter: i64) -> Result<()> {
+    let found = raws(session.db, "WHERE counter = ?", [counter])?.pop();
+    let intact = found.map(|(_, raw)| raw.and_then(|raw| raw.check(session.catalog)).map(drop));
+    match intact {
+        Some(Err(ReplicaError::Corrupt(what))) => {
+            tracing::error!(what, "a queued edit cannot be read and goes to the dead letters");
+            letters::bury_entry(session, counter)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The queue from after a counter on. What of it cannot be read goes to the dead letters.
+pub(crate) fn queue(session: &mut Session<'_>, after: Counter, limit: usize) -> Result<Vec<Entry>> {
+    let (after, limit) = (after as i64, limit as i64);
+    let found = raws(session.db, "WHERE counter > ? ORDER BY counter LIMIT ?", [after, limit])?;
+    let mut entries = Vec::new();
+    for (counter, raw) in found {
+        let record = raw.as_ref().map(|raw| (raw.tbl, raw.id.clone())).ok();
+        match raw.and_then(|raw| raw.check(session.catalog)) {
+            Err(ReplicaError::Corrupt(_)) => {
+                if let Some((n, id)) = record {
+                    pending(session, n, &id)?;
+                }
+                set_aside(session, counter)?;
+            }
+            read => entries.extend(read?),
+        }
+    }
+    Ok(entries)
 }
 
 fn size(entry: &Entry) -> usize {

@@ -20,7 +20,7 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use crate::{
     admin, collect, describe,
     desk::{Clerk, Desk},
-    error::{Result, caught, translate},
+    error::{Result, at, caught, of_theirs},
     header::{Header, migrate},
     letters, queue,
     random::Random,
@@ -121,11 +121,16 @@ impl SqliteReplica {
     /// # Errors
     /// [`ReplicaError::ReadOnly`], [`ReplicaError::Corrupt`], [`ReplicaError::TooNew`], [`ReplicaError::Busy`].
     pub fn open(path: impl AsRef<Path>, options: &SqliteOptions) -> Result<Self> {
-        let path = path.as_ref().to_owned();
+        let path = path.as_ref();
+        Self::open_file(path.to_owned(), options).map_err(at(path))
+    }
+
+    fn open_file(path: PathBuf, options: &SqliteOptions) -> Result<Self> {
         make_private(&path);
         let db = connect(&path, options, OpenFlags::default())?;
         migrate(&db, &options.random)?;
         let mut writer = Writer::new(db, options.synchronous, options.random.clone());
+        writer.mend()?;
         writer.claim(file_identity(&path))?;
         match writer.scrub() {
             Ok(()) | Err(ReplicaError::Busy) => {}
@@ -175,7 +180,7 @@ impl SqliteReplica {
             writer.set_temporary_files(true)?;
             writer.set_foreign_keys(true)?;
             writer.transaction(|session| {
-                let value = work(session.db).map_err(translate)?;
+                let value = work(session.db).map_err(of_theirs)?;
                 collect::collect(session)?;
                 Ok(value)
             })
@@ -192,7 +197,7 @@ impl SqliteReplica {
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.read(|reader| work(&reader.db).map_err(translate)).await
+        self.read(|reader| work(&reader.db).map_err(of_theirs)).await
     }
 
     async fn write<T: Send + 'static>(
@@ -202,7 +207,7 @@ impl SqliteReplica {
         let (reply, answer) = oneshot::channel();
         let job = Job::Run(Box::new(move |writer| drop(reply.send(work(writer)))));
         self.0.writer.hand_in(job)?;
-        answer.await.map_err(|_| ReplicaError::Closed)?
+        answer.await.map_err(|_| ReplicaError::Closed)?.map_err(at(&self.0.path))
     }
 
     /// As [`write`](Self::write), in one transaction in which everything is collected.
@@ -245,7 +250,7 @@ impl SqliteReplica {
         let (reply, answer) = oneshot::channel();
         let job: ReadJob = Box::new(move |reader| drop(reply.send(reader.snapshot(work))));
         self.0.reader.hand_in(job)?;
-        answer.await.map_err(|_| ReplicaError::Closed)?
+        answer.await.map_err(|_| ReplicaError::Closed)?.map_err(at(&self.0.path))
     }
 }
 
@@ -336,18 +341,18 @@ fn make_private(path: &Path) {
 }
 
 fn connect(path: &Path, options: &SqliteOptions, flags: OpenFlags) -> Result<Connection> {
-    let db = Connection::open_with_flags(path, flags).map_err(translate)?;
-    db.busy_timeout(options.busy_timeout).map_err(translate)?;
+    let db = Connection::open_with_flags(path, flags).map_err(of_theirs)?;
+    db.busy_timeout(options.busy_timeout).map_err(of_theirs)?;
     db.set_prepared_statement_cache_capacity(256);
     // Without this, a statement with `LIMIT ?` is parsed again whenever that is bound.
-    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(translate)?;
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(of_theirs)?;
     if !flags.contains(OpenFlags::SQLITE_OPEN_READ_ONLY) {
         let mode: String =
-            db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(translate)?;
+            db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(of_theirs)?;
         if mode != "wal" {
             return Err(ReplicaError::ReadOnly(format!("its journal mode stays {mode}, WAL is needed")));
         }
-        db.pragma_update(None, "synchronous", options.synchronous.name()).map_err(translate)?;
+        db.pragma_update(None, "synchronous", options.synchronous.name()).map_err(of_theirs)?;
     }
     Ok(db)
 }
@@ -406,7 +411,7 @@ impl Replica for SqliteReplica {
     async fn commit(&self, batch: Batch) -> Result<Outcome> {
         let (reply, answer) = oneshot::channel();
         self.0.writer.hand_in(Job::Commit(batch, reply))?;
-        answer.await.map_err(|_| ReplicaError::Closed)?
+        answer.await.map_err(|_| ReplicaError::Closed)?.map_err(at(&self.0.path))
     }
 
     async fn add_table(&self, options: TableOptions) -> Result<bool> {
@@ -432,7 +437,7 @@ impl Replica for SqliteReplica {
     }
 
     async fn queue(&self, after: Counter, limit: usize) -> Result<Vec<Entry>> {
-        self.session(move |session| queue::page(session.db, session.catalog, after, limit)).await
+        self.session(move |session| reading::queue(session, after, limit)).await
     }
 
     async fn dead_letters(&self, after: i64, limit: usize) -> Result<Vec<DeadLetter>> {
@@ -440,7 +445,11 @@ impl Replica for SqliteReplica {
     }
 
     async fn conflicts(&self, before: i64, limit: usize) -> Result<Vec<Journaled>> {
-        self.read(move |reader| letters::conflicts(&reader.db, before, limit)).await
+        self.read(move |reader| {
+            let seal = reader.header()?.seal;
+            letters::conflicts(&reader.db, seal, before, limit)
+        })
+        .await
     }
 
     async fn close(&self) {

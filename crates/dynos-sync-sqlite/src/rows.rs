@@ -6,7 +6,7 @@ use dynos_sync_core::{Edit, Fields, Invalid, REDACTED, RecordId, RecordKey, Repl
 use rusqlite::{Connection, params_from_iter};
 
 use crate::{
-    error::{Result, damaged, of_record, translate},
+    error::{Result, damaged, of_record, of_table},
     sql::{ident, idents, list},
     table::{Field, Table},
     value::{Cell, to_json, to_sql},
@@ -14,13 +14,13 @@ use crate::{
 
 /// A row with all columns of the table, by its key's values.
 pub(crate) fn select(db: &Connection, table: &Table, key: &[Cell]) -> Result<Option<Vec<Cell>>> {
-    let mut statement = db.prepare_cached(&table.select).map_err(translate)?;
-    let mut rows = statement.query(params_from_iter(key)).map_err(translate)?;
-    match rows.next().map_err(translate)? {
+    let mut statement = db.prepare_cached(&table.select).map_err(of_table)?;
+    let mut rows = statement.query(params_from_iter(key)).map_err(of_table)?;
+    match rows.next().map_err(of_table)? {
         None => Ok(None),
         Some(row) => {
             let cell = |place| Ok(Cell::from(row.get_ref(place)?));
-            (0..table.columns.len()).map(cell).collect::<rusqlite::Result<_>>().map(Some).map_err(translate)
+            (0..table.columns.len()).map(cell).collect::<rusqlite::Result<_>>().map(Some).map_err(of_table)
         }
     }
 }
@@ -149,7 +149,7 @@ pub(crate) fn put(
         return Ok(());
     }
     let Some(sql) = put_sql(table, mode, &prepared.cells) else { return Ok(()) };
-    let mut statement = db.prepare_cached(&sql).map_err(translate)?;
+    let mut statement = db.prepare_cached(&sql).map_err(of_table)?;
     let given = prepared.cells.iter().map(|(_, cell)| cell);
     statement.execute(params_from_iter(given.chain(key))).map(drop).map_err(of_record(id))
 }
@@ -183,7 +183,7 @@ pub(crate) fn put_document(db: &Connection, table: &Table, id: &RecordKey, field
         table.sql_name()
     );
     let text = serde_json::to_string(fields).map_err(|error| damaged("document", error))?;
-    let mut statement = db.prepare_cached(&sql).map_err(translate)?;
+    let mut statement = db.prepare_cached(&sql).map_err(of_table)?;
     let key = table.key_of(&id.id)?;
     statement
         .execute(params_from_iter(key.into_iter().chain([Cell::text(&text)])))
@@ -194,7 +194,7 @@ pub(crate) fn put_document(db: &Connection, table: &Table, id: &RecordKey, field
 /// Deletes a row, if it is there.
 pub(crate) fn delete(db: &Connection, table: &Table, id: &RecordKey, key: &[Cell]) -> Result<()> {
     let sql = format!("DELETE FROM {} WHERE {}", table.sql_name(), table.by_key);
-    let mut statement = db.prepare_cached(&sql).map_err(translate)?;
+    let mut statement = db.prepare_cached(&sql).map_err(of_table)?;
     statement.execute(params_from_iter(key)).map(drop).map_err(of_record(id))
 }
 
@@ -259,8 +259,8 @@ fn hides(table: &Table, name: &str, value: &Value) -> bool {
 
 fn exists(db: &Connection, table: &Table, key: &[Cell]) -> Result<bool> {
     let sql = format!("SELECT 1 FROM {} WHERE {}", table.sql_name(), table.by_key);
-    let mut statement = db.prepare_cached(&sql).map_err(translate)?;
-    statement.exists(params_from_iter(key)).map_err(translate)
+    let mut statement = db.prepare_cached(&sql).map_err(of_table)?;
+    statement.exists(params_from_iter(key)).map_err(of_table)
 }
 
 /// Columns whose values differ between two rows, with the later values.
@@ -290,11 +290,11 @@ pub(crate) fn for_each_id(
             (0..table.columns.len()).filter(|p| table.columns[*p].in_key).collect();
         table.key.iter().filter_map(|place| in_table_order.iter().position(|p| p == place)).collect()
     };
-    let mut statement = db.prepare(&sql).map_err(translate)?;
-    let mut rows = statement.query([]).map_err(translate)?;
-    while let Some(row) = rows.next().map_err(translate)? {
+    let mut statement = db.prepare(&sql).map_err(of_table)?;
+    let mut rows = statement.query([]).map_err(of_table)?;
+    while let Some(row) = rows.next().map_err(of_table)? {
         let cell = |place: &usize| Ok(Cell::from(row.get_ref(*place)?));
-        let key: Vec<Cell> = order.iter().map(cell).collect::<rusqlite::Result<_>>().map_err(translate)?;
+        let key: Vec<Cell> = order.iter().map(cell).collect::<rusqlite::Result<_>>().map_err(of_table)?;
         // A row whose key cannot be an id was never synced.
         if let Ok(id) = table.key_shape.encode(&key) {
             each(id)?;

@@ -2,21 +2,16 @@
 
 use rusqlite::Connection;
 
-use crate::error::{Result, translate};
+use crate::error::{Result, of_theirs};
 
 /// Runs a statement that answers nothing. It is parsed once a connection.
 pub(crate) fn exec(db: &Connection, sql: &str) -> Result<()> {
-    db.prepare_cached(sql).and_then(|mut statement| statement.execute([])).map_err(translate).map(drop)
+    db.prepare_cached(sql).and_then(|mut statement| statement.execute([])).map_err(of_theirs).map(drop)
 }
 
 /// A name as an SQL identifier.
 pub(crate) fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A text as an SQL literal.
-pub(crate) fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 /// `"a", "b", "c"`

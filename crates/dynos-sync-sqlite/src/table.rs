@@ -10,9 +10,11 @@ use rusqlite::Connection;
 use crate::{
     capture,
     describe::{Description, describe},
-    error::{Result, damaged, translate},
+    error::{Result, damaged},
     id::KeyShape,
+    listing::{self, Listed},
     sql::{all, ident, idents},
+    sum::Seal,
     value::{Affinity, Cell, Reading},
 };
 
@@ -156,19 +158,14 @@ pub(crate) struct Catalog {
     by_number: HashMap<i64, Arc<Table>>,
     /// `PRAGMA schema_version` and `dynos_state.layout` when it was read.
     pub(crate) version: (i64, i64),
+    /// What the sums of this session begin with.
+    pub(crate) seal: Seal,
 }
 
 impl Catalog {
-    pub(crate) fn read(db: &Connection, version: (i64, i64)) -> Result<Self> {
-        let sql = "SELECT n, name, policy, captured, spec FROM dynos_table ORDER BY n";
-        let mut statement = db.prepare(sql).map_err(translate)?;
-        let mut rows = statement.query([]).map_err(translate)?;
-        let mut catalog = Self { version, ..Self::default() };
-        while let Some(row) = rows.next().map_err(translate)? {
-            let read = || -> rusqlite::Result<(i64, String, String, String, String)> {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
-            };
-            let (n, name, policy, captured, spec) = read().map_err(translate)?;
+    pub(crate) fn read(db: &Connection, seal: Seal, version: (i64, i64)) -> Result<Self> {
+        let mut catalog = Self { version, seal, ..Self::default() };
+        for Listed { n, name, policy, captured, spec, .. } in listing::all(db, seal)? {
             let name: TableName = name.parse().map_err(|error| damaged("dynos_table.name", error))?;
             let policy =
                 serde_json::from_str(&policy).map_err(|error| damaged("dynos_table.policy", error))?;
@@ -183,7 +180,7 @@ impl Catalog {
                 let declared: TableSpec =
                     serde_json::from_str(&spec).map_err(|error| damaged("dynos_table.spec", error))?;
                 let mut table = Table::new(n, description, policy, captured);
-                table.outdated |= declared != table.spec || !capture::installed(db, n)?;
+                table.outdated |= declared != table.spec || !capture::installed(db, &table)?;
                 catalog.insert(table);
             }
         }

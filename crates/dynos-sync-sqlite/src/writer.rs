@@ -14,7 +14,7 @@ use crate::{
     admin, collect,
     commit::{commit, is_local, is_to_be_sent, rename},
     desk::Clerk,
-    error::{Result, caught, translate},
+    error::{Result, caught, of_theirs, translate},
     header::Header,
     random::Random,
     replica::Synchronous,
@@ -127,7 +127,7 @@ impl Writer {
     /// Whether the application's foreign keys hold for what follows. Has no effect inside a transaction.
     pub(crate) fn set_foreign_keys(&mut self, on: bool) -> Result<()> {
         if self.foreign_keys != Some(on) {
-            self.db.pragma_update(None, "foreign_keys", on).map_err(translate)?;
+            self.db.pragma_update(None, "foreign_keys", on).map_err(of_theirs)?;
             self.foreign_keys = Some(on);
         }
         Ok(())
@@ -149,7 +149,7 @@ impl Writer {
     pub(crate) fn set_temporary_files(&mut self, allowed: bool) -> Result<()> {
         if self.temporary_files != Some(allowed) {
             let store = if allowed { "DEFAULT" } else { "MEMORY" };
-            self.db.pragma_update(None, "temp_store", store).map_err(translate)?;
+            self.db.pragma_update(None, "temp_store", store).map_err(of_theirs)?;
             self.temporary_files = Some(allowed);
         }
         Ok(())
@@ -211,6 +211,16 @@ impl Writer {
         })
     }
 
+    /// Everything that `look` reads is of one moment.
+    pub(crate) fn at_one_moment<T>(&self, look: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        self.db.execute_batch("BEGIN").map_err(of_theirs)?;
+        let seen = look(&self.db);
+        if !self.db.is_autocommit() {
+            self.db.execute_batch("COMMIT").map_err(of_theirs)?;
+        }
+        seen
+    }
+
     /// Removes what was deleted from the file itself, if that is still to be done. Another program that is reading may
     /// prevent it for now: it is done at a later opening then.
     pub(crate) fn scrub(&mut self) -> Result<()> {
@@ -220,10 +230,13 @@ impl Writer {
         self.set_temporary_files(true)?;
         self.db.execute_batch("VACUUM").map_err(translate)?;
         let truncate = "PRAGMA wal_checkpoint(TRUNCATE)";
-        if self.db.query_row(truncate, [], |row| row.get::<_, bool>(0)).map_err(translate)? {
+        if self.db.query_row(truncate, [], |row| row.get::<_, bool>(0)).map_err(of_theirs)? {
             return Err(ReplicaError::Busy);
         }
-        self.db.execute_batch("UPDATE dynos_state SET scrub = 0").map_err(translate)
+        self.transaction(|session| {
+            session.header.scrub = false;
+            Ok(())
+        })
     }
 }
 
@@ -232,10 +245,11 @@ pub(crate) fn refresh(db: &Connection, catalog: &mut Catalog, header: &Header) -
     let mut statement = db.prepare_cached("PRAGMA schema_version").map_err(translate)?;
     let schema: i64 = statement.query_row([], |row| row.get(0)).map_err(translate)?;
     let version = (schema, header.layout);
+    catalog.seal = header.seal;
     if catalog.version == version {
         return Ok(false);
     }
-    *catalog = Catalog::read(db, version)?;
+    *catalog = Catalog::read(db, header.seal, version)?;
     Ok(true)
 }
 

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 use dynos_sync_core::{
-    Edit, Fields, Replica, Value, fields, json,
-    replica::{DueLimits, Existing, State, TableOptions},
+    Edit, Entry, Fields, Replica, Sent, Value, fields, json,
+    replica::{Batch, DueLimits, Existing, Op, Outcome, State, TableOptions},
 };
 use dynos_sync_sqlite::{SqliteOptions, SqliteReplica};
 use futures_executor::block_on;
@@ -46,11 +46,18 @@ impl Shared {
         entries.into_iter().map(|e| (e.key.table.to_string(), e.key.id.to_string(), e.edit)).collect()
     }
 
-    /// What was queued since the last look, by forgetting everything that was.
+    /// What was queued since the last look: all of it has reached the server.
     fn changes(&self) -> Vec<(String, String, Edit)> {
         let changes = self.queue();
-        self.run("DELETE FROM dynos_queue; DELETE FROM dynos_base; UPDATE dynos_state SET pending = 0");
+        let entries = block_on(self.replica.queue(0, 1000)).unwrap();
+        let settle = |entry: Entry| Op::Settle { key: entry.key, counter: entry.counter, record: None };
+        self.commit(entries.into_iter().map(settle).collect());
         changes
+    }
+
+    fn commit(&self, ops: Vec<Op>) {
+        let outcome = block_on(self.replica.commit(Batch { ops, ..Batch::default() })).unwrap();
+        assert_ne!(outcome, Outcome::Stale);
     }
 
     fn state(&self) -> State {
@@ -259,11 +266,17 @@ fn a_table_that_is_dropped_holds_nobody_up() {
     );
     shared.run("INSERT INTO gone VALUES (1, 1); INSERT INTO kept VALUES (1, 1)");
     assert_eq!(shared.queue().len(), 2);
-    shared.run("DROP TABLE gone; INSERT INTO kept VALUES (2, 2)");
+    let first = block_on(shared.replica.queue(0, 1)).unwrap().remove(0);
+    shared.run("ALTER TABLE gone RENAME TO hidden");
+    shared.run("INSERT INTO kept VALUES (2, 2)");
     let tables: Vec<String> = shared.queue().into_iter().map(|(table, ..)| table).collect();
     assert_eq!(tables, ["kept", "kept"]);
-    for sent in [0, 1] {
-        shared.run(&format!("UPDATE dynos_queue SET sent = {sent} WHERE counter = 1"));
+    for sent in [false, true] {
+        if sent {
+            shared.run("ALTER TABLE hidden RENAME TO gone");
+            shared.commit(vec![Op::Freeze(Entry { sent: Some(Sent { base: None }), ..first.clone() })]);
+            shared.run("DROP TABLE gone");
+        }
         let limits = DueLimits { now: 0, longest_wait: i64::MAX, records: 1, bytes: 1000 };
         let due = block_on(shared.replica.due(&limits)).unwrap();
         assert_eq!(due.groups[0][0].key.to_string(), "kept/1");
@@ -347,7 +360,7 @@ fn an_edit_whose_base_cannot_be_read_holds_up_neither_a_push_nor_a_pull() {
         let shared = Shared::new(NOTES, &["notes"]);
         shared.run("INSERT INTO notes VALUES (1, 'a', 1, NULL), (2, 'b', 2, NULL)");
         shared.queue();
-        shared.run("INSERT INTO dynos_base SELECT tbl, id, '{\"v\": ' FROM dynos_queue WHERE id = '1'");
+        shared.run("INSERT INTO dynos_base (tbl, id, data) SELECT tbl, id, '{\"v\": ' FROM dynos_queue WHERE id = '1'");
         let ids = ["1", "2"].map(|id| id.parse().unwrap());
         let limits = DueLimits { now: 0, longest_wait: i64::MAX, records: 10, bytes: 1000 };
         let pending: Vec<_> = if pulls {

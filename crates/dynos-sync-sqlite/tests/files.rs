@@ -150,8 +150,79 @@ fn a_file_of_a_later_version_is_left_as_it_is() {
     db.execute_batch("UPDATE dynos_state SET version = version + 1").unwrap();
     drop(db);
     let refused = SqliteReplica::open(&path, &SqliteOptions::default()).unwrap_err();
-    assert!(matches!(refused, ReplicaError::TooNew { found: 4, known: 3 }), "{refused:?}");
+    assert!(matches!(refused, ReplicaError::TooNew { found: 5, known: 4 }), "{refused:?}");
     let db = Connection::open(&path).unwrap();
     let version: i64 = db.query_row("SELECT version FROM dynos_state", [], |row| row.get(0)).unwrap();
-    assert_eq!(version, 4);
+    assert_eq!(version, 5);
+}
+
+#[test]
+fn a_table_of_the_engines_name_is_refused_by_name_and_left_as_it_is() {
+    for (made, name) in [
+        ("CREATE TABLE dynos_queue (x)", "dynos_queue"),
+        ("CREATE TABLE DYNOS_STATE (x)", "dynos_state"),
+        ("CREATE TABLE dynos_state (version)", "dynos_state"),
+        ("CREATE VIEW dynos_former AS SELECT 1", "dynos_former"),
+        ("CREATE TABLE theirs (x); CREATE INDEX dynos_queue_ready ON theirs (x)", "dynos_queue_ready"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app");
+        let db = Connection::open(&path).unwrap();
+        db.execute_batch(made).unwrap();
+        let refused = SqliteReplica::open(&path, &SqliteOptions::default()).unwrap_err();
+        let text = refused.to_string();
+        assert!(matches!(refused, ReplicaError::Invalid(_)), "{made}: {refused:?}");
+        assert!(text.contains(name) && text.contains("rename"), "{made}: {text}");
+        let objects = "SELECT count(*) FROM sqlite_schema WHERE sql IS NOT NULL";
+        let objects: i64 = db.query_row(objects, [], |row| row.get(0)).unwrap();
+        assert_eq!(objects as usize, made.split(';').count(), "{made}: nothing was made");
+    }
+}
+
+#[test]
+fn what_is_no_database_is_refused_by_its_path_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let refuse = |name: &str| {
+        let path = dir.path().join(name);
+        let refused = SqliteReplica::open(&path, &SqliteOptions::default()).unwrap_err();
+        assert!(refused.to_string().contains(path.to_str().unwrap()), "{refused}");
+        refused
+    };
+    for content in
+        [&b"a letter to somebody"[..], &[0x5a; 8192], &[0; 4096], b"SQLite format 3\0 and nothing more"]
+    {
+        std::fs::write(dir.path().join("file"), content).unwrap();
+        assert!(matches!(refuse("file"), ReplicaError::Corrupt(_)), "{content:?}");
+        assert_eq!(std::fs::read(dir.path().join("file")).unwrap(), content);
+    }
+    std::fs::create_dir(dir.path().join("folder")).unwrap();
+    assert!(matches!(refuse("folder"), ReplicaError::ReadOnly(_)));
+    assert!(matches!(refuse("missing/file"), ReplicaError::ReadOnly(_)));
+    assert_eq!(names(dir.path()), ["file", "folder"], "nothing was made");
+}
+
+#[test]
+fn an_empty_file_becomes_a_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app");
+    std::fs::write(&path, b"").unwrap();
+    let replica = open(&path);
+    assert_eq!(block_on(replica.state()).unwrap().pending, 0);
+}
+
+#[test]
+fn another_applications_database_keeps_what_it_has_and_nothing_of_it_is_queued() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("theirs");
+    let db = Connection::open(&path).unwrap();
+    db.execute_batch("PRAGMA application_id = 77; PRAGMA user_version = 5; CREATE TABLE moz (id INTEGER PRIMARY KEY, v); INSERT INTO moz VALUES (1, 2)")
+        .unwrap();
+    let replica = open(&path);
+    assert_eq!(block_on(replica.state()).unwrap().pending, 0);
+    assert!(block_on(replica.queue(0, 10)).unwrap().is_empty());
+    block_on(replica.close());
+    let theirs =
+        "SELECT (SELECT sum(v) FROM moz) * 10000 + (SELECT application_id FROM pragma_application_id) * 100
+                  + (SELECT user_version FROM pragma_user_version)";
+    assert_eq!(db.query_row(theirs, [], |row| row.get::<_, i64>(0)).unwrap(), 27705);
 }

@@ -379,11 +379,19 @@ impl SyncEngine {
     /// Brings back the version that lost a conflict, as a new edit.
     ///
     /// # Errors
-    /// [`SyncError::Invalid`] where there is no such conflict.
+    /// [`SyncError::Invalid`] where there is no such conflict, or where it cannot be read any more.
     pub async fn undo_conflict(&self, conflict: i64) -> Result<(), SyncError> {
         self.shared.driver.undo_conflict(conflict).await?;
         self.queued();
         Ok(())
+    }
+
+    /// Drops a conflict from the journal.
+    ///
+    /// # Errors
+    /// [`SyncError::Invalid`] where there is no such conflict.
+    pub async fn discard_conflict(&self, conflict: i64) -> Result<(), SyncError> {
+        self.shared.driver.discard_conflict(conflict).await
     }
 
     /// Forgets the user, in one transaction: the synced tables' rows, the queue, dead letters, conflicts, cursors and the

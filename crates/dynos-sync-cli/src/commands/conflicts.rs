@@ -28,6 +28,10 @@ pub(crate) async fn run(args: &ConflictsArgs, output: &Output) -> Result<(), Fai
                 let conflict = offline::driver(replica).await?.conflict(id).await?;
                 (versions(&conflict), show(&conflict))
             }
+            ConflictAction::Discard { id } => {
+                offline::driver(replica).await?.discard_conflict(id).await?;
+                (json!({"discarded": id}), format!("{id} is forgotten\n"))
+            }
             ConflictAction::Undo { id } => {
                 offline::driver(replica).await?.undo_conflict(id).await?;
                 (
@@ -41,21 +45,25 @@ pub(crate) async fn run(args: &ConflictsArgs, output: &Output) -> Result<(), Fai
     output.result(&document, text)
 }
 
+/// Where a record would be named.
+const UNREADABLE: &str = "(cannot be read any more: discard it)";
+
 fn summary(conflict: &Journaled) -> Value {
-    let Resolved { key, strategy, decided_at, .. } = &conflict.resolved;
+    let Some(resolved) = &conflict.resolved else { return json!({"id": conflict.id, "unreadable": true}) };
+    let Resolved { key, strategy, decided_at, .. } = resolved;
     json!({
         "id": conflict.id,
         "table": key.table.as_str(),
         "record_id": key.id.as_str(),
         "strategy": strategy.as_str(),
-        "kept": kept(&conflict.resolved),
+        "kept": kept(resolved),
         "decided_at": time::rfc3339(*decided_at),
     })
 }
 
 fn versions(conflict: &Journaled) -> Value {
     let mut document = summary(conflict);
-    let Resolved { base, mine, theirs, outcome, .. } = &conflict.resolved;
+    let Some(Resolved { base, mine, theirs, outcome, .. }) = &conflict.resolved else { return document };
     document["base"] = json!(base);
     document["local"] = json!(mine);
     document["remote"] = json!(theirs);
@@ -79,6 +87,16 @@ fn list(conflicts: &[Journaled]) -> String {
     }
     let mut columns = Columns::new(["id", "record", "kept", "strategy", "decided"]);
     for Journaled { id, resolved } in conflicts {
+        let Some(resolved) = resolved else {
+            columns.row([
+                id.to_string(),
+                UNREADABLE.to_owned(),
+                "-".to_owned(),
+                "-".to_owned(),
+                "-".to_owned(),
+            ]);
+            continue;
+        };
         columns.row([
             id.to_string(),
             resolved.key.to_string(),
@@ -92,7 +110,8 @@ fn list(conflicts: &[Journaled]) -> String {
 
 /// The fields in which the versions differ, side by side.
 fn show(conflict: &Journaled) -> String {
-    let Resolved { key, base, mine, theirs, outcome, strategy, decided_at, .. } = &conflict.resolved;
+    let Some(resolved) = &conflict.resolved else { return format!("{UNREADABLE}\n") };
+    let Resolved { key, base, mine, theirs, outcome, strategy, decided_at, .. } = resolved;
     let sides = [base, mine, theirs, outcome];
     let mut text = String::new();
     // Writing to a text does not fail.

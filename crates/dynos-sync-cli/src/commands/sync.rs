@@ -159,8 +159,8 @@ impl Mark {
         loop {
             let page = replica.conflicts(before, Self::PAGE).await?;
             let new: Vec<_> = page.iter().filter(|conflict| conflict.id > self.conflict).collect();
-            for conflict in &new {
-                tables.entry(conflict.resolved.key.table.clone()).or_default().conflicts += 1;
+            for resolved in new.iter().filter_map(|conflict| conflict.resolved.as_ref()) {
+                tables.entry(resolved.key.table.clone()).or_default().conflicts += 1;
             }
             match new.last() {
                 Some(oldest) if new.len() == Self::PAGE => before = oldest.id,

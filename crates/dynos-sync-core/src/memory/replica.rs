@@ -16,7 +16,7 @@ use crate::{
     record::Fields,
     replica::{
         Batch, DeadLetter, Due, DueLimits, Existing, Expected, Journaled, Logout, Op, Outcome, Phase,
-        Receipt, Replica, ReplicaError, Revert, Seen, State, TableOptions, TableState,
+        Receipt, Replica, ReplicaError, Resolved, Revert, Seen, State, TableOptions, TableState,
     },
     table::TableSpec,
 };
@@ -69,7 +69,7 @@ pub(crate) struct Store {
     /// The records with pending entries, by their oldest entry.
     pub(crate) order: BTreeMap<Counter, RecordKey>,
     pub(crate) dead: BTreeMap<i64, DeadLetter>,
-    pub(crate) journal: BTreeMap<i64, Journaled>,
+    pub(crate) journal: BTreeMap<i64, Resolved>,
     pub(crate) seen: BTreeSet<RecordKey>,
     /// Rows that the server was never offered.
     pub(crate) local: BTreeSet<RecordKey>,
@@ -197,7 +197,7 @@ impl Store {
                     self.append(key, edit, conflict.at, conflict.theirs.clone());
                 }
                 let id = self.next_id();
-                self.journal.insert(id, Journaled { id, resolved: *conflict });
+                self.journal.insert(id, *conflict);
             }
             Op::Postpone { key, counter, retry_at } => self.postpone(&key, counter, retry_at),
             Op::Bury { key, counter, code, message, at, revert } => {
@@ -221,7 +221,7 @@ impl Store {
                 self.journal.remove(&conflict);
             }
             Op::Prune { before } => {
-                self.journal.retain(|_, journaled| journaled.resolved.decided_at >= before);
+                self.journal.retain(|_, resolved| resolved.decided_at >= before);
             }
             Op::Observe { at } => self.clock = self.clock.max(at),
             Op::Bind { server } => self.server = Some(server),
@@ -596,7 +596,7 @@ impl Store {
             self.unqueue(&key);
         }
         self.dead.retain(|_, letter| letter.key.table != *table);
-        self.journal.retain(|_, journaled| journaled.resolved.key.table != *table);
+        self.journal.retain(|_, resolved| resolved.key.table != *table);
         self.seen.retain(|key| key.table != *table);
         let removed = self.tables.len() < before;
         if removed {
@@ -637,7 +637,9 @@ impl Store {
     }
 
     pub(crate) fn conflicts(&self, before: i64, limit: usize) -> Vec<Journaled> {
-        self.journal.range(..before).rev().take(limit).map(|(_, journaled)| journaled.clone()).collect()
+        let journaled =
+            |(id, resolved): (&i64, &Resolved)| Journaled { id: *id, resolved: Some(resolved.clone()) };
+        self.journal.range(..before).rev().take(limit).map(journaled).collect()
     }
 }
 

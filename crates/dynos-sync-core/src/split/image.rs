@@ -14,7 +14,7 @@ use crate::{
     ids::{Counter, Generation, RecordKey, TableName},
     memory::replica::{Pending, Store},
     record::Fields,
-    replica::{DeadLetter, Journaled, ReplicaError, Resolved, TablePolicy, TableState},
+    replica::{DeadLetter, ReplicaError, Resolved, TablePolicy, TableState},
     table::TableSpec,
 };
 
@@ -97,7 +97,7 @@ fn image(store: &Store) -> Image<'_> {
         image.extend(pending.entries.iter().map(|entry| (Name::Entry(entry.counter), Item::Entry(entry))));
     }
     image.extend(store.dead.iter().map(|(id, letter)| (Name::Letter(*id), Item::Letter(letter))));
-    image.extend(store.journal.iter().map(|(id, c)| (Name::Conflict(*id), Item::Conflict(&c.resolved))));
+    image.extend(store.journal.iter().map(|(id, c)| (Name::Conflict(*id), Item::Conflict(c))));
     image.extend(store.seen.iter().map(|key| (Name::Seen(key), Item::Mark)));
     image.extend(store.local.iter().map(|key| (Name::Local(key), Item::Mark)));
     image.extend(store.former.iter().map(|table| (Name::Former(table), Item::Mark)));
@@ -179,7 +179,7 @@ pub(super) fn read(
             }
             "conflict" => {
                 let id = number(name)?;
-                store.journal.insert(id, Journaled { id, resolved: parse(value)? });
+                store.journal.insert(id, parse(value)?);
             }
             "seen" => drop(store.seen.insert(parse(name)?)),
             "local" => drop(store.local.insert(parse(name)?)),

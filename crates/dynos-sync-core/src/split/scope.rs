@@ -43,11 +43,11 @@ impl Scope {
     /// What removing a table changes: all that is kept of it but the rows.
     pub(super) fn to_remove(store: &Store, table: &TableName) -> Self {
         let letters = store.dead.values().filter(|letter| letter.key.table == *table);
-        let conflicts = store.journal.values().filter(|conflict| conflict.resolved.key.table == *table);
+        let conflicts = store.journal.iter().filter(|(_, resolved)| resolved.key.table == *table);
         Self {
             tables: [table.clone()].into(),
             letters: letters.map(|letter| letter.id).collect(),
-            conflicts: conflicts.map(|conflict| conflict.id).collect(),
+            conflicts: conflicts.map(|(id, _)| *id).collect(),
             ..Self::default()
         }
     }
@@ -72,8 +72,8 @@ impl Scope {
             Op::Discard { letter } | Op::Revive { letter, .. } => drop(self.letters.insert(*letter)),
             Op::Forget { conflict } => drop(self.conflicts.insert(*conflict)),
             Op::Prune { before } => {
-                let old = store.journal.values().filter(|conflict| conflict.resolved.decided_at < *before);
-                self.conflicts.extend(old.map(|conflict| conflict.id));
+                let old = store.journal.iter().filter(|(_, resolved)| resolved.decided_at < *before);
+                self.conflicts.extend(old.map(|(id, _)| *id));
             }
             Op::Advance { table, seen, .. } => {
                 let key = |id: &_| RecordKey { table: table.clone(), id: Clone::clone(id) };

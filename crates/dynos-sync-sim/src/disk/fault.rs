@@ -21,6 +21,67 @@ pub enum Fault {
     },
 }
 
+/// What of a disk cannot be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadOnly {
+    /// The database, not its log.
+    Database,
+    /// The folder: no file can be made or removed.
+    Folder,
+    /// All of it.
+    Disk,
+}
+
+impl ReadOnly {
+    /// Whether a file that is there is only read.
+    pub(super) fn guards(self, name: &str) -> bool {
+        match self {
+            Self::Database => !name.contains('-'),
+            Self::Folder => false,
+            Self::Disk => true,
+        }
+    }
+
+    /// Whether files are neither made nor removed.
+    pub(super) fn guards_folder(self) -> bool {
+        self != Self::Database
+    }
+}
+
+/// Locks that others hold for a while.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// Locks asked for so far.
+    asked: u64,
+    /// From which one on none is given, and for how many.
+    armed: Option<(u64, u64)>,
+    happened: bool,
+}
+
+impl Held {
+    pub(super) fn arm(&mut self, after: u64, calls: u64) {
+        (self.armed, self.happened) = (Some((self.asked + after, calls)), false);
+    }
+
+    pub(super) fn disarm(&mut self) -> bool {
+        self.armed = None;
+        std::mem::take(&mut self.happened)
+    }
+
+    /// Somebody asks for a lock.
+    pub(super) fn ask(&mut self) -> Result<(), c_int> {
+        let at = self.asked;
+        self.asked += 1;
+        match self.armed {
+            Some((first, calls)) if (first..first.saturating_add(calls)).contains(&at) => {
+                self.happened = true;
+                Err(ffi::SQLITE_BUSY)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// A call that would change something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {

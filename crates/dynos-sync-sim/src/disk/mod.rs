@@ -22,9 +22,9 @@ use std::{
 use dynos_sync_core::Millis;
 use rusqlite::ffi;
 
-pub use self::fault::{Fault, Loss};
+pub use self::fault::{Fault, Loss, ReadOnly};
 use self::{
-    fault::Plan,
+    fault::{Held, Plan},
     file::File,
     locks::{FileLock, Holder, Locks},
 };
@@ -54,6 +54,8 @@ struct State {
     life: u64,
     handles: u64,
     plan: Plan,
+    held: Held,
+    read_only: Option<ReadOnly>,
     /// Calls so far that would have changed something.
     calls: u64,
     /// Syncs of a write-ahead log so far.
@@ -63,6 +65,13 @@ struct State {
 /// What is on a disk.
 #[derive(Clone, Debug)]
 pub struct Image(HashMap<String, Vec<u8>>);
+
+impl Image {
+    /// The bytes of a file.
+    pub fn read(&self, name: &str) -> Option<&[u8]> {
+        self.0.get(name).map(Vec::as_slice)
+    }
+}
 
 impl Disk {
     /// Mounts an empty disk. All SQLite databases of this process that are not on such a disk can no longer be opened.
@@ -137,6 +146,21 @@ impl Disk {
         self.lock().plan.disarm()
     }
 
+    /// From the `after`th lock from now on, so many that are asked for are held by others, 0 being the next one.
+    pub fn hold_locks(&self, after: u64, calls: u64) {
+        self.lock().held.arm(after, calls);
+    }
+
+    /// Others hold no locks any more. Answers whether anybody had asked for one that they held.
+    pub fn release_locks(&self) -> bool {
+        self.lock().held.disarm()
+    }
+
+    /// Files that are opened from now on cannot be written, or can again.
+    pub fn set_read_only(&self, what: Option<ReadOnly>) {
+        self.lock().read_only = what;
+    }
+
     /// Whether the armed fault has happened.
     pub fn has_failed(&self) -> bool {
         self.lock().plan.has_happened()
@@ -197,6 +221,7 @@ struct Handle {
     /// `None` for a temporary file, which nobody else sees.
     place: Option<Place>,
     temporary: Vec<u8>,
+    read_only: bool,
 }
 
 #[derive(Debug)]
@@ -256,20 +281,23 @@ impl Place {
 
 impl Handle {
     fn open(path: Option<&str>, create: bool) -> Result<Self, Code> {
-        let Some(path) = path else { return Ok(Self { place: None, temporary: Vec::new() }) };
+        let temporary = Vec::new();
+        let Some(path) = path else { return Ok(Self { place: None, temporary, read_only: false }) };
         let (disk, name) = Disk::of(path).ok_or(ffi::SQLITE_CANTOPEN)?;
-        let place = {
+        let (place, read_only) = {
             let mut state = disk.lock();
+            let read_only = state.read_only.is_some_and(|what| what.guards(&name));
             if !state.files.contains_key(&name) {
-                if !create {
+                if !create || state.read_only.is_some_and(ReadOnly::guards_folder) {
                     return Err(ffi::SQLITE_CANTOPEN);
                 }
                 state.files.insert(name.clone(), File::default());
             }
             state.handles += 1;
-            Place { disk: disk.clone(), name, life: state.life, id: state.handles, shared: None }
+            let (life, id) = (state.life, state.handles);
+            (Place { disk: disk.clone(), name, life, id, shared: None }, read_only)
         };
-        Ok(Self { place: Some(place), temporary: Vec::new() })
+        Ok(Self { place: Some(place), temporary, read_only })
     }
 
     fn close(&mut self) {
@@ -339,6 +367,7 @@ impl Handle {
         let Some(place) = &mut self.place else { return Ok(()) };
         place.with(|state, place| {
             let id = place.id;
+            state.held.ask()?;
             place.file(state)?.locks.raise(id, level)
         })
     }
@@ -375,6 +404,9 @@ impl Handle {
         let place = self.place.as_mut().ok_or(ffi::SQLITE_IOERR)?;
         place.with(|state, place| {
             let id = place.id;
+            if how != locks::Region::Release {
+                state.held.ask()?;
+            }
             place.file(state)?.locks.region(id, first, count, how)
         })
     }
@@ -393,6 +425,9 @@ impl Handle {
 fn delete(path: &str) -> Result<(), Code> {
     let (disk, name) = Disk::of(path).ok_or(ffi::SQLITE_IOERR)?;
     let mut state = disk.lock();
+    if state.read_only.is_some_and(ReadOnly::guards_folder) {
+        return Err(ffi::SQLITE_IOERR_DELETE);
+    }
     state.change(fault::Call::Delete)?;
     match state.files.remove(&name) {
         Some(_) => Ok(()),

@@ -115,10 +115,13 @@ unsafe extern "C" fn open(
         match Handle::open(text(name), flags & ffi::SQLITE_OPEN_CREATE != 0) {
             Err(code) => code,
             Ok(handle) => {
+                let writes = ffi::SQLITE_OPEN_READWRITE | ffi::SQLITE_OPEN_CREATE;
+                let given =
+                    if handle.read_only { flags & !writes | ffi::SQLITE_OPEN_READONLY } else { flags };
                 (*file.cast::<OpenFile>()).handle = Box::into_raw(Box::new(handle));
                 (*file).pMethods = &raw const METHODS;
                 if !out.is_null() {
-                    *out = flags;
+                    *out = given;
                 }
                 ffi::SQLITE_OK
             }

@@ -8,6 +8,7 @@
 mod scenarios;
 mod trial;
 
+use dynos_sync_sim::disk::ReadOnly;
 use scenarios::Scenario;
 use trial::Trial;
 
@@ -21,6 +22,12 @@ macro_rules! scenarios {
         }
         mod disk_fails {
             $(#[test] fn $name() { super::disk_fails(&super::scenarios::$name()); })+
+        }
+        mod in_use {
+            $(#[test] fn $name() { super::in_use(&super::scenarios::$name()); })+
+        }
+        mod read_only {
+            $(#[test] fn $name() { super::read_only(&super::scenarios::$name()); })+
         }
     };
 }
@@ -86,4 +93,29 @@ fn disk_fails(scenario: &Scenario) {
             return;
         }
     }
+}
+
+/// Other processes hold the locks for longer than anybody waits, from any one on or only that one; one writes, one reads.
+fn in_use(scenario: &Scenario) {
+    let trial = Trial::new(scenario);
+    for call in 0.. {
+        let met = [1, u64::MAX / 2].map(|calls| trial.hold(call, calls));
+        if met == [false, false] {
+            break;
+        }
+    }
+    trial.hold_the_writers_lock();
+    if !scenario.makes_the_file {
+        trial.hold_a_readers_lock();
+    }
+}
+
+/// The file, its folder or the disk is read-only, and then no more.
+fn read_only(scenario: &Scenario) {
+    let trial = Trial::new(scenario);
+    if !scenario.makes_the_file {
+        trial.forbid(ReadOnly::Database);
+    }
+    trial.forbid(ReadOnly::Folder);
+    trial.forbid(ReadOnly::Disk);
 }

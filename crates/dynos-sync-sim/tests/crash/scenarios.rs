@@ -7,11 +7,11 @@ use dynos_sync_core::{
     replica::{Batch, DueLimits, Op, Outcome, Phase, Resolved, Revert, TableOptions},
 };
 use dynos_sync_sim::disk::Disk;
-use dynos_sync_sqlite::{SqliteReplica, Synchronous};
+use dynos_sync_sqlite::SqliteReplica;
 use futures_executor::block_on;
 use rusqlite::Connection;
 
-use crate::trial::{DATABASE, open};
+use crate::trial::{DATABASE, open_earlier};
 
 type Act = Box<dyn Fn(&Disk, &SqliteReplica) -> Result<(), ReplicaError>>;
 
@@ -52,7 +52,7 @@ fn table() -> dynos_sync_core::TableName {
 fn prepared(more: impl Fn(&SqliteReplica) + 'static) -> Box<dyn Fn(&Disk)> {
     Box::new(move |disk| {
         sql(disk, SCHEMA).unwrap();
-        let replica = open(disk, Synchronous::Full).unwrap();
+        let replica = open_earlier(disk);
         for table in ["tasks", "notes"] {
             block_on(replica.add_table(TableOptions::new(table.parse().unwrap()))).unwrap();
         }
@@ -73,6 +73,12 @@ fn advance(cursor: &str) -> Op {
 fn sql(disk: &Disk, sql: &str) -> Result<(), ReplicaError> {
     let failed = |error: rusqlite::Error| match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DiskFull) => ReplicaError::Full,
+        Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::FileLockingProtocolFailed) => {
+            ReplicaError::Busy
+        }
+        Some(rusqlite::ErrorCode::ReadOnly | rusqlite::ErrorCode::CannotOpen) => {
+            ReplicaError::ReadOnly(error.to_string())
+        }
         _ => ReplicaError::Storage { message: error.to_string(), source: None },
     };
     let db = Connection::open(disk.path(DATABASE)).map_err(failed)?;
@@ -199,7 +205,11 @@ pub(crate) fn migrate() -> Scenario {
     let prepare = prepared(pending);
     let prepare = Box::new(move |disk: &Disk| {
         prepare(disk);
-        sql(disk, "DROP TABLE dynos_former; ALTER TABLE dynos_state DROP COLUMN last_sent; UPDATE dynos_state SET version = 1").unwrap();
+        let sealed = ["state", "table", "queue", "base", "dead", "conflict"];
+        let older = sealed.map(|table| format!("ALTER TABLE dynos_{table} DROP COLUMN sum;")).concat();
+        let added = ["seal", "last_sent"].map(|name| format!("ALTER TABLE dynos_state DROP COLUMN {name};"));
+        let older = format!("{older} {} DROP TABLE dynos_former", added.concat());
+        sql(disk, &format!("{older}; UPDATE dynos_state SET version = 1")).unwrap();
     });
     acts("migrate", prepare, |_, replica| commit(replica, vec![write_op("2", Edit::Delete)]))
 }
@@ -208,7 +218,7 @@ pub(crate) fn adopt() -> Scenario {
     let prepare = |disk: &Disk| {
         let rows = "INSERT INTO tasks VALUES ('1', 1, 1), ('2', 2, 2), ('3', 3, 3)";
         sql(disk, &format!("{SCHEMA}; {rows}")).unwrap();
-        block_on(open(disk, Synchronous::Full).unwrap().close());
+        block_on(open_earlier(disk).close());
     };
     acts("adopt", Box::new(prepare), |_, replica| {
         block_on(replica.add_table(TableOptions::new(table()))).map(drop)
@@ -311,14 +321,7 @@ pub(crate) fn end_restore() -> Scenario {
 }
 
 pub(crate) fn rename() -> Scenario {
-    let named = |replica: &SqliteReplica| {
-        sent(replica);
-        block_on(replica.write_with(|db| {
-            db.execute_batch("UPDATE dynos_state SET replica = '00000000-0000-4000-8000-000000000000'")
-        }))
-        .unwrap();
-    };
-    commits("rename", prepared(named), || vec![Op::Rename])
+    commits("rename", prepared(sent), || vec![Op::Rename])
 }
 
 pub(crate) fn logout() -> Scenario {

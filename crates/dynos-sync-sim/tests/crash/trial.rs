@@ -6,7 +6,7 @@ use std::{
 };
 
 use dynos_sync_core::{Replica, ReplicaError};
-use dynos_sync_sim::disk::{Disk, Fault, Image, Loss};
+use dynos_sync_sim::disk::{Disk, Fault, Image, Loss, ReadOnly};
 use dynos_sync_sqlite::{Random, SqliteOptions, SqliteReplica, Synchronous, Threads};
 use futures_executor::block_on;
 use rusqlite::{Connection, types::Value};
@@ -26,8 +26,18 @@ pub(crate) struct Trial<'a> {
 /// Everything in a database that means something.
 type Dump = BTreeMap<String, Vec<Vec<Value>>>;
 
+/// As the process opens it that something happens to. What it draws is always the same.
 pub(crate) fn open(disk: &Disk, synchronous: Synchronous) -> Result<SqliteReplica, ReplicaError> {
-    let random = Random::new(|| [9; 16]);
+    open_drawing(disk, synchronous, 9)
+}
+
+/// As an earlier process opened it.
+pub(crate) fn open_earlier(disk: &Disk) -> SqliteReplica {
+    open_drawing(disk, Synchronous::Full, 8).expect("nothing goes wrong")
+}
+
+fn open_drawing(disk: &Disk, synchronous: Synchronous, drawn: u8) -> Result<SqliteReplica, ReplicaError> {
+    let random = Random::new(move || [drawn; 16]);
     let options = SqliteOptions { synchronous, threads: Threads::Caller, random, ..SqliteOptions::default() };
     SqliteReplica::open(disk.path(DATABASE), &options)
 }
@@ -117,25 +127,102 @@ impl<'a> Trial<'a> {
     }
 
     fn fail(&self, what: &str, call: u64, fault: Fault) -> bool {
+        let typed = |error: &ReplicaError| match fault {
+            Fault::Full { .. } => matches!(error, ReplicaError::Full),
+            _ => matches!(error, ReplicaError::Full | ReplicaError::Storage { .. } | ReplicaError::Busy),
+        };
+        self.hinder(what, |disk| disk.arm(call, fault), Disk::disarm, typed)
+    }
+
+    /// Others hold the locks that are asked for from there on, for longer than anybody waits, or only once.
+    pub(crate) fn hold(&self, call: u64, calls: u64) -> bool {
+        let what = format!("{calls} locks held from the {call}th on");
+        let typed = |error: &ReplicaError| matches!(error, ReplicaError::Busy);
+        self.hinder(&what, |disk| disk.hold_locks(call, calls), Disk::release_locks, typed)
+    }
+
+    /// Something is in the way of opening the database and of using it; then it is gone.
+    fn hinder(
+        &self,
+        what: &str,
+        begin: impl Fn(&Disk),
+        end: impl Fn(&Disk) -> bool,
+        typed: impl Fn(&ReplicaError) -> bool,
+    ) -> bool {
         self.disk.put_back(&self.image);
-        self.disk.arm(call, fault);
+        begin(&self.disk);
         let opened = open(&self.disk, Synchronous::Full);
-        let done = opened.as_ref().map_err(|_| ()).map(|replica| (self.scenario.act)(&self.disk, replica));
-        let met = self.disk.disarm();
-        if let Ok(Err(error)) = &done {
-            let full = matches!(error, ReplicaError::Full) || matches!(fault, Fault::Broken { .. });
-            let typed =
-                matches!(error, ReplicaError::Full | ReplicaError::Storage { .. } | ReplicaError::Busy);
-            assert!(full && typed, "{}: {what}: {error:?}", self.scenario.name);
-        }
+        let done = opened.as_ref().map(|replica| (self.scenario.act)(&self.disk, replica));
+        let met = end(&self.disk);
+        let (acknowledged, error) = match done {
+            Ok(Ok(())) => (true, None),
+            Ok(Err(error)) => (false, Some(format!("{error:?}")).filter(|_| !typed(&error))),
+            Err(error) => (false, Some(format!("{error:?}")).filter(|_| !typed(error))),
+        };
+        assert_eq!(error, None, "{}: {what}", self.scenario.name);
         if let Ok(replica) = &opened {
             block_on(replica.state())
                 .unwrap_or_else(|error| panic!("{}: {what}: {error}", self.scenario.name));
         }
         drop(opened);
         self.disk.kill();
-        self.check(what, matches!(done, Ok(Ok(()))));
+        self.check(what, acknowledged);
         met
+    }
+
+    /// Another process is in the midst of a transaction that writes. Once it has ended, all is done as ever.
+    pub(crate) fn hold_the_writers_lock(&self) {
+        self.disk.put_back(&self.image);
+        let other = Connection::open(self.disk.path(DATABASE)).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let opened = open(&self.disk, Synchronous::Full);
+        let done = opened.and_then(|replica| {
+            let done = (self.scenario.act)(&self.disk, &replica);
+            other.execute_batch("ROLLBACK").unwrap();
+            self.is_busy(&done);
+            (self.scenario.act)(&self.disk, &replica)
+        });
+        if let Err(error) = done {
+            // It could not even be opened.
+            self.is_busy(&Err(error));
+            other.execute_batch("ROLLBACK").unwrap();
+            self.act(Synchronous::Full).expect("nobody is in the way");
+        }
+        drop(other);
+        self.disk.kill();
+        self.check("the writer's lock was held", true);
+    }
+
+    fn is_busy(&self, done: &Result<(), ReplicaError>) {
+        assert!(matches!(done, Err(ReplicaError::Busy)), "{}: {done:?}", self.scenario.name);
+    }
+
+    /// Another process reads all the while: the log cannot be emptied into the file.
+    pub(crate) fn hold_a_readers_lock(&self) {
+        self.disk.put_back(&self.image);
+        let other = Connection::open(self.disk.path(DATABASE)).unwrap();
+        other.execute_batch("BEGIN").unwrap();
+        other.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).unwrap();
+        let replica = open(&self.disk, Synchronous::Full).expect("a reader is in nobody's way");
+        (self.scenario.act)(&self.disk, &replica).expect("a reader is in nobody's way");
+        drop((replica, other));
+        self.disk.kill();
+        self.check("a reader's lock was held", true);
+    }
+
+    /// What cannot be written is left as it is, and said to be so.
+    pub(crate) fn forbid(&self, what: ReadOnly) {
+        self.disk.put_back(&self.image);
+        self.disk.set_read_only(Some(what));
+        let done = self.act(Synchronous::Full);
+        self.disk.set_read_only(None);
+        let name = self.scenario.name;
+        assert!(matches!(done, Err(ReplicaError::ReadOnly(_))), "{name}: {what:?}: {done:?}");
+        self.disk.kill();
+        let found = self.disk.read(DATABASE);
+        assert!(found.is_none() || self.image.read(DATABASE) == found.as_deref(), "{name}: {what:?}");
+        self.act(Synchronous::Full).expect("it can be written again");
+        self.check(&format!("{what:?} was read-only"), true);
     }
 
     /// It is as it was, or as it was to be; the latter for certain where that was acknowledged.

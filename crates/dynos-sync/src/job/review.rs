@@ -12,7 +12,7 @@ impl Driver {
     /// Takes up a dead letter: its edits are written and queued again.
     ///
     /// # Errors
-    /// [`SyncError::Invalid`] where there is no such letter.
+    /// [`SyncError::Invalid`] where there is no such letter, or where nothing of it can be read any more.
     pub async fn retry_dead_letter(&self, letter: i64) -> Result<(), SyncError> {
         self.dead_letter(letter).await?;
         self.commit(vec![Op::Revive { letter, at: self.stamp() }]).await.map(drop)
@@ -49,12 +49,24 @@ impl Driver {
     /// Brings back the version that lost a conflict, as a new edit, and takes the conflict out of the journal.
     ///
     /// # Errors
-    /// [`SyncError::Invalid`] where there is no such entry.
+    /// [`SyncError::Invalid`] where there is no such entry, or where it cannot be read any more.
     pub async fn undo_conflict(&self, id: i64) -> Result<(), SyncError> {
-        let resolved = self.conflict(id).await?.resolved;
+        let Some(resolved) = self.conflict(id).await?.resolved else {
+            let problem = format!("conflict {id} cannot be read any more");
+            return Err(no_such("conflict", problem, "discard it"));
+        };
         let lost = if resolved.outcome == resolved.mine { resolved.theirs } else { resolved.mine };
         let edit = lost.map_or(Edit::Delete, Edit::Replace);
         let write = Op::Write { key: resolved.key, edit, at: self.stamp() };
         self.commit(vec![write, Op::Forget { conflict: id }]).await.map(drop)
+    }
+
+    /// Drops an entry of the conflict journal.
+    ///
+    /// # Errors
+    /// [`SyncError::Invalid`] where there is no such entry.
+    pub async fn discard_conflict(&self, id: i64) -> Result<(), SyncError> {
+        self.conflict(id).await?;
+        self.commit(vec![Op::Forget { conflict: id }]).await.map(drop)
     }
 }

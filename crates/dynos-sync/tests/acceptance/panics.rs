@@ -69,7 +69,7 @@ async fn where_a_resolver_panics_the_default_strategy_decides_and_both_versions_
     assert_eq!((&records["y"]["a"], &records["z"]), (&json!(format!("theirs {CANARY}")), &json!({"a": 1})));
     let journal = one.engine.conflicts().await.unwrap();
     assert_eq!(journal.len(), 1);
-    let conflict = &journal[0].resolved;
+    let conflict = journal[0].resolved.as_ref().unwrap();
     assert_eq!(conflict.strategy, StrategyName::LastWriteWins);
     assert_eq!(conflict.theirs, Some(object(json!({"a": format!("theirs {CANARY}")}))));
 }

@@ -136,15 +136,14 @@ impl Device {
     pub(super) async fn conflicts(&self) -> Result<Vec<String>, Failure> {
         let journal =
             database::with(&self.path, async |replica| Ok(replica.conflicts(i64::MAX, 100).await?)).await?;
-        let sentence = |conflict: &dynos_sync::core::replica::Journaled| {
-            let resolved = &conflict.resolved;
+        let sentence = |resolved: &dynos_sync::core::replica::Resolved| {
             let outcome = match &resolved.outcome {
                 None => "the deletion".to_owned(),
                 Some(fields) => fields.get("title").map_or_else(|| "it".to_owned(), ToString::to_string),
             };
             format!("{} {}: {} keeps {outcome}", self.name, resolved.key, resolved.strategy.as_str())
         };
-        Ok(journal.iter().rev().map(sentence).collect())
+        Ok(journal.iter().rev().filter_map(|conflict| conflict.resolved.as_ref()).map(sentence).collect())
     }
 
     /// How many rows each table has.

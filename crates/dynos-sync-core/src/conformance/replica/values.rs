@@ -86,7 +86,7 @@ pub async fn every_value_survives_a_letter_and_the_journal(fixture: &dyn Fixture
                 Op::Resolve { conflict: Box::new(conflict), edit: None },
             ])
             .await;
-        let journaled = device.replica.conflicts(i64::MAX, 1).await.unwrap().remove(0).resolved;
+        let journaled = device.replica.conflicts(i64::MAX, 1).await.unwrap().remove(0).resolved.unwrap();
         for side in [journaled.base, journaled.mine, journaled.theirs, journaled.outcome] {
             assert_identical(side.as_ref(), &record);
         }

@@ -1,0 +1,120 @@
+//! Looking after the queue when a database is opened: what SQLite itself does not notice would be passed over in silence.
+//!
+//! An entry is found by an index. Where an index lost its place for it, the entry would wait for ever, and nobody would
+//! know; where the entry is lost and its place is not, nobody would know that either.
+
+use dynos_sync_core::ReplicaError;
+use rusqlite::Connection;
+
+use crate::{
+    error::{Result, damaged, translate},
+    header::Header,
+    letters,
+    raw::raws,
+    session::Session,
+    writer::Writer,
+};
+
+impl Writer {
+    /// A queue that is longer is not looked through: opening a database is to take no time.
+    const LOOKED_THROUGH: i64 = 10_000;
+
+    /// Compares the queue with its indexes, and makes them anew where they differ.
+    ///
+    /// # Errors
+    /// [`ReplicaError::Corrupt`] where more is damaged than that: whatever was written to such a file might take what can
+    /// still be read with it.
+    pub(crate) fn mend(&mut self) -> Result<()> {
+        if !self.at_one_moment(|db| differs(db, Self::LOOKED_THROUGH))? {
+            return Ok(());
+        }
+        tracing::error!("the queue and its indexes differ: they are made anew");
+        self.transaction(|session| {
+            only_indexes(session.db)?;
+            renew(session)
+        })
+    }
+}
+
+fn differs(db: &Connection, looked_through: i64) -> Result<bool> {
+    let header = Header::read(db)?;
+    Ok(header.pending <= looked_through && fault(db, &header)?.is_some())
+}
+
+/// Looks through the whole file.
+fn only_indexes(db: &Connection) -> Result<()> {
+    let mut statement = db.prepare("PRAGMA integrity_check").map_err(translate)?;
+    let mut rows = statement.query([]).map_err(translate)?;
+    while let Some(row) = rows.next().map_err(translate)? {
+        let verdict: String = row.get(0).map_err(translate)?;
+        let index = verdict.starts_with("wrong # of entries in index dynos_queue_")
+            || (verdict.starts_with("row ") && verdict.contains(" missing from index dynos_queue_"));
+        if verdict != "ok" && !index {
+            return Err(damaged("dynos_queue", verdict));
+        }
+    }
+    Ok(())
+}
+
+/// What fault there is with the queue: found by SQLite, or by comparing it with what the header says of it.
+fn fault(db: &Connection, header: &Header) -> Result<Option<String>> {
+    let verdict = db.query_row("PRAGMA integrity_check(dynos_queue)", [], |row| row.get::<_, String>(0));
+    match verdict.map_err(translate) {
+        Ok(verdict) if verdict != "ok" => Ok(Some(verdict)),
+        Ok(_) => {
+            let counted = count(db)?;
+            let right = counted.0 == header.pending && counted.1 <= header.last_counter as i64;
+            Ok((!right).then(|| "it is not as long as it should be".to_owned()))
+        }
+        Err(ReplicaError::Corrupt(what)) => Ok(Some(what)),
+        Err(error) => Err(error),
+    }
+}
+
+fn renew(session: &mut Session<'_>) -> Result<()> {
+    let listed = "SELECT counter, tbl, id FROM dynos_queue INDEXED BY dynos_queue_record";
+    // An index that cannot be read itself says nothing of what was lost.
+    let listed = counters(session, listed).unwrap_or_default();
+    session.db.execute_batch("REINDEX dynos_queue").map_err(translate)?;
+    // Otherwise it is the index that is of an earlier time, and knows what was settled since.
+    let is_short = count(session.db)?.0 < session.header.pending;
+    for (counter, n, id) in listed {
+        let lost = match raws(session.db, "WHERE counter = ?", [counter])?.pop() {
+            None => is_short,
+            Some((_, Ok(raw))) => (raw.tbl, &raw.id) != (n, &id) && !raw.is_intact(session.header.seal),
+            Some((_, Err(_))) => true,
+        };
+        if lost {
+            // The index knows better of which record it was. What else is queued of that was made on top of it.
+            session.db.execute("DELETE FROM dynos_queue WHERE counter = ?", [counter]).map_err(translate)?;
+            letters::bury_damaged(session, n, &id)?;
+        }
+    }
+    let oldest = "UPDATE dynos_queue SET head = counter = \
+                  (SELECT min(first.counter) FROM dynos_queue AS first WHERE first.tbl = dynos_queue.tbl AND first.id = dynos_queue.id)";
+    session.db.execute(oldest, []).map_err(translate)?;
+    let (pending, last) = count(session.db)?;
+    session.header.pending = pending;
+    session.header.last_counter = session.header.last_counter.max(last as u64);
+    match fault(session.db, &session.header)? {
+        Some(fault) => Err(damaged("dynos_queue", fault)),
+        None => Ok(()),
+    }
+}
+
+/// How many entries there are, and the highest counter.
+fn count(db: &Connection) -> Result<(i64, i64)> {
+    let sql = "SELECT count(*), coalesce(max(counter), 0) FROM dynos_queue NOT INDEXED";
+    db.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).map_err(translate)
+}
+
+fn counters(session: &Session<'_>, sql: &str) -> Result<Vec<(i64, i64, String)>> {
+    let mut statement = session.db.prepare(sql).map_err(translate)?;
+    let mut rows = statement.query([]).map_err(translate)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(translate)? {
+        let read = || -> rusqlite::Result<_> { Ok((row.get(0)?, row.get(1)?, row.get(2)?)) };
+        found.push(read().map_err(translate)?);
+    }
+    Ok(found)
+}

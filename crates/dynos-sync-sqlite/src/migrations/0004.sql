@@ -1,0 +1,8 @@
+-- Sums of what is kept, and the number that they begin with (src/sum.rs).
+ALTER TABLE dynos_state    ADD COLUMN seal INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE dynos_state    ADD COLUMN sum  INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE dynos_queue    ADD COLUMN sum  INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE dynos_base     ADD COLUMN sum  INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE dynos_dead     ADD COLUMN sum  INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE dynos_conflict ADD COLUMN sum  INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE dynos_table    ADD COLUMN sum  INTEGER NOT NULL DEFAULT 0;
