@@ -1,16 +1,16 @@
 //! [`Desk`]: where work for a connection is handed in.
 
-use std::{
-    fmt,
+use std::fmt;
+
+use dynos_sync_core::ReplicaError;
+
+use crate::{
+    error::Result,
     sync::{
         Mutex, PoisonError,
         mpsc::{self, Receiver, Sender},
     },
 };
-
-use dynos_sync_core::ReplicaError;
-
-use crate::error::Result;
 
 /// Who does jobs, one at a time.
 pub(crate) trait Clerk {

@@ -87,6 +87,7 @@ mod replica;
 mod rows;
 mod session;
 mod sql;
+mod sync;
 mod table;
 mod value;
 mod writer;

@@ -3,8 +3,7 @@
 use std::{
     fs::OpenOptions,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, mpsc::Receiver},
-    thread,
+    sync::Arc,
     time::Duration,
 };
 
@@ -26,6 +25,7 @@ use crate::{
     random::Random,
     reading,
     session::Session,
+    sync::{Mutex, PoisonError, mpsc::Receiver, thread},
     table::Catalog,
     writer::{Job, Writer, refresh},
 };

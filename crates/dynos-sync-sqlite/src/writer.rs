@@ -1,7 +1,5 @@
 //! The one thread that writes. It commits the batches that wait together in one transaction.
 
-use std::sync::mpsc::{Receiver, TryRecvError};
-
 use dynos_sync_core::{
     ReplicaError,
     replica::{Batch, Outcome},
@@ -18,6 +16,7 @@ use crate::{
     header::Header,
     random::Random,
     session::Session,
+    sync::mpsc::{Receiver, TryRecvError},
     table::Catalog,
 };
 
