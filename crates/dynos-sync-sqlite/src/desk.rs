@@ -52,7 +52,7 @@ impl<C: Clerk> Desk<C> {
         }
     }
 
-    /// Takes in nothing more. Answers the way to a thread that still has to end.
+    /// Takes in nothing more. Answers the way to the threads, which end when it is dropped, after what was handed in.
     pub(crate) fn close(&self) -> Option<Sender<C::Job>> {
         match self.0.lock().unwrap_or_else(PoisonError::into_inner).take()? {
             Place::Elsewhere(jobs) => Some(jobs),

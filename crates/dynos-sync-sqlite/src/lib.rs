@@ -74,6 +74,7 @@ mod commit;
 #[cfg(test)]
 mod cost;
 mod create;
+mod crew;
 mod describe;
 mod desk;
 mod error;
