@@ -215,9 +215,8 @@ fn a_logout_is_before_or_after_each_write() {
                     assert!(after.replica != before.replica && after.generation != before.generation);
                     assert_eq!(discarded, 0);
                     assert!(!committed, "it would have been lost, or come too late");
-                    // The table went with the user.
-                    assert!(matches!(written, Err(ReplicaError::UnknownTable(_))) == after.tables.is_empty());
-                    assert_eq!(queued.len(), usize::from(written.is_ok()));
+                    written.unwrap();
+                    assert_eq!(queued, [key("new")], "it was written after the logout");
                 }
             }
             replica.close().await;
