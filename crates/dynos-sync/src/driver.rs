@@ -39,6 +39,8 @@ pub struct Driver {
     edits: HybridClock,
     random: Random,
     tables: RwLock<BTreeMap<TableName, TableState>>,
+    /// Held while the tables are read and remembered: what was read earlier never takes the place of what was read later.
+    remembering: tokio::sync::Mutex<()>,
     /// Whether the server has been asked who it is, and whether it knows this replica, since the driver was made.
     met: AtomicBool,
 }
@@ -71,9 +73,10 @@ impl Driver {
     ) -> Result<Self, SyncError> {
         let edits = HybridClock::new(0);
         let tables = RwLock::default();
+        let remembering = tokio::sync::Mutex::default();
         let met = AtomicBool::new(false);
-        let driver =
-            Self { replica, remote, clock, config, events: Events::new(), edits, random, tables, met };
+        let events = Events::new();
+        let driver = Self { replica, remote, clock, config, events, edits, random, tables, remembering, met };
         driver.state().await?;
         Ok(driver)
     }
@@ -86,6 +89,7 @@ impl Driver {
 
     /// The replica as a whole; the driver remembers the tables of it.
     pub(crate) async fn state(&self) -> Result<State, SyncError> {
+        let _remembering = self.remembering.lock().await;
         let state = self.replica.state().await?;
         self.edits.observe(state.clock);
         let tables = state.tables.iter().map(|table| (table.spec.name.clone(), table.clone())).collect();
