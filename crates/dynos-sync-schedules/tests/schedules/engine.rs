@@ -218,6 +218,30 @@ fn an_answer_that_comes_after_another_process_has_logged_out_is_not_committed() 
 }
 
 #[test]
+fn what_lost_a_conflict_is_not_brought_back_into_another_session() {
+    explore(4000, || {
+        block_on(async {
+            let world = with_theirs().await;
+            let device = world.device(1, when_asked).await;
+            edits(device.engine.clone(), "theirs", 2..=2).await;
+            device.engine.sync_all().await.unwrap();
+            let conflict = device.engine.conflicts().await.unwrap()[0].id;
+            let undoing = spawn({
+                let engine = device.engine.clone();
+                async move { engine.undo_conflict(conflict).await }
+            });
+            device.engine.logout(true).await.unwrap();
+            match undoing.await.unwrap() {
+                Ok(()) | Err(SyncError::SessionEnded | SyncError::Invalid(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+            assert_eq!((device.number("theirs"), device.pending()), (None, 0));
+            device.end().await;
+        });
+    });
+}
+
+#[test]
 fn a_close_answers_everybody_and_nothing_happens_afterwards() {
     explore(4000, || {
         block_on(async {

@@ -1,4 +1,5 @@
-//! What people decide afterwards: dead letters and conflicts.
+//! What people decide afterwards: dead letters and conflicts. The state is looked at first: what is decided about is of that session,
+//! and nothing of it is done in a later one.
 
 use dynos_sync_core::{
     Edit,
@@ -12,19 +13,21 @@ impl Driver {
     /// Takes up a dead letter: its edits are written and queued again.
     ///
     /// # Errors
-    /// [`SyncError::Invalid`] where there is no such letter.
+    /// [`SyncError::Invalid`] where there is no such letter, [`SyncError::SessionEnded`] where a logout came in between.
     pub async fn retry_dead_letter(&self, letter: i64) -> Result<(), SyncError> {
+        let state = self.state().await?;
         self.dead_letter(letter).await?;
-        self.commit(vec![Op::Revive { letter, at: self.stamp() }]).await.map(drop)
+        self.commit_in(&state, vec![Op::Revive { letter, at: self.stamp() }]).await.map(drop)
     }
 
     /// Drops a dead letter.
     ///
     /// # Errors
-    /// [`SyncError::Invalid`] where there is no such letter.
+    /// As [`retry_dead_letter`](Self::retry_dead_letter).
     pub async fn discard_dead_letter(&self, letter: i64) -> Result<(), SyncError> {
+        let state = self.state().await?;
         self.dead_letter(letter).await?;
-        self.commit(vec![Op::Discard { letter }]).await.map(drop)
+        self.commit_in(&state, vec![Op::Discard { letter }]).await.map(drop)
     }
 
     async fn dead_letter(&self, letter: i64) -> Result<DeadLetter, SyncError> {
@@ -49,12 +52,13 @@ impl Driver {
     /// Brings back the version that lost a conflict, as a new edit, and takes the conflict out of the journal.
     ///
     /// # Errors
-    /// [`SyncError::Invalid`] where there is no such entry.
+    /// [`SyncError::Invalid`] where there is no such entry, [`SyncError::SessionEnded`] where a logout came in between.
     pub async fn undo_conflict(&self, id: i64) -> Result<(), SyncError> {
+        let state = self.state().await?;
         let resolved = self.conflict(id).await?.resolved;
         let lost = if resolved.outcome == resolved.mine { resolved.theirs } else { resolved.mine };
         let edit = lost.map_or(Edit::Delete, Edit::Replace);
         let write = Op::Write { key: resolved.key, edit, at: self.stamp() };
-        self.commit(vec![write, Op::Forget { conflict: id }]).await.map(drop)
+        self.commit_in(&state, vec![write, Op::Forget { conflict: id }]).await.map(drop)
     }
 }
