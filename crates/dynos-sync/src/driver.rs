@@ -11,7 +11,7 @@ use std::{
 };
 
 use dynos_sync_core::{
-    Clock, HybridClock, Millis, Remote, RemoteError, Replica, TableName,
+    Clock, Generation, HybridClock, Millis, Remote, RemoteError, Replica, TableName,
     replica::{Batch, Op, Outcome, Receipt, State, TableState},
     sabotage::{Mutant, is_on},
     wire::{Heads, HeadsRequest},
@@ -38,11 +38,18 @@ pub struct Driver {
     pub(crate) events: Events,
     edits: HybridClock,
     random: Random,
-    tables: RwLock<BTreeMap<TableName, TableState>>,
+    known: RwLock<Known>,
     /// Held while the tables are read and remembered: what was read earlier never takes the place of what was read later.
     remembering: tokio::sync::Mutex<()>,
     /// Whether the server has been asked who it is, and whether it knows this replica, since the driver was made.
     met: AtomicBool,
+}
+
+/// What is remembered of the state.
+#[derive(Default)]
+struct Known {
+    session: Generation,
+    tables: BTreeMap<TableName, TableState>,
 }
 
 impl fmt::Debug for Driver {
@@ -72,11 +79,11 @@ impl Driver {
         random: Box<dyn Fn() -> u64 + Send + Sync>,
     ) -> Result<Self, SyncError> {
         let edits = HybridClock::new(0);
-        let tables = RwLock::default();
+        let known = RwLock::default();
         let remembering = tokio::sync::Mutex::default();
         let met = AtomicBool::new(false);
         let events = Events::new();
-        let driver = Self { replica, remote, clock, config, events, edits, random, tables, remembering, met };
+        let driver = Self { replica, remote, clock, config, events, edits, random, known, remembering, met };
         driver.state().await?;
         Ok(driver)
     }
@@ -93,12 +100,15 @@ impl Driver {
         let state = self.replica.state().await?;
         self.edits.observe(state.clock);
         let tables = state.tables.iter().map(|table| (table.spec.name.clone(), table.clone())).collect();
-        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = tables;
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) =
+            Known { session: state.generation, tables };
         Ok(state)
     }
 
-    pub(crate) fn table(&self, name: &TableName) -> Option<TableState> {
-        self.tables.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    /// A table, and the session in which it is so.
+    pub(crate) fn table(&self, name: &TableName) -> Option<(Generation, TableState)> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.tables.get(name).map(|table| (known.session, table.clone()))
     }
 
     /// The time for a new edit.
@@ -129,8 +139,13 @@ impl Driver {
 
     /// Commits what was planned from the state, unless a logout came in between.
     pub(crate) async fn commit_in(&self, state: &State, ops: Vec<Op>) -> Result<Receipt, SyncError> {
+        self.commit_of(state.generation, ops).await
+    }
+
+    /// Commits what belongs to a session, unless that has ended.
+    pub(crate) async fn commit_of(&self, session: Generation, ops: Vec<Op>) -> Result<Receipt, SyncError> {
         let mut batch = Batch { ops, ..Batch::default() };
-        batch.expected.generation = Some(state.generation);
+        batch.expected.generation = Some(session);
         match self.replica.commit(batch).await? {
             Outcome::Committed(receipt) => Ok(receipt),
             Outcome::Stale => Err(SyncError::SessionEnded),

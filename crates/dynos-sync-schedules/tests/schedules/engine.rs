@@ -149,12 +149,15 @@ fn after_a_logout_nothing_of_the_session_comes_back() {
             let device = world.device(1, by_itself).await;
             let before = device.replica.state().await.unwrap();
             let writing = spawn({
-                let engine = device.engine.clone();
-                async move { engine.write(TABLE, "mine", number(1)).await.is_ok() }
+                let (engine, replica) = (device.engine.clone(), Arc::clone(&device.replica));
+                async move {
+                    let began_in = replica.state().await.unwrap().generation;
+                    (began_in, engine.write(TABLE, "mine", number(1)).await)
+                }
             });
             device.engine.logout(true).await.unwrap();
             let calls = device.seen.calls.load(Ordering::Relaxed);
-            writing.await.unwrap();
+            let (began_in, written) = writing.await.unwrap();
             for _ in 0..20 {
                 yield_now().await;
             }
@@ -162,8 +165,10 @@ fn after_a_logout_nothing_of_the_session_comes_back() {
             assert!(after.replica != before.replica && after.generation != before.generation);
             assert_eq!((after.server, after.tables[0].cursor.clone()), (None, None));
             assert_eq!(device.number("theirs"), None);
-            // It may have been written before the logout, or after it.
-            assert_eq!(u64::from(device.number("mine").is_some()), device.pending());
+            // It is there only if it belongs to whoever has the device now.
+            let is_there = device.number("mine").is_some();
+            assert_eq!(u64::from(is_there), device.pending());
+            assert_eq!(is_there, began_in == after.generation && written.is_ok());
             assert_eq!(device.seen.calls.load(Ordering::Relaxed), calls, "nobody has asked for anything");
             device.end().await;
         });
@@ -186,6 +191,9 @@ fn a_logout_that_discards_nothing_loses_nothing() {
                 (Err(SyncError::Unsynced { .. }), Ok(())) => assert_eq!(device.number("mine"), Some(1)),
                 // Sent before, or written after.
                 (Ok(0), Ok(())) => assert_eq!(world.number("mine").or(device.number("mine")), Some(1)),
+                (Ok(0), Err(SyncError::SessionEnded)) => {
+                    assert_eq!((world.number("mine"), device.number("mine")), (None, None));
+                }
                 _ => panic!("{left:?} {written:?}"),
             }
             device.end().await;

@@ -1,9 +1,9 @@
 //! Local edits. Nothing here waits for the network.
 
 use dynos_sync_core::{
-    Edit, Fields, Invalid, Operation, RecordKey, ReplicaError, TableName,
+    Edit, Fields, Generation, Invalid, Operation, RecordKey, ReplicaError, TableName,
     plan::write,
-    replica::{Op, TableState},
+    replica::{Op, Receipt, TableState},
 };
 
 use crate::{driver::Driver, error::SyncError};
@@ -39,13 +39,13 @@ impl Driver {
     /// See [`SyncEngine::write_many`](crate::SyncEngine::write_many).
     pub async fn write_many(&self, table: &str, records: Vec<(String, Fields)>) -> Result<(), SyncError> {
         let name: TableName = table.parse()?;
-        let table = self.known(&name).await?;
+        let (session, table) = self.known(&name).await?;
         let mut ops = Vec::with_capacity(records.len());
         for (id, data) in records {
             let key = RecordKey { table: name.clone(), id: id.try_into()? };
             ops.push(self.pass(&table, key, Edit::Upsert(data)).await?);
         }
-        self.commit(ops).await.map(drop)
+        self.commit_edits(session, ops).await.map(drop)
     }
 
     /// Queues an edit whose row the application has written itself.
@@ -60,18 +60,28 @@ impl Driver {
         operation: Operation,
     ) -> Result<(), SyncError> {
         let key = RecordKey::new(table, id)?;
-        let table = self.known(&key.table).await?;
+        let (session, table) = self.known(&key.table).await?;
         let Op::Write { key, edit, at } = self.pass(&table, key, Edit::new(operation, data)).await? else {
             unreachable!("BUG: an edit that passed is a write")
         };
-        self.commit(vec![Op::Enqueue { key, edit, at }]).await.map(drop)
+        self.commit_edits(session, vec![Op::Enqueue { key, edit, at }]).await.map(drop)
     }
 
     async fn edit(&self, key: RecordKey, edit: Edit) -> Result<bool, SyncError> {
-        let table = self.known(&key.table).await?;
+        let (session, table) = self.known(&key.table).await?;
         let op = self.pass(&table, key, edit).await?;
-        let receipt = self.commit(vec![op]).await?;
+        let receipt = self.commit_edits(session, vec![op]).await?;
         Ok(receipt.written.first().is_some_and(Option::is_some))
+    }
+
+    /// Commits edits in the session in which they began: what one user writes is not the next one's.
+    async fn commit_edits(&self, session: Generation, ops: Vec<Op>) -> Result<Receipt, SyncError> {
+        let done = self.commit_of(session, ops).await;
+        if matches!(done, Err(SyncError::SessionEnded)) {
+            // Another process may have logged out: what comes now is of the new session.
+            self.state().await?;
+        }
+        done
     }
 
     /// The gates of a local edit.
@@ -83,9 +93,9 @@ impl Driver {
         Ok(Op::Write { key, edit, at })
     }
 
-    async fn known(&self, name: &TableName) -> Result<TableState, SyncError> {
-        if let Some(table) = self.table(name) {
-            return Ok(table);
+    async fn known(&self, name: &TableName) -> Result<(Generation, TableState), SyncError> {
+        if let Some(known) = self.table(name) {
+            return Ok(known);
         }
         // Another process may have added it.
         self.state().await?;
