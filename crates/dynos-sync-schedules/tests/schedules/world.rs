@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::RangeInclusive,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -19,7 +20,7 @@ use futures_util::FutureExt;
 use shuttle::future::{JoinHandle, spawn};
 
 use crate::{
-    file::{TABLE, key},
+    file::{TABLE, key, number},
     seams::{Database, Line, Standing},
 };
 
@@ -98,6 +99,22 @@ pub(crate) fn when_asked(config: &mut SyncConfig) {
 
 pub(crate) fn number_in(fields: &Fields) -> Option<i64> {
     fields.get("n")?.as_i64()
+}
+
+/// A world in which another device has made a record.
+pub(crate) async fn with_theirs() -> World {
+    let world = World::default();
+    let other = world.device(9, when_asked).await;
+    edits(other.engine.clone(), "theirs", 1..=1).await;
+    other.engine.sync_all().await.unwrap();
+    other.end().await;
+    world
+}
+
+pub(crate) async fn edits(engine: SyncEngine, id: &'static str, numbers: RangeInclusive<i64>) {
+    for n in numbers {
+        engine.write(TABLE, id, number(n)).await.unwrap();
+    }
 }
 
 impl Device {
