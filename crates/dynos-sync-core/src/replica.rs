@@ -607,3 +607,14 @@ impl ReplicaError {
         matches!(self, Self::Busy)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_busy_database_is_tried_again_by_itself() {
+        assert!(ReplicaError::Busy.is_transient());
+        assert!(!ReplicaError::Closed.is_transient() && !ReplicaError::Full.is_transient());
+    }
+}

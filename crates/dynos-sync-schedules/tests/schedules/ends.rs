@@ -12,7 +12,7 @@ use shuttle::{
 
 use crate::{
     file::{TABLE, number},
-    world::{by_itself, edits, when_asked, with_theirs},
+    world::{Witness, by_itself, edits, when_asked, with_theirs},
 };
 
 #[test]
@@ -23,24 +23,14 @@ fn a_close_answers_everybody_and_nothing_happens_afterwards() {
             let device = world.device(1, by_itself).await;
             let engine = &device.engine;
             let mut events = engine.events();
-            let mut tasks = vec![spawn(async move { while events.next().await.is_some() {} })];
-            tasks.push(spawn(calls(engine.clone())));
-            tasks.push(spawn({
-                let engine = engine.clone();
-                async move { engine.logout(true).await.map_or_else(ended, drop) }
-            }));
-            tasks.push(spawn({
-                let engine = engine.clone();
-                async move { engine.initial_sync_done().await.map_or_else(ended, drop) }
-            }));
-            for _ in 0..2 {
-                let (engine, seen) = (engine.clone(), Arc::clone(&device.seen));
-                tasks.push(spawn(async move {
-                    engine.close().await;
-                    assert_eq!(seen.under_way.swap(0, Ordering::Relaxed), 0, "a call is still under way");
-                    seen.ended.store(true, Ordering::Relaxed);
-                }));
-            }
+            let tasks = [
+                spawn(async move { while events.next().await.is_some() {} }),
+                spawn(calls(engine.clone())),
+                spawn(logs_out(engine.clone())),
+                spawn(waits_for_the_first_sync(engine.clone())),
+                spawn(closes(engine.clone(), Arc::clone(&device.seen))),
+                spawn(closes(engine.clone(), Arc::clone(&device.seen))),
+            ];
             for task in tasks {
                 task.await.unwrap();
             }
@@ -58,6 +48,20 @@ async fn calls(engine: SyncEngine) {
     engine.drain().await.map_or_else(ended, drop);
 }
 
+async fn logs_out(engine: SyncEngine) {
+    engine.logout(true).await.map_or_else(ended, drop);
+}
+
+async fn waits_for_the_first_sync(engine: SyncEngine) {
+    engine.initial_sync_done().await.map_or_else(ended, drop);
+}
+
+async fn closes(engine: SyncEngine, seen: Arc<Witness>) {
+    engine.close().await;
+    assert_eq!(seen.under_way.load(Ordering::Relaxed), 0, "a call is still under way");
+    seen.ended.store(true, Ordering::Relaxed);
+}
+
 /// What a call may answer that meets a logout or the end.
 fn ended(error: SyncError) {
     assert!(matches!(error, SyncError::Closed | SyncError::SessionEnded), "{error:?}");
@@ -71,18 +75,9 @@ fn who_no_longer_waits_holds_up_nobody() {
             let device = world.device(1, when_asked).await;
             edits(device.engine.clone(), "mine", 1..=1).await;
             let calls = [
-                spawn(gives_up({
-                    let engine = device.engine.clone();
-                    async move { drop(engine.logout(false).await) }
-                })),
-                spawn(gives_up({
-                    let engine = device.engine.clone();
-                    async move { drop(engine.sync_all().await) }
-                })),
-                spawn(gives_up({
-                    let engine = device.engine.clone();
-                    async move { drop(engine.logout(false).await) }
-                })),
+                spawn(gives_up(leaves_if_all_is_synced(device.engine.clone()))),
+                spawn(gives_up(syncs(device.engine.clone()))),
+                spawn(gives_up(leaves_if_all_is_synced(device.engine.clone()))),
             ];
             for call in calls {
                 call.await.unwrap();
@@ -93,6 +88,14 @@ fn who_no_longer_waits_holds_up_nobody() {
             device.end().await;
         });
     });
+}
+
+async fn leaves_if_all_is_synced(engine: SyncEngine) {
+    drop(engine.logout(false).await);
+}
+
+async fn syncs(engine: SyncEngine) {
+    drop(engine.sync_all().await);
 }
 
 /// Waits for a while.
