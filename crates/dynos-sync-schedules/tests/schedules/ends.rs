@@ -42,18 +42,18 @@ fn a_close_answers_everybody_and_nothing_happens_afterwards() {
 }
 
 async fn calls(engine: SyncEngine) {
-    engine.write(TABLE, "x", number(1)).await.map_or_else(ended, drop);
-    engine.sync_all().await.map_or_else(ended, drop);
-    engine.status().await.map_or_else(ended, drop);
-    engine.drain().await.map_or_else(ended, drop);
+    engine.write(TABLE, "x", number(1)).await.map_or_else(|error| ended(&error), drop);
+    engine.sync_all().await.map_or_else(|error| ended(&error), drop);
+    engine.status().await.map_or_else(|error| ended(&error), drop);
+    engine.drain().await.map_or_else(|error| ended(&error), drop);
 }
 
 async fn logs_out(engine: SyncEngine) {
-    engine.logout(true).await.map_or_else(ended, drop);
+    engine.logout(true).await.map_or_else(|error| ended(&error), drop);
 }
 
 async fn waits_for_the_first_sync(engine: SyncEngine) {
-    engine.initial_sync_done().await.map_or_else(ended, drop);
+    engine.initial_sync_done().await.map_or_else(|error| ended(&error), drop);
 }
 
 async fn closes(engine: SyncEngine, seen: Arc<Witness>) {
@@ -63,7 +63,7 @@ async fn closes(engine: SyncEngine, seen: Arc<Witness>) {
 }
 
 /// What a call may answer that meets a logout or the end.
-fn ended(error: SyncError) {
+fn ended(error: &SyncError) {
     assert!(matches!(error, SyncError::Closed | SyncError::SessionEnded), "{error:?}");
 }
 

@@ -1,4 +1,5 @@
 //! What threads and tasks share, in every order that is drawn.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod ends;
 mod engine;
