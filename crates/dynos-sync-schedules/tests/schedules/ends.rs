@@ -11,7 +11,7 @@ use shuttle::{
 };
 
 use crate::{
-    file::{TABLE, number},
+    file::{TABLE, key, number},
     world::{Witness, by_itself, edits, when_asked, with_theirs},
 };
 
@@ -65,6 +65,23 @@ async fn closes(engine: SyncEngine, seen: Arc<Witness>) {
 /// What a call may answer that meets a logout or the end.
 fn ended(error: &SyncError) {
     assert!(matches!(error, SyncError::Closed | SyncError::SessionEnded), "{error:?}");
+}
+
+#[test]
+fn when_the_last_handle_goes_the_work_and_the_streams_end() {
+    explore(4000, || {
+        block_on(async {
+            let device = with_theirs().await.device(1, by_itself).await;
+            let mut events = device.engine.events();
+            let listening = spawn(async move { while events.next().await.is_some() {} });
+            let writing = spawn(edits(device.engine.clone(), "mine", 1..=1));
+            let replica = Arc::clone(&device.replica);
+            device.ended().await;
+            writing.await.unwrap();
+            listening.await.unwrap();
+            assert!(replica.get(&key("mine")).await.unwrap().is_some());
+        });
+    });
 }
 
 #[test]

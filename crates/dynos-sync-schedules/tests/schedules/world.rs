@@ -143,8 +143,10 @@ impl Device {
         self.work.await.unwrap();
     }
 
-    /// The engine's work ends, since somebody has closed it.
+    /// The engine's work ends, since somebody has closed it, or nobody is left.
     pub(crate) async fn ended(self) {
-        self.work.await.unwrap();
+        let Self { engine, work, .. } = self;
+        drop(engine);
+        work.await.unwrap();
     }
 }
