@@ -7,13 +7,14 @@ use std::{env, str::FromStr};
 
 use shuttle::{
     Config, MaxSteps, Runner,
-    scheduler::{PctScheduler, RandomScheduler, Scheduler},
+    scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Scheduler},
 };
 
 /// How many orders are drawn in which, now and then, somebody else goes on.
 const CHANGES: usize = 3;
 
-/// Runs `run` in `schedules` orders; in `DYNOS_SCHEDULES` many, where that is set, and in others for each `DYNOS_SCHEDULES_SEED`.
+/// Runs `run` in `schedules` orders; in `DYNOS_SCHEDULES` many, where that is set, and in others for each `DYNOS_SCHEDULES_SEED`. With
+/// `DYNOS_SCHEDULE`, only in the one in which it has failed.
 ///
 /// In half of them all are equal, and anybody may go on at any place. In the other half one after the other goes on as far as it can, but
 /// for [a few](CHANGES) places: that finds what depends on somebody being held up for long.
@@ -21,7 +22,8 @@ pub fn explore(schedules: usize, run: impl Fn() + Send + Sync + Copy + 'static) 
     let schedules = variable("DYNOS_SCHEDULES").unwrap_or(schedules);
     let seed = variable("DYNOS_SCHEDULES_SEED").unwrap_or(1);
     if let Ok(failed) = env::var("DYNOS_SCHEDULE") {
-        return shuttle::replay(run, &failed);
+        runner(ReplayScheduler::new_from_encoded(&failed)).run(run);
+        return;
     }
     runner(RandomScheduler::new_from_seed(seed, schedules.div_ceil(2))).run(run);
     runner(PctScheduler::new_from_seed(seed, CHANGES, schedules.div_ceil(2))).run(run);
