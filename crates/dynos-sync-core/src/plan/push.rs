@@ -360,6 +360,23 @@ mod tests {
     }
 
     #[test]
+    fn a_request_says_how_far_the_tables_were_seen() {
+        let name: TableName = "t".parse().unwrap();
+        for (at, ahead, seen) in [
+            (None, None, None),
+            (cursor("now"), None, cursor("now")),
+            (cursor("now"), cursor("own push"), cursor("own push")),
+        ] {
+            let mut state = state(at);
+            state.tables[0].ahead = ahead;
+            // Sent before, on top of less.
+            let repeated = sent(entry(1, "x", upsert(&json!({}))));
+            let prepared = prepare(&state, vec![vec![repeated]]);
+            assert_eq!(prepared.request.seen, seen.map(|seen| (name.clone(), seen)).into_iter().collect());
+        }
+    }
+
+    #[test]
     fn the_attempts_of_the_refused_entry_go_on_counting() {
         let refused = Entry { attempts: 2, retry_at: Some(7), ..entry(1, "x", upsert(&json!({}))) };
         let prepared = prepare(&state(None), vec![vec![refused, entry(2, "x", patch(&json!({})))]]);
