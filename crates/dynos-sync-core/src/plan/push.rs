@@ -514,6 +514,23 @@ mod tests {
     }
 
     #[test]
+    fn a_table_that_the_server_does_not_have_is_told_again_and_says_nothing_of_the_record() {
+        let current = Some(Current { record: None });
+        let unknown =
+            PushResult::Rejected { code: RejectCode::UnknownTable, message: "no".to_owned(), current };
+        for (attempts, buried) in [(0, false), (2, true)] {
+            let one = sent(Entry { attempts, ..entry(5, "x", upsert(&json!({}))) });
+            let answered = answer_to(&[one], vec![unknown.clone()], false);
+            let [op, Op::Undeclared { table }] = &answered.batch.ops[..] else {
+                panic!("{:?}", answered.batch.ops)
+            };
+            assert_eq!(*table, name("t"));
+            assert_eq!(matches!(op, Op::Bury { revert: Revert::ToBase, .. }), buried, "{op:?}");
+            assert_eq!(matches!(op, Op::Postpone { .. }), !buried, "{op:?}");
+        }
+    }
+
+    #[test]
     fn results_belong_to_entries_in_their_order() {
         let entries: Vec<Entry> =
             [("a", 1), ("b", 2), ("c", 3)].map(|(id, counter)| sent(entry(counter, id, Edit::Delete))).into();
