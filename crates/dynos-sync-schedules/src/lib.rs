@@ -17,7 +17,7 @@ const CHANGES: usize = 3;
 /// `DYNOS_SCHEDULE`, only in the one in which it has failed.
 ///
 /// In half of them all are equal, and anybody may go on at any place. In the other half one after the other goes on as far as it can, but
-/// for [a few](CHANGES) places: that finds what depends on somebody being held up for long.
+/// for a few places: that finds what depends on somebody being held up for long.
 pub fn explore(schedules: usize, run: impl Fn() + Send + Sync + Copy + 'static) {
     let schedules = variable("DYNOS_SCHEDULES").unwrap_or(schedules);
     let seed = variable("DYNOS_SCHEDULES_SEED").unwrap_or(1);
