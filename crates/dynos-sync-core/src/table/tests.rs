@@ -78,7 +78,7 @@ fn a_declaration_that_cannot_be_a_table_is_refused() {
     }
     let too_long = "c".repeat(Limits::TABLE_NAME_BYTES + 1);
     let more: Vec<&str> = most.iter().copied().chain(["one more"]).collect();
-    let mut indexed = spec("t", &["id"], &["id"], &[]);
+    let mut indexed = spec("t", &["id"], &["id", "a"], &[]);
     if let Shape::Columns { indexes, .. } = &mut indexed.shape {
         indexes.push(Index { name: None, unique: false, columns: vec!["gone".to_owned()] });
     }
@@ -89,7 +89,7 @@ fn a_declaration_that_cannot_be_a_table_is_refused() {
         ("columns", spec("t", &["id"], &["id", &too_long], &[])),
         ("columns", spec("t", &["id"], &["id", "ID"], &[])),
         ("key", spec("t", &[], &["id"], &[])),
-        ("key", spec("t", &["id", "gone"], &["id"], &[])),
+        ("key", spec("t", &["id", "gone"], &["id", "a"], &[])),
         ("key", indexed),
     ] {
         assert_eq!(bad.validate().unwrap_err().field, field);
