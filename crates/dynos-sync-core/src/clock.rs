@@ -60,3 +60,19 @@ impl HybridClock {
         self.0.load(Ordering::Acquire)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_rise_and_follow_what_was_seen_up_to_the_last_time() {
+        let clock = HybridClock::new(0);
+        assert_eq!([clock.tick(1000), clock.tick(990), clock.newest()], [1000, 1001, 1001]);
+        clock.observe(5000);
+        clock.observe(4000);
+        assert_eq!([clock.newest(), clock.tick(1002)], [5000, 5001]);
+        clock.observe(Limits::LATEST);
+        assert_eq!(clock.tick(0), Limits::LATEST);
+    }
+}

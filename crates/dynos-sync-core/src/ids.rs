@@ -177,3 +177,6 @@ pub type Seq = u64;
 
 /// The number of a device's session: raised by logout, so that work begun before it can no longer write.
 pub type Generation = u64;
+
+#[cfg(test)]
+mod tests;

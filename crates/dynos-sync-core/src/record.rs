@@ -154,4 +154,26 @@ mod tests {
         let error = measure(&fields([("deep", json!([value]))])).unwrap_err();
         assert_eq!(error.field, "deep");
     }
+
+    #[test]
+    fn notation_is_no_difference_and_everything_else_is() {
+        for (one, other, expected) in [
+            (json!("a"), json!("a"), true),
+            (json!([1, {"a": null}]), json!([1, {"a": null}]), true),
+            (json!(3), json!(3.0), true),
+            (json!(0), json!(false), true),
+            (json!("1"), json!(1), false),
+            (json!(null), json!(0), false),
+            (json!(1.5), json!(1), false),
+            // These are one and the same as floating-point numbers.
+            (json!(u64::MAX), json!(u64::MAX - 1), false),
+            (json!(i64::MIN), json!(i64::MIN + 1), false),
+        ] {
+            assert_eq!(alike(&one, &other), expected, "{one} {other}");
+            assert_eq!(alike(&other, &one), expected, "{other} {one}");
+        }
+        let [a, ab] = [json!({"a": 1}), json!({"a": 1, "b": 1})].map(object);
+        assert!(alike_fields(&a, &object(json!({"a": true}))));
+        assert!(!alike_fields(&a, &ab) && !alike_fields(&ab, &a));
+    }
 }

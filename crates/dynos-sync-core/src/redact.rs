@@ -110,4 +110,10 @@ mod tests {
         redactor.mask(&mut twice);
         assert_eq!(once, twice);
     }
+
+    #[test]
+    fn a_gate_is_empty_where_nothing_is_named() {
+        assert!(Redactor::new(Vec::<String>::new()).is_empty());
+        assert!(!Redactor::new(["a"]).is_empty() && !Redactor::new(["a.b"]).is_empty());
+    }
 }

@@ -103,3 +103,24 @@ impl RemoteError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_who_can_do_something_about_it() {
+        let wait = Some(Duration::from_secs(3));
+        let busy = RemoteError::Transient { message: "busy".to_owned(), retry_after: wait };
+        let expired = RemoteError::AuthExpired { message: "old".to_owned() };
+        for (error, transient, auth, retry_after) in [
+            (busy, true, false, wait),
+            (RemoteError::transient("cut"), true, false, None),
+            (expired, false, true, None),
+            (RemoteError::TooLarge, false, false, None),
+        ] {
+            let said = (error.is_transient(), error.is_auth(), error.retry_after());
+            assert_eq!(said, (transient, auth, retry_after), "{error}");
+        }
+    }
+}

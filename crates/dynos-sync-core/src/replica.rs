@@ -609,3 +609,24 @@ impl ReplicaError {
         matches!(self, Self::Busy)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_busy_database_is_tried_again_by_itself() {
+        assert!(ReplicaError::Busy.is_transient());
+        assert!(!ReplicaError::Closed.is_transient() && !ReplicaError::Full.is_transient());
+    }
+
+    #[test]
+    fn a_walk_from_the_beginning_asks_for_the_devices_own_changes_too() {
+        let restore = Phase::Restore { common: 1, own: None };
+        for (phase, all) in
+            [(Phase::First, true), (Phase::Following, false), (Phase::Resync, true), (restore, true)]
+        {
+            assert_eq!(phase.wants_all(), all, "{phase:?}");
+        }
+    }
+}

@@ -239,3 +239,6 @@ impl TableSpec {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -325,3 +325,6 @@ pub struct ErrorDetail {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expired: Option<Expired>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -510,6 +510,16 @@ fn restore(world: &mut World, device: usize, random: &mut fastrand::Rng) {
     }
     drop(history);
     world.revive_all(device);
+    if random.bool() {
+        return;
+    }
+    // It is written to before it meets the server.
+    world.start(device);
+    world.parts.network.set_offline(device, true);
+    for _ in 0..random.usize(1..=6) {
+        edit(world, device, random, 0);
+        world.pass(10);
+    }
 }
 
 fn review(world: &mut World, device: usize, random: &mut fastrand::Rng) {

@@ -1,16 +1,16 @@
 //! [`Desk`]: where work for a connection is handed in.
 
-use std::{
-    fmt,
+use std::fmt;
+
+use dynos_sync_core::ReplicaError;
+
+use crate::{
+    error::Result,
     sync::{
         Mutex, PoisonError,
         mpsc::{self, Receiver, Sender},
     },
 };
-
-use dynos_sync_core::ReplicaError;
-
-use crate::error::Result;
 
 /// Who does jobs, one at a time.
 pub(crate) trait Clerk {
@@ -52,7 +52,7 @@ impl<C: Clerk> Desk<C> {
         }
     }
 
-    /// Takes in nothing more. Answers the way to a thread that still has to end.
+    /// Takes in nothing more. Answers the way to the threads, which end when it is dropped, after what was handed in.
     pub(crate) fn close(&self) -> Option<Sender<C::Job>> {
         match self.0.lock().unwrap_or_else(PoisonError::into_inner).take()? {
             Place::Elsewhere(jobs) => Some(jobs),

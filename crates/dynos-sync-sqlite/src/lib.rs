@@ -74,6 +74,7 @@ mod commit;
 #[cfg(test)]
 mod cost;
 mod create;
+mod crew;
 mod describe;
 mod desk;
 mod error;
@@ -91,6 +92,7 @@ mod rows;
 mod session;
 mod sql;
 mod sum;
+mod sync;
 mod table;
 mod value;
 mod writer;

@@ -3,8 +3,7 @@
 use std::{
     fs::OpenOptions,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, mpsc::Receiver},
-    thread,
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,7 +17,9 @@ use futures_channel::oneshot;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use crate::{
-    admin, collect, describe,
+    admin, collect,
+    crew::Crew,
+    describe,
     desk::{Clerk, Desk},
     error::{Result, at, caught, of_theirs},
     header::{Header, migrate},
@@ -27,6 +28,7 @@ use crate::{
     reading,
     session::Session,
     sql::exec,
+    sync::{Mutex, PoisonError, mpsc::Receiver},
     table::Catalog,
     writer::{Job, Writer, refresh},
 };
@@ -102,7 +104,9 @@ pub struct SqliteReplica(Arc<Inner>);
 struct Inner {
     path: PathBuf,
     writer: Desk<Writer>,
+    writers: Crew,
     reader: Desk<Reader>,
+    readers: Crew,
 }
 
 type ReadJob = Box<dyn FnOnce(&mut Reader) + Send>;
@@ -142,14 +146,15 @@ impl SqliteReplica {
                 | OpenFlags::SQLITE_OPEN_URI;
             Ok(Reader { db: connect(&path, options, flags)?, catalog: Catalog::default() })
         };
+        let (writers, readers) = (Crew::default(), Crew::default());
         let (writer, reader) = match options.threads {
             Threads::Caller => (Desk::here(writer), Desk::here(read()?)),
             Threads::Own => {
-                let readers: Result<Vec<_>> = (0..options.readers.max(1)).map(|_| read()).collect();
-                (on_thread(writer)?, on_threads(readers?)?)
+                let reading: Result<Vec<_>> = (0..options.readers.max(1)).map(|_| read()).collect();
+                (on_thread(&writers, writer)?, on_threads(&readers, reading?)?)
             }
         };
-        Ok(Self(Arc::new(Inner { path, writer, reader })))
+        Ok(Self(Arc::new(Inner { path, writer, writers, reader, readers })))
     }
 
     /// The database's file.
@@ -254,18 +259,18 @@ impl SqliteReplica {
     }
 }
 
-fn on_thread(writer: Writer) -> Result<Desk<Writer>> {
+fn on_thread(crew: &Crew, writer: Writer) -> Result<Desk<Writer>> {
     let (desk, jobs) = Desk::elsewhere();
-    spawn("dynos-sqlite-writer", move || writer.run(&jobs))?;
+    crew.start("dynos-sqlite-writer", move || writer.run(&jobs))?;
     Ok(desk)
 }
 
-fn on_threads(readers: Vec<Reader>) -> Result<Desk<Reader>> {
+fn on_threads(crew: &Crew, readers: Vec<Reader>) -> Result<Desk<Reader>> {
     let (desk, jobs) = Desk::elsewhere();
     let jobs = Arc::new(Mutex::new(jobs));
     for reader in readers {
         let jobs = Arc::clone(&jobs);
-        spawn("dynos-sqlite-reader", move || reader.run(&jobs))?;
+        crew.start("dynos-sqlite-reader", move || reader.run(&jobs))?;
     }
     Ok(desk)
 }
@@ -357,14 +362,6 @@ fn connect(path: &Path, options: &SqliteOptions, flags: OpenFlags) -> Result<Con
     Ok(db)
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
-    let failed = |error: std::io::Error| ReplicaError::Storage {
-        message: "no thread could be started".to_owned(),
-        source: Some(Box::new(error)),
-    };
-    thread::Builder::new().name(name.to_owned()).spawn(work).map(drop).map_err(failed)
-}
-
 #[async_trait]
 impl Replica for SqliteReplica {
     async fn state(&self) -> Result<State> {
@@ -454,11 +451,10 @@ impl Replica for SqliteReplica {
 
     async fn close(&self) {
         drop(self.0.reader.close());
-        if let Some(jobs) = self.0.writer.close() {
-            let (done, closed) = oneshot::channel();
-            if jobs.send(Job::Close(done)).is_ok() {
-                let _ = closed.await;
-            }
-        }
+        let writer = self.0.writer.close();
+        // The connection that goes last moves the journal into the file, if it may write.
+        self.0.readers.ended().await;
+        drop(writer);
+        self.0.writers.ended().await;
     }
 }

@@ -1,7 +1,5 @@
 //! The one thread that writes. It commits the batches that wait together in one transaction.
 
-use std::sync::mpsc::{Receiver, TryRecvError};
-
 use dynos_sync_core::{
     ReplicaError,
     replica::{Batch, Outcome},
@@ -20,6 +18,7 @@ use crate::{
     replica::Synchronous,
     session::Session,
     sql::exec,
+    sync::mpsc::{Receiver, TryRecvError},
     table::Catalog,
 };
 
@@ -27,7 +26,6 @@ use crate::{
 pub(crate) enum Job {
     Commit(Batch, oneshot::Sender<Result<Outcome>>),
     Run(Box<dyn FnOnce(&mut Writer) + Send>),
-    Close(oneshot::Sender<()>),
 }
 
 /// The writing connection, and what it knows.
@@ -52,7 +50,6 @@ impl Clerk for Writer {
         match job {
             Job::Run(run) => run(self),
             Job::Commit(batch, reply) => drop(reply.send(self.commit_alone(&batch))),
-            Job::Close(_) => unreachable!("BUG: who works in the call is closed by being dropped"),
         }
     }
 }
@@ -66,18 +63,12 @@ impl Writer {
         Self { db, catalog, foreign_keys: None, temporary_files: None, synchronous, durable: false, random }
     }
 
-    /// Works until it is told to close, or nobody is left to ask.
+    /// Works until nobody is left to ask.
     pub(crate) fn run(mut self, jobs: &Receiver<Job>) {
         let mut next = jobs.recv().ok();
         while let Some(job) = next.take() {
             match job {
                 Job::Run(run) => run(&mut self),
-                Job::Close(done) => {
-                    drop(self);
-                    // The asker may have gone; the database is closed all the same.
-                    let _ = done.send(());
-                    return;
-                }
                 Job::Commit(batch, reply) => {
                     let (group, other) = gather(jobs, (batch, reply));
                     self.commit_group(group);

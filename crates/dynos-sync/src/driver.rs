@@ -39,6 +39,8 @@ pub struct Driver {
     edits: HybridClock,
     random: Random,
     tables: RwLock<BTreeMap<TableName, TableState>>,
+    /// Held while the tables are read and remembered: what was read earlier never takes the place of what was read later.
+    remembering: tokio::sync::Mutex<()>,
     /// Whether the server has been asked who it is, and whether it knows this replica, since the driver was made.
     met: AtomicBool,
     session: Session,
@@ -78,20 +80,10 @@ impl Driver {
         random: Box<dyn Fn() -> u64 + Send + Sync>,
     ) -> Result<Self, SyncError> {
         let edits = HybridClock::new(0);
-        let tables = RwLock::default();
-        let (met, session) = (AtomicBool::new(false), Session::default());
-        let driver = Self {
-            replica,
-            remote,
-            clock,
-            config,
-            events: Events::new(),
-            edits,
-            random,
-            tables,
-            met,
-            session,
-        };
+        let (tables, remembering) = (RwLock::default(), tokio::sync::Mutex::default());
+        let (met, session, events) = (AtomicBool::new(false), Session::default(), Events::new());
+        let driver =
+            Self { replica, remote, clock, config, events, edits, random, tables, remembering, met, session };
         driver.begin_session().await?;
         Ok(driver)
     }
@@ -105,9 +97,12 @@ impl Driver {
     /// Goes on with the session that is in the database now. After a logout it belongs to no server, and to no user.
     pub(crate) async fn begin_session(&self) -> Result<(), SyncError> {
         self.met.store(false, Ordering::Release);
-        let state = self.replica.state().await?;
-        self.session.generation.store(state.generation, Ordering::Release);
-        self.session.is_over.store(false, Ordering::Release);
+        {
+            let _remembering = self.remembering.lock().await;
+            let state = self.replica.state().await?;
+            self.session.generation.store(state.generation, Ordering::Release);
+            self.session.is_over.store(false, Ordering::Release);
+        }
         self.state().await.map(drop)
     }
 
@@ -126,6 +121,7 @@ impl Driver {
     /// # Errors
     /// [`SyncError::SessionEnded`] where another process has logged out: what follows is somebody else's.
     pub(crate) async fn state(&self) -> Result<State, SyncError> {
+        let _remembering = self.remembering.lock().await;
         let state = self.replica.state().await?;
         if state.generation != self.session() {
             self.session.is_over.store(true, Ordering::Release);

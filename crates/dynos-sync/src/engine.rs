@@ -163,8 +163,8 @@ impl SyncEngine {
     /// is not waited for.
     ///
     /// # Errors
-    /// [`SyncError::Invalid`], [`SyncError::PayloadTooLarge`], [`SyncError::RlsViolation`], or [`SyncError::Replica`]
-    /// where the table refuses the row. Then nothing was stored.
+    /// [`SyncError::Invalid`], [`SyncError::PayloadTooLarge`], [`SyncError::RlsViolation`], [`SyncError::SessionEnded`] where a
+    /// logout came in between, or [`SyncError::Replica`] where the table refuses the row. Then nothing was stored.
     pub async fn write(&self, table: &str, id: &str, data: Fields) -> Result<(), SyncError> {
         self.shared.driver.write(table, id, data).await?;
         self.queued();

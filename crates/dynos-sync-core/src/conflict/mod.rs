@@ -196,4 +196,13 @@ mod tests {
         assert_eq!(outcomes(&conflict(ab(1, 0), None, 20, 10)), [ab(1, 0), None, ab(1, 0), ab(1, 0)]);
         assert_eq!(outcomes(&conflict(ab(1, 0), None, 10, 20)), [None, None, ab(1, 0), None]);
     }
+
+    #[test]
+    fn a_strategys_name_is_as_the_journal_has_it() {
+        for strategy in [Strategy::LastWriteWins, Strategy::ServerWins, Strategy::ClientWins, Strategy::Merge]
+        {
+            let name = strategy.name();
+            assert_eq!(serde_json::json!(name), name.as_str());
+        }
+    }
 }

@@ -275,7 +275,6 @@ fn difference(shape: &Shape, remote: Option<&Fields>, outcome: Option<&Fields>) 
         (None, None) => None,
         (Some(_), None) => Some(Edit::Delete),
         (None, Some(outcome)) => Some(Edit::Replace(outcome.clone())),
-        (Some(remote), Some(outcome)) if remote == outcome => None,
         (Some(remote), Some(outcome)) => {
             let loses_a_field = remote.keys().any(|name| !outcome.contains_key(name));
             if loses_a_field && *shape == Shape::Document {

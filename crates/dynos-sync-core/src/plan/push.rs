@@ -361,6 +361,23 @@ mod tests {
     }
 
     #[test]
+    fn a_request_says_how_far_the_tables_were_seen() {
+        let name: TableName = "t".parse().unwrap();
+        for (at, ahead, seen) in [
+            (None, None, None),
+            (cursor("now"), None, cursor("now")),
+            (cursor("now"), cursor("own push"), cursor("own push")),
+        ] {
+            let mut state = state(at);
+            state.tables[0].ahead = ahead;
+            // Sent before, on top of less.
+            let repeated = sent(entry(1, "x", upsert(&json!({}))));
+            let prepared = prepare(&state, vec![vec![repeated]]);
+            assert_eq!(prepared.request.seen, seen.map(|seen| (name.clone(), seen)).into_iter().collect());
+        }
+    }
+
+    #[test]
     fn the_attempts_of_the_refused_entry_go_on_counting() {
         let refused = Entry { attempts: 2, retry_at: Some(7), ..entry(1, "x", upsert(&json!({}))) };
         let prepared = prepare(&state(None), vec![vec![refused, entry(2, "x", patch(&json!({})))]]);
@@ -494,6 +511,23 @@ mod tests {
                 matches!(&answered.batch.ops[..], [Op::Bury { revert, .. }] if *revert == expected),
                 "{expected:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_table_that_the_server_does_not_have_is_told_again_and_says_nothing_of_the_record() {
+        let current = Some(Current { record: None });
+        let unknown =
+            PushResult::Rejected { code: RejectCode::UnknownTable, message: "no".to_owned(), current };
+        for (attempts, buried) in [(0, false), (2, true)] {
+            let one = sent(Entry { attempts, ..entry(5, "x", upsert(&json!({}))) });
+            let answered = answer_to(&[one], vec![unknown.clone()], false);
+            let [op, Op::Undeclared { table }] = &answered.batch.ops[..] else {
+                panic!("{:?}", answered.batch.ops)
+            };
+            assert_eq!(*table, name("t"));
+            assert_eq!(matches!(op, Op::Bury { revert: Revert::ToBase, .. }), buried, "{op:?}");
+            assert_eq!(matches!(op, Op::Postpone { .. }), !buried, "{op:?}");
         }
     }
 

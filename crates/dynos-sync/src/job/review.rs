@@ -1,4 +1,5 @@
-//! What people decide afterwards: dead letters and conflicts.
+//! What people decide afterwards: dead letters and conflicts. The state is looked at first: what is decided about is of that session,
+//! and nothing of it is done in a later one.
 
 use dynos_sync_core::{
     Edit,
@@ -12,19 +13,22 @@ impl Driver {
     /// Takes up a dead letter: its edits are written and queued again.
     ///
     /// # Errors
-    /// [`SyncError::Invalid`] where there is no such letter, or where nothing of it can be read any more.
+    /// [`SyncError::Invalid`] where there is no such letter, or where nothing of it can be read any more; [`SyncError::SessionEnded`]
+    /// where a logout came in between.
     pub async fn retry_dead_letter(&self, letter: i64) -> Result<(), SyncError> {
+        let session = self.session();
         self.dead_letter(letter).await?;
-        self.commit(vec![Op::Revive { letter, at: self.stamp() }]).await.map(drop)
+        self.commit_in(session, vec![Op::Revive { letter, at: self.stamp() }]).await.map(drop)
     }
 
     /// Drops a dead letter.
     ///
     /// # Errors
-    /// [`SyncError::Invalid`] where there is no such letter.
+    /// As [`retry_dead_letter`](Self::retry_dead_letter).
     pub async fn discard_dead_letter(&self, letter: i64) -> Result<(), SyncError> {
+        let session = self.session();
         self.dead_letter(letter).await?;
-        self.commit(vec![Op::Discard { letter }]).await.map(drop)
+        self.commit_in(session, vec![Op::Discard { letter }]).await.map(drop)
     }
 
     async fn dead_letter(&self, letter: i64) -> Result<DeadLetter, SyncError> {
@@ -49,8 +53,10 @@ impl Driver {
     /// Brings back the version that lost a conflict, as a new edit, and takes the conflict out of the journal.
     ///
     /// # Errors
-    /// [`SyncError::Invalid`] where there is no such entry, or where it cannot be read any more.
+    /// [`SyncError::Invalid`] where there is no such entry, or where it cannot be read any more; [`SyncError::SessionEnded`] where a
+    /// logout came in between.
     pub async fn undo_conflict(&self, id: i64) -> Result<(), SyncError> {
+        let session = self.session();
         let Some(resolved) = self.conflict(id).await?.resolved else {
             let problem = format!("conflict {id} cannot be read any more");
             return Err(no_such("conflict", problem, "discard it"));
@@ -58,7 +64,7 @@ impl Driver {
         let lost = if resolved.outcome == resolved.mine { resolved.theirs } else { resolved.mine };
         let edit = lost.map_or(Edit::Delete, Edit::Replace);
         let write = Op::Write { key: resolved.key, edit, at: self.stamp() };
-        self.commit(vec![write, Op::Forget { conflict: id }]).await.map(drop)
+        self.commit_in(session, vec![write, Op::Forget { conflict: id }]).await.map(drop)
     }
 
     /// Drops an entry of the conflict journal.
@@ -66,7 +72,8 @@ impl Driver {
     /// # Errors
     /// [`SyncError::Invalid`] where there is no such entry.
     pub async fn discard_conflict(&self, id: i64) -> Result<(), SyncError> {
+        let session = self.session();
         self.conflict(id).await?;
-        self.commit(vec![Op::Forget { conflict: id }]).await.map(drop)
+        self.commit_in(session, vec![Op::Forget { conflict: id }]).await.map(drop)
     }
 }
