@@ -153,7 +153,8 @@ fn really_conflicts(world: &World, device: usize, resolved: &Resolved) {
     let Some(newest) = newest else { return };
     let scope = world.parts.server.scope(&world.devices[device].user, &resolved.key.table);
     let invented = world.parts.server.mirror(|mirror| {
-        !mirror.revived.contains(&(device, resolved.key.clone()))
+        // Where somebody went back on a decision, what was there before is there again.
+        !mirror.revived.iter().any(|(_, key)| *key == resolved.key)
             && mirror.was_made_on(&scope, &resolved.key, theirs, device, newest)
     });
     if invented {

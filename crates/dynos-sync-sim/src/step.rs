@@ -64,7 +64,7 @@ fn perform(world: &mut World, step: Step, device: usize, random: &mut fastrand::
         Step::Oversize => edit(world, device, random, RECORD_LIMIT),
         Step::EditMany => edit_many(world, device, random),
         Step::Sql => sql(world, device, random),
-        Step::Sync => world.sync(device),
+        Step::Sync => sync(world, device, random),
         Step::Second => second(world, device, random),
         Step::Offline => offline(world, device),
         Step::Days => days(world, device, random),
@@ -339,6 +339,24 @@ fn execute(db: &rusqlite::Connection, id: OpId, op: &Op) -> rusqlite::Result<usi
     }
 }
 
+/// The application asks for everything, or for a part.
+fn sync(world: &mut World, device: usize, random: &mut fastrand::Rng) {
+    let Some((engine, _)) = engine(world, device) else { return };
+    let (history, timeline) = (world.parts.history.clone(), world.parts.timeline.clone());
+    let part = random.u8(..4);
+    world.spawn(device, async move {
+        let result = match part {
+            0 => engine.drain().await.map(drop),
+            1 => engine.drain_once().await.map(drop),
+            2 => engine.pull_all().await.map(drop),
+            _ => engine.sync_all().await.map(drop),
+        };
+        if let Err(error) = result {
+            history.note(timeline.now(), &format!("device {device} cannot sync: {error}"));
+        }
+    });
+}
+
 fn offline(world: &mut World, device: usize) {
     let offline = !world.parts.network.is_offline(device);
     if offline {
@@ -564,11 +582,11 @@ fn table(world: &mut World, device: usize, random: &mut fastrand::Rng) {
     check::remember(world, device, &data);
     let (history, timeline) = (world.parts.history.clone(), world.parts.timeline.clone());
     let syncs = world.devices[device].tables.contains(&table);
+    let session = world.devices[device].session;
+    let of_table =
+        move |op: &Op| op.device == device && op.session == session && op.key.table.as_str() == table;
     if syncs {
         world.devices[device].tables.retain(|known| *known != table);
-        let session = world.devices[device].session;
-        let of_table =
-            |op: &Op| op.device == device && op.session == session && op.key.table.as_str() == table;
         history.excuse("table removed", of_table);
     }
     for n in 0..world.parts.swarm.records {
@@ -579,7 +597,12 @@ fn table(world: &mut World, device: usize, random: &mut fastrand::Rng) {
     let notices = Arc::clone(&world.notices);
     world.spawn(device, async move {
         let result = match syncs {
-            true => engine.remove_table(table).await,
+            true => {
+                let removed = engine.remove_table(table).await;
+                // What was on its way came before or after.
+                history.excuse("table removed", of_table);
+                removed
+            }
             false => engine.add_table(table, true).await,
         };
         if !syncs && result.is_ok() {
