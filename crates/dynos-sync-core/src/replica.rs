@@ -18,6 +18,7 @@ use crate::{
     ids::{Counter, Generation, RecordId, RecordKey, ReplicaId, Seq, TableName},
     record::Fields,
     table::TableSpec,
+    wire::Expired,
 };
 
 /// A device's rows, queue and cursors. Every method is one whole transaction.
@@ -154,6 +155,22 @@ impl Phase {
         match self {
             Self::Restore { common, own: further } => seq <= further.filter(|_| own).unwrap_or(common),
             _ => false,
+        }
+    }
+
+    /// The walk from the beginning that follows where a cursor has expired in this phase. What a walk that is under way was to
+    /// find out, the next one has to: what is unsure stays so.
+    #[must_use]
+    pub fn after(self, expired: &Expired) -> Self {
+        match (self, expired) {
+            (Self::Restore { .. }, Expired::Purged) => self,
+            (_, Expired::Purged) => Self::Resync,
+            (Self::Restore { common: before, own: own_before }, Expired::RolledBack { common, own }) => {
+                let further = own_before.unwrap_or(before).min(own.unwrap_or(*common));
+                let common = before.min(*common);
+                Self::Restore { common, own: (further > common).then_some(further) }
+            }
+            (_, Expired::RolledBack { common, own }) => Self::Restore { common: *common, own: *own },
         }
     }
 
@@ -618,6 +635,30 @@ mod tests {
     fn only_a_busy_database_is_tried_again_by_itself() {
         assert!(ReplicaError::Busy.is_transient());
         assert!(!ReplicaError::Closed.is_transient() && !ReplicaError::Full.is_transient());
+    }
+
+    #[test]
+    fn a_walk_that_begins_again_forgets_nothing_of_what_the_last_one_was_for() {
+        let restore = |common, own| Phase::Restore { common, own };
+        let lost = |common, own| Expired::RolledBack { common, own };
+        for phase in [Phase::First, Phase::Following, Phase::Resync] {
+            assert_eq!(phase.after(&Expired::Purged), Phase::Resync);
+            assert_eq!(phase.after(&lost(3, Some(5))), restore(3, Some(5)));
+        }
+        assert_eq!(
+            restore(3, Some(5)).after(&Expired::Purged),
+            restore(3, Some(5)),
+            "what was lost is offered still"
+        );
+        for (before, again, then) in [
+            (restore(3, None), lost(7, None), restore(3, None)),
+            (restore(7, None), lost(3, None), restore(3, None)),
+            (restore(3, Some(6)), lost(7, None), restore(3, Some(6))),
+            (restore(3, None), lost(2, Some(9)), restore(2, Some(3))),
+            (restore(3, Some(6)), lost(4, Some(5)), restore(3, Some(5))),
+        ] {
+            assert_eq!(before.after(&again), then, "{before:?} {again:?}");
+        }
     }
 
     #[test]

@@ -132,11 +132,10 @@ impl Worker {
             Job::Expired { expired, head } => {
                 let next = device.fork(Job::Idle);
                 let now = device.table();
-                let (phase, ahead) = match expired {
-                    Expired::Purged => (Phase::Resync, now.ahead.or(now.cursor)),
-                    Expired::RolledBack { common, own } => {
-                        (Phase::Restore { common: *common, own: *own }, Some(head.clone()))
-                    }
+                let phase = now.phase.after(expired);
+                let ahead = match expired {
+                    Expired::Purged => now.ahead.or(now.cursor),
+                    Expired::RolledBack { .. } => Some(head.clone()),
                 };
                 let ahead = ahead.filter(|_| self.rules.has(Rule::Ahead));
                 // What a restored server lacks of a declaration is declared at once.

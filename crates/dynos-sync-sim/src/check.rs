@@ -257,6 +257,11 @@ fn find_value(bytes: &[u8]) -> Option<String> {
     })
 }
 
+/// Whether a device has pulled each table once.
+pub(crate) fn has_pulled(world: &World, device: usize) -> bool {
+    state(world, device).is_some_and(|state| state.tables.iter().all(|table| table.phase != Phase::First))
+}
+
 /// Whether a device has nothing left to do.
 pub(crate) fn is_done(world: &World, device: usize) -> bool {
     let Some(state) = state(world, device) else { return false };

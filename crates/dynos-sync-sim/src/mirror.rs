@@ -200,6 +200,11 @@ impl Mirror {
         Lineage(self.alive.clone())
     }
 
+    /// Whether a copy holds nothing but what the server has now, too.
+    pub fn is_of_this_history(&self, lineage: &Lineage) -> bool {
+        self.alive.starts_with(&lineage.0)
+    }
+
     /// The server was put back to a copy.
     pub fn restore(&mut self, lineage: &Lineage) {
         self.rebuild(lineage.0.clone());

@@ -117,6 +117,7 @@ impl Server {
         inner.open();
         let seqs = inner.seqs();
         let lost = inner.mirror.lose(&seqs);
+        inner.forget_backups();
         let left = inner.stored().into_keys().collect();
         inner.mirror.purge(&left);
         lost
@@ -137,10 +138,9 @@ impl Server {
         }
         let place = random.usize(..inner.backups.len());
         let (image, lineage) = inner.backups[place].clone();
-        // What was copied since then is of a history that is given up.
-        inner.backups.truncate(place + 1);
         inner.disk.put_back(&image);
         inner.mirror.restore(&lineage);
+        inner.forget_backups();
         inner.open();
         inner.check_nothing_lost();
         let left = inner.stored().into_keys().collect();
@@ -273,6 +273,12 @@ impl Inner {
             Ok(store) => self.store = Some(store),
             Err(error) => self.history.violation("server", format!("does not open again: {error:?}")),
         }
+    }
+
+    /// Copies of a history that was given up are not put back any more.
+    fn forget_backups(&mut self) {
+        let mirror = &self.mirror;
+        self.backups.retain(|(_, lineage)| mirror.is_of_this_history(lineage));
     }
 
     fn scope(&self, user: &str, table: &TableName) -> ScopeName {

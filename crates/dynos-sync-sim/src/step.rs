@@ -88,6 +88,9 @@ fn perform(world: &mut World, step: Step, device: usize, random: &mut fastrand::
 }
 
 fn server(world: &mut World, step: Step, device: usize, random: &mut fastrand::Rng) {
+    if step == Step::Purge && !(0..world.devices.len()).all(|device| check::has_pulled(world, device)) {
+        return;
+    }
     let server = &world.parts.server;
     let doing = world.devices[device].activity.get();
     match step {
@@ -534,7 +537,7 @@ fn restore(world: &mut World, device: usize, random: &mut fastrand::Rng) {
     // It is written to before it meets the server.
     world.start(device);
     world.parts.network.set_offline(device, true);
-    for _ in 0..random.usize(1..=6) {
+    for _ in 0..random.usize(1..=12) {
         edit(world, device, random, 0);
         world.pass(10);
     }

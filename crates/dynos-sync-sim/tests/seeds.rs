@@ -5,10 +5,16 @@ use dynos_sync_sim::{
     world::{self, Options},
 };
 
-const SEEDS: [(u64, &str); 1] = [(
-    83,
-    "a device that had lost its power at NORMAL, or was put back to an older copy, was not recognised once it had numbered new edits",
-)];
+const SEEDS: [(u64, &str); 2] = [
+    (
+        83,
+        "a device that had lost its power at NORMAL, or was put back to an older copy, was not recognised once it had numbered new edits",
+    ),
+    (
+        207_830_015_057,
+        "a walk after a restore that a purge made expire went on as one after a purge, and deleted what the server had lost",
+    ),
+];
 
 #[test]
 fn seeds_that_found_something_find_nothing_any_more() {

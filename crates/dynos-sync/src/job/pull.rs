@@ -152,12 +152,10 @@ impl Driver {
     /// as ahead tells: the end of the history as it is now, or where this device stood.
     async fn restart(&self, state: &State, table: &TableState, expired: &Expired) -> Result<(), SyncError> {
         let name = &table.spec.name;
-        let (phase, ahead) = match expired {
-            Expired::Purged => (Phase::Resync, table.ahead.clone().or_else(|| table.cursor.clone())),
-            Expired::RolledBack { common, own } => {
-                let mut heads = self.heads(vec![name.clone()]).await?.heads;
-                (Phase::Restore { common: *common, own: *own }, heads.remove(name))
-            }
+        let phase = table.phase.after(expired);
+        let ahead = match expired {
+            Expired::Purged => table.ahead.clone().or_else(|| table.cursor.clone()),
+            Expired::RolledBack { .. } => self.heads(vec![name.clone()]).await?.heads.remove(name),
         };
         self.tell(SyncEvent::Resync { table: name.clone(), phase });
         self.commit_in(state.generation, vec![Op::Restart { table: name.clone(), phase, ahead }])
