@@ -55,11 +55,14 @@ pub fn runtime() -> std::io::Result<Arc<Runtime>> {
 }
 
 impl Campaign {
-    /// Runs. `progress` is told from time to time how many seeds have run, and how many failed.
+    /// Runs. `progress` is told after each seed how many have run, and how many failed; and what came of this one if it did.
     ///
     /// # Errors
     /// Where the machine has no room for threads.
-    pub fn run(&self, progress: impl Fn(u64, usize) + Sync) -> std::io::Result<Results> {
+    pub fn run(
+        &self,
+        progress: impl Fn(u64, usize, Option<(u64, &Report)>) + Sync,
+    ) -> std::io::Result<Results> {
         let start = Instant::now();
         let next = AtomicU64::new(0);
         let done = AtomicBool::new(false);
@@ -80,10 +83,11 @@ impl Campaign {
                         let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
                         results.counts.add(&report.counts);
                         results.seeds += 1;
+                        let failing = failed.then_some((self.from + n, &report));
+                        progress(results.seeds, results.failed.len() + usize::from(failed), failing);
                         if failed {
                             results.failed.push((self.from + n, report));
                         }
-                        progress(results.seeds, results.failed.len());
                     }
                 });
             }

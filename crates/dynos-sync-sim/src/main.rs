@@ -122,7 +122,7 @@ fn sabotage(name: &str, cli: &Cli) -> std::io::Result<bool> {
     let mutants = named(Some(name))?;
     for mutant in &mutants {
         turn_on(Some(*mutant))?;
-        let results = Campaign { twice: 0, stop: true, ..cli.campaign() }.run(|_, _| ())?;
+        let results = Campaign { twice: 0, stop: true, ..cli.campaign() }.run(|_, _, _| ())?;
         match results.failed.first() {
             Some((seed, report)) => {
                 let seeds = seed - cli.from + 1;
@@ -178,7 +178,11 @@ impl Cli {
 fn run(cli: &Cli) -> std::io::Result<bool> {
     let campaign = cli.campaign();
     let (start, last) = (Instant::now(), Mutex::new(Instant::now()));
-    let results = campaign.run(|seeds, failed| {
+    let results = campaign.run(|seeds, failed, failing| {
+        if let Some((seed, report)) = failing {
+            let violation = &report.violations[0];
+            eprintln!("seed {seed} failed: {}: {}", violation.checker, violation.found);
+        }
         let mut last = last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if last.elapsed() > Duration::from_secs(10) {
             *last = Instant::now();

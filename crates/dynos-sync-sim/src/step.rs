@@ -88,7 +88,8 @@ fn perform(world: &mut World, step: Step, device: usize, random: &mut fastrand::
 }
 
 fn server(world: &mut World, step: Step, device: usize, random: &mut fastrand::Rng) {
-    if step == Step::Purge && !(0..world.devices.len()).all(|device| check::has_pulled(world, device)) {
+    let all_have_pulled = (0..world.devices.len()).all(|device| check::has_pulled(world, device));
+    if step == Step::Purge && !(all_have_pulled && world.parts.network.is_quiet()) {
         return;
     }
     let server = &world.parts.server;
