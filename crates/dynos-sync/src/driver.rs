@@ -97,13 +97,12 @@ impl Driver {
     /// Goes on with the session that is in the database now. After a logout it belongs to no server, and to no user.
     pub(crate) async fn begin_session(&self) -> Result<(), SyncError> {
         self.met.store(false, Ordering::Release);
-        {
-            let _remembering = self.remembering.lock().await;
-            let state = self.replica.state().await?;
-            self.session.generation.store(state.generation, Ordering::Release);
-            self.session.is_over.store(false, Ordering::Release);
-        }
-        self.state().await.map(drop)
+        let _remembering = self.remembering.lock().await;
+        let state = self.replica.state().await?;
+        self.session.generation.store(state.generation, Ordering::Release);
+        self.session.is_over.store(false, Ordering::Release);
+        self.remember(&state);
+        Ok(())
     }
 
     /// The session that this engine is in.
@@ -127,10 +126,14 @@ impl Driver {
             self.session.is_over.store(true, Ordering::Release);
             return Err(SyncError::SessionEnded);
         }
+        self.remember(&state);
+        Ok(state)
+    }
+
+    fn remember(&self, state: &State) {
         self.edits.observe(state.clock);
         let tables = state.tables.iter().map(|table| (table.spec.name.clone(), table.clone())).collect();
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = tables;
-        Ok(state)
     }
 
     pub(crate) fn table(&self, name: &TableName) -> Option<TableState> {

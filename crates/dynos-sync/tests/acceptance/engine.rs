@@ -315,6 +315,15 @@ async fn a_copied_file_with_pending_entries_is_another_device() {
     assert_eq!((one.state().await.dead_letters, copy.state().await.dead_letters), (0, 0));
 }
 
+/// Puts a copy in the place of a device's file, as a backup program does: it is the same file to the platform.
+fn put_back(stack: &Stack, copy: &str, name: &str) {
+    std::fs::copy(stack.path(copy), stack.path(name)).unwrap();
+    for end in ["-wal", "-shm"] {
+        // There is none where the engine was closed.
+        let _ = std::fs::remove_file(format!("{}{end}", stack.path(name).display()));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_put_back_from_an_older_copy_gets_and_gives_everything() {
     let stack = Stack::new().await;
@@ -333,10 +342,7 @@ async fn a_file_put_back_from_an_older_copy_gets_and_gives_everything() {
     one.remove("gone").await;
     stack.settle(&[&one, &other]).await;
     one.engine.close().await;
-    std::fs::copy(stack.path("older"), stack.path("one")).unwrap();
-    for end in ["-wal", "-shm"] {
-        let _ = std::fs::remove_file(format!("{}{end}", stack.path("one").display()));
-    }
+    put_back(&stack, "older", "one");
     let one = stack.device("one").await;
     one.write("anew", json!({"a": 1})).await;
     let records = stack.settle(&[&one, &other]).await;
@@ -360,10 +366,7 @@ async fn a_file_put_back_is_recognised_though_it_was_written_to_before_it_met_th
     one.remove("x").await;
     stack.settle(&[&one, &other]).await;
     one.engine.close().await;
-    std::fs::copy(stack.path("older"), stack.path("one")).unwrap();
-    for end in ["-wal", "-shm"] {
-        let _ = std::fs::remove_file(format!("{}{end}", stack.path("one").display()));
-    }
+    put_back(&stack, "older", "one");
     let one = stack.device("one").await;
     for n in 0..5 {
         one.patch("x", json!({"a": n})).await;
