@@ -145,10 +145,16 @@ pub(crate) fn remember(world: &World, device: usize, data: &Data) {
 /// What was made on top of the device's own edits is no conflict with them.
 fn really_conflicts(world: &World, device: usize, resolved: &Resolved) {
     let (Some(mine), Some(theirs)) = (&resolved.mine, &resolved.theirs) else { return };
+    let was = |field: &str| resolved.base.as_ref().and_then(|base| base.get(field));
+    let edited: Vec<_> = mine.iter().filter(|(field, value)| was(field) != Some(*value)).collect();
+    // Of a value that was masked nobody can tell which operation wrote it.
+    if edited.iter().any(|(_, value)| !value.is_null() && written(value).is_none()) {
+        return;
+    }
     let newest = {
         let history = world.parts.history.lock();
         let own = |op: &OpId| history.ops.get(*op as usize).is_some_and(|op| op.device == device);
-        mine.values().filter_map(written).filter(own).max()
+        edited.iter().filter_map(|(_, value)| written(value)).filter(own).max()
     };
     let Some(newest) = newest else { return };
     let scope = world.parts.server.scope(&world.devices[device].user, &resolved.key.table);

@@ -5,7 +5,11 @@ use dynos_sync_sim::{
     world::{self, Options},
 };
 
-const SEEDS: [(u64, &str); 2] = [
+const SEEDS: [(u64, &str); 3] = [
+    (
+        2746,
+        "an entry that a killed process had marked as sent, without syncing, was sent by the next one and forgotten when the power failed",
+    ),
     (
         83,
         "a device that had lost its power at NORMAL, or was put back to an older copy, was not recognised once it had numbered new edits",

@@ -388,6 +388,7 @@ impl Replica for SqliteReplica {
 
     async fn due(&self, limits: &DueLimits) -> Result<Due> {
         let limits = *limits;
+        self.write(Writer::vouch).await?;
         self.session(move |session| {
             queue::release(session.db, &limits)?;
             reading::due(session, &limits)

@@ -38,6 +38,8 @@ pub(crate) struct Writer {
     synchronous: Synchronous,
     /// Whether the next commit is durable whatever was chosen.
     durable: bool,
+    /// Whether everything that the file held when it was opened is durable.
+    vouched: bool,
     random: Random,
 }
 
@@ -59,8 +61,16 @@ impl Writer {
     const GROUP: usize = 256;
 
     pub(crate) fn new(db: Connection, synchronous: Synchronous, random: Random) -> Self {
-        let catalog = Catalog::default();
-        Self { db, catalog, foreign_keys: None, temporary_files: None, synchronous, durable: false, random }
+        Self {
+            db,
+            catalog: Catalog::default(),
+            foreign_keys: None,
+            temporary_files: None,
+            synchronous,
+            durable: false,
+            vouched: false,
+            random,
+        }
     }
 
     /// Works until nobody is left to ask.
@@ -132,6 +142,19 @@ impl Writer {
             self.db.pragma_update(None, "synchronous", level.name()).map_err(translate)?;
             self.durable = on;
         }
+        Ok(())
+    }
+
+    /// Makes durable what the file held when it was opened, before anything of it is sent. A program that was killed between
+    /// writing and syncing has left it in the system's cache alone, where SQLite takes it for committed.
+    pub(crate) fn vouch(&mut self) -> Result<()> {
+        if self.vouched {
+            return Ok(());
+        }
+        self.set_durable(true)?;
+        // Something has to change, for SQLite to have something to sync.
+        self.transaction(|session| session.set_capture(false))?;
+        self.vouched = true;
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 mod scenarios;
+mod sent;
 mod trial;
 
 use dynos_sync_sim::disk::ReadOnly;
