@@ -403,6 +403,7 @@ impl World {
 
     /// Arms a fault of a device's disk.
     pub(crate) fn arm(&mut self, device: usize, after: u64, fault: Fault, killer: Killer) {
+        self.meet_fate(device);
         self.devices[device].disk.arm(after, fault);
         self.killers[device] = Some(killer);
     }
@@ -413,6 +414,7 @@ impl World {
         self.note("everything heals");
         self.parts.network.heal();
         for device in 0..self.devices.len() {
+            self.meet_fate(device);
             self.devices[device].clock.set_ahead(0);
             self.devices[device].disk.disarm();
             self.devices[device].lock = None;
