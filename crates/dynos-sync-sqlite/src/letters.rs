@@ -243,7 +243,10 @@ fn read_conflict(row: &Row<'_>, seal: Seal) -> Option<Resolved> {
 
 /// Gives what an earlier version has kept its first sums.
 pub(crate) fn seal(db: &Connection, seal: Seal) -> Result<()> {
-    let mut letters = db.prepare("SELECT id, tbl, record, edits FROM dynos_dead").map_err(translate)?;
+    let sql = "UPDATE dynos_dead SET sum = ? WHERE id = ?";
+    let mut update = db.prepare_cached(sql).map_err(translate)?;
+    let mut letters =
+        db.prepare_cached("SELECT id, tbl, record, edits FROM dynos_dead").map_err(translate)?;
     let mut rows = letters.query([]).map_err(translate)?;
     while let Some(row) = rows.next().map_err(translate)? {
         let read = || -> rusqlite::Result<(i64, i64, String, String)> {
@@ -251,15 +254,17 @@ pub(crate) fn seal(db: &Connection, seal: Seal) -> Result<()> {
         };
         let (id, n, record, edits) = read().map_err(translate)?;
         let sum = letter_sum(seal, n, &record, &edits);
-        db.execute("UPDATE dynos_dead SET sum = ? WHERE id = ?", [sum, id]).map_err(translate)?;
+        update.execute([sum, id]).map_err(translate)?;
     }
-    let mut conflicts = db.prepare("SELECT id, resolved FROM dynos_conflict").map_err(translate)?;
+    let sql = "UPDATE dynos_conflict SET sum = ? WHERE id = ?";
+    let mut update = db.prepare_cached(sql).map_err(translate)?;
+    let mut conflicts = db.prepare_cached("SELECT id, resolved FROM dynos_conflict").map_err(translate)?;
     let mut rows = conflicts.query([]).map_err(translate)?;
     while let Some(row) = rows.next().map_err(translate)? {
         let read = || -> rusqlite::Result<(i64, String)> { Ok((row.get(0)?, row.get(1)?)) };
         let (id, text) = read().map_err(translate)?;
         let sum = seal.sum().text(&text).end();
-        db.execute("UPDATE dynos_conflict SET sum = ? WHERE id = ?", [sum, id]).map_err(translate)?;
+        update.execute([sum, id]).map_err(translate)?;
     }
     Ok(())
 }

@@ -78,6 +78,9 @@ mod crew;
 mod describe;
 mod desk;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod header;
 mod id;
 mod letters;

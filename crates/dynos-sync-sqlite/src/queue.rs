@@ -345,6 +345,8 @@ pub(crate) fn amend(
 
 /// Gives what an earlier version has kept its first sums.
 pub(crate) fn seal(db: &Connection, seal: Seal) -> Result<()> {
+    let sql = "UPDATE dynos_queue SET sum = ? WHERE counter = ?";
+    let mut update = db.prepare_cached(sql).map_err(translate)?;
     let mut after = 0;
     loop {
         let raws = raws(db, "WHERE counter > ? ORDER BY counter LIMIT 1000", [after])?;
@@ -354,17 +356,19 @@ pub(crate) fn seal(db: &Connection, seal: Seal) -> Result<()> {
         for (counter, raw) in raws {
             after = counter;
             let values = [raw?.right_sum(seal), counter];
-            db.execute("UPDATE dynos_queue SET sum = ? WHERE counter = ?", values).map_err(translate)?;
+            update.execute(values).map_err(translate)?;
         }
     }
-    let mut bases = db.prepare("SELECT tbl, id, data FROM dynos_base").map_err(translate)?;
+    let sql = "UPDATE dynos_base SET sum = ? WHERE tbl = ? AND id = ?";
+    let mut update = db.prepare_cached(sql).map_err(translate)?;
+    let mut bases = db.prepare_cached("SELECT tbl, id, data FROM dynos_base").map_err(translate)?;
     let mut rows = bases.query([]).map_err(translate)?;
     while let Some(row) = rows.next().map_err(translate)? {
         let read =
             || -> rusqlite::Result<(i64, String, String)> { Ok((row.get(0)?, row.get(1)?, row.get(2)?)) };
         let (n, id, text) = read().map_err(translate)?;
         let values = params![base_sum(seal, n, &id, &text), n, id];
-        db.execute("UPDATE dynos_base SET sum = ? WHERE tbl = ? AND id = ?", values).map_err(translate)?;
+        update.execute(values).map_err(translate)?;
     }
     Ok(())
 }

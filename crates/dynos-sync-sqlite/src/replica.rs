@@ -134,12 +134,7 @@ impl SqliteReplica {
         let db = connect(&path, options, OpenFlags::default())?;
         migrate(&db, &options.random)?;
         let mut writer = Writer::new(db, options.synchronous, options.random.clone());
-        writer.mend()?;
-        writer.claim(file_identity(&path))?;
-        match writer.scrub() {
-            Ok(()) | Err(ReplicaError::Busy) => {}
-            Err(error) => return Err(error),
-        }
+        writer.begin(file_identity(&path))?;
         let read = || -> Result<Reader> {
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
                 | OpenFlags::SQLITE_OPEN_NO_MUTEX
@@ -360,6 +355,24 @@ fn connect(path: &Path, options: &SqliteOptions, flags: OpenFlags) -> Result<Con
         db.pragma_update(None, "synchronous", options.synchronous.name()).map_err(of_theirs)?;
     }
     Ok(db)
+}
+
+#[cfg(fuzzing)]
+impl SqliteReplica {
+    /// What opening does once it is connected, again: for a file that another program has changed since. `afresh`: with nothing
+    /// known of its tables.
+    #[doc(hidden)]
+    pub async fn begin_again(&self, file: &str, afresh: bool) -> Result<()> {
+        let file = file.to_owned();
+        if afresh {
+            self.read(|reader| Ok(reader.catalog = Catalog::default())).await?;
+        }
+        self.write(move |writer| {
+            writer.forget(afresh);
+            writer.begin(Some(file))
+        })
+        .await
+    }
 }
 
 #[async_trait]

@@ -209,6 +209,25 @@ impl Writer {
         Ok(())
     }
 
+    /// What is done first to a file that has its tables: looks after it, and makes it this device's own.
+    pub(crate) fn begin(&mut self, file: Option<String>) -> Result<()> {
+        self.mend()?;
+        self.claim(file)?;
+        match self.scrub() {
+            Ok(()) | Err(ReplicaError::Busy) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// As after opening the file, but for what is known of its tables, if that is not to be forgotten too.
+    #[cfg(fuzzing)]
+    pub(crate) fn forget(&mut self, tables: bool) {
+        self.vouched = false;
+        if tables {
+            self.catalog = Catalog::default();
+        }
+    }
+
     /// Recognises a copy of another database by its file: two files with one identity would give the same numbers to
     /// different entries.
     pub(crate) fn claim(&mut self, file: Option<String>) -> Result<()> {
