@@ -12,7 +12,7 @@ use dynos_sync_core::{
 };
 use dynos_sync_server::{
     Config,
-    config::{Auth, Durability, Now, Secret},
+    config::{Auth, Durability, Now, Secret, Threads},
     store::{Caller, Page, SqliteStore, Store, StoreError, reread},
 };
 use tempfile::TempDir;
@@ -188,6 +188,7 @@ fn open(path: &Path, life: i64) -> SqliteStore {
     let mut config = Config::new(path, Auth::Secret(Secret::new(SECRET)));
     config.now = Now::new(move || NOW + life);
     config.durability = Durability::Normal;
+    config.threads = Threads::Caller;
     SqliteStore::open(&config).expect("a store")
 }
 

@@ -20,6 +20,24 @@ pub(crate) fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
 
+/// One input of so many goes the whole way.
+const WHOLE: u64 = 32;
+
+/// Judges an input by the whole way, with new files, or by a shorter one, in a fraction of the time. The input itself says by
+/// which, in no way that can be seen. The corpus goes both ways.
+pub(crate) fn in_two_ways(data: &[u8], whole: impl FnOnce(), short: impl FnOnce()) {
+    let mark = data.iter().fold(0xcbf2_9ce4_8422_2325_u64, |mark, byte| {
+        (mark ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    let is_whole = (mark >> 32).is_multiple_of(WHOLE);
+    if is_whole || cfg!(test) {
+        whole();
+    }
+    if !is_whole || cfg!(test) {
+        short();
+    }
+}
+
 /// All occurrences of a word replaced.
 pub(crate) fn replace(bytes: &[u8], word: &[u8], with: &[u8]) -> Vec<u8> {
     let mut replaced = Vec::with_capacity(bytes.len());

@@ -10,7 +10,7 @@ use axum::{
 use dynos_sync_core::Millis;
 use dynos_sync_server::{
     Config, Server,
-    config::{Auth, Durability, Limits, Now, Secret},
+    config::{Auth, Durability, Limits, Now, Secret, Threads},
 };
 use http_body_util::BodyExt as _;
 use tempfile::TempDir;
@@ -62,6 +62,7 @@ impl Stage {
         let mut config = Config::new(folder.path().join("server.db"), Auth::Secret(Secret::new(SECRET)));
         config.now = Now::new(|| NOW);
         config.durability = Durability::Normal;
+        config.threads = Threads::Caller;
         config.limits = limits();
         let server = Server::open(config).expect("a server on an empty folder");
         let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");

@@ -23,8 +23,10 @@ pub fn run(data: &[u8]) {
     Stage::with(|stage| {
         let user = stage.newcomer();
         let mut session = Session { stage, user, cursor: String::new(), last: vec![] };
-        session.declare(&session.tables());
-        session.last = session.everything();
+        session.call("/v1/tables", &session.tables());
+        if script::lines(data).any(|line| line[0] == b'P') {
+            session.last = session.everything();
+        }
         for line in script::lines(data) {
             let body = script::replace(&line[1..], b"$c", session.cursor.as_bytes());
             match line[0] {
@@ -42,7 +44,7 @@ struct Session<'a> {
     stage: &'a Stage,
     user: String,
     cursor: String,
-    /// Everything, as it was after the last push.
+    /// Everything, as it was after the last push, or before the first.
     last: Vec<Vec<Page>>,
 }
 
