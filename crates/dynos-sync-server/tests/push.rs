@@ -100,6 +100,24 @@ async fn another_entry_under_a_used_number_is_a_fork_and_nothing_of_the_call_is_
 }
 
 #[tokio::test]
+async fn two_entries_under_one_number_are_a_fork_even_if_the_first_is_a_conflict() {
+    let home = Home::new();
+    let server = home.start().await;
+    let [one, two] = [1, 2].map(|n| server.device("alice", n));
+    one.declare(&["t"]).await;
+    one.push(vec![upsert(1, "a", json!({"x": 1}))]).await;
+    let both = || vec![upsert(2, "a", json!({"x": 2})), upsert(2, "b", json!({"x": 2}))];
+    for _ in 0..2 {
+        let (status, detail) = error(two.try_push(both()).await).await;
+        assert_eq!((status, detail.code.as_str()), (409, "replica_forked"));
+    }
+    assert_eq!(two.push_one(upsert(3, "b", json!({}))).await, applied(2));
+    // The same entry twice is a repeat.
+    assert_eq!(one.push(vec![upsert(4, "c", json!({})); 2]).await.results, [applied(3), duplicate(3)]);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_refusal_is_remembered_and_blocks_nothing_else() {
     let home = Home::new();
     let server = home.start().await;

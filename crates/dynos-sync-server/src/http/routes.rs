@@ -13,7 +13,7 @@ use super::{
     body::JsonBody,
     push::{self, LoosePush},
 };
-use crate::store::Page;
+use crate::store::{Page, StoreError, used_twice};
 
 /// The description of this interface.
 const OPENAPI: &str = include_str!("../openapi.json");
@@ -48,6 +48,9 @@ pub(super) async fn offer(
     JsonBody(request): JsonBody<LoosePush>,
 ) -> Answer<PushAnswer> {
     let (request, sound) = request.sort();
+    if let Some(counter) = used_twice(&request.entries) {
+        return Err(StoreError::Forked(counter).into());
+    }
     let answer = push::fill(state.store.push(&known.caller, request).await?, &sound);
     state.metrics.pushed(&answer.results);
     Ok(Json(answer))

@@ -1,6 +1,8 @@
 //! The digest by which a repeat of an entry is told from another entry under the same number.
 
-use dynos_sync_core::{Operation, Value, wire::PushEntry};
+use std::collections::BTreeMap;
+
+use dynos_sync_core::{Counter, Operation, Value, wire::PushEntry};
 use sha2::{Digest as _, Sha256};
 
 /// What is kept of an entry's content.
@@ -24,6 +26,23 @@ pub(crate) fn digest(entry: &PushEntry) -> Digest {
     let mut digest = Digest::default();
     digest.copy_from_slice(&hash.finalize()[..16]);
     digest
+}
+
+/// A number that two entries of a request have, although they do different things: a fork, whatever would become of either. A
+/// conflict is not remembered, so that otherwise only the repeat of the request would show it.
+pub(crate) fn used_twice(entries: &[PushEntry]) -> Option<Counter> {
+    if entries.is_sorted_by(|one, other| one.counter < other.counter) {
+        return None;
+    }
+    let mut known = BTreeMap::new();
+    // What is out of range is refused, entry by entry.
+    let mut numbered =
+        entries.iter().filter(|entry| entry.counter > 0 && i64::try_from(entry.counter).is_ok());
+    let other = numbered.find(|entry| {
+        let digest = digest(entry);
+        *known.entry(entry.counter).or_insert(digest) != digest
+    });
+    other.map(|entry| entry.counter)
 }
 
 fn text(hash: &mut Sha256, text: &str) {
