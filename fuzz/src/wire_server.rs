@@ -3,12 +3,14 @@
 //! An input is a user's requests, one a line: `T`, `H`, `P` or `L` and a body. `$c` in it stands for the cursor that was
 //! answered last.
 
+use std::collections::BTreeMap;
+
 use dynos_sync_core::{
     TableName, Value,
     plan::pull::check,
     wire::{ErrorBody, Heads, HeadsRequest, Page, PullRequest, PushAnswer, PushResult, RejectCode, Tables},
 };
-use serde_json::json;
+use serde_json::{json, value::RawValue};
 
 use crate::{
     script,
@@ -163,8 +165,13 @@ impl Session<'_> {
             assert_eq!(before, self.last, "a call was refused, and changed something");
             return;
         }
-        let request: Value = serde_json::from_slice(body).expect("a request that was answered");
-        let entries = request["entries"].as_array().map_or(0, Vec::len);
+        // A field that the server does not know may hold anything, even what is no text.
+        let text = String::from_utf8_lossy(body);
+        let request: BTreeMap<String, &RawValue> =
+            serde_json::from_str(&text).expect("a request that was answered");
+        let entries: Vec<Value> =
+            serde_json::from_str(request["entries"].get()).expect("entries that were answered");
+        let entries = entries.len();
         let [first, second]: [PushAnswer; 2] =
             [first, second].map(|answer| serde_json::from_slice(&answer.body).expect("an answer"));
         assert_eq!(first.results.len(), entries, "one result an entry");

@@ -74,6 +74,19 @@ impl Device {
         }
     }
 
+    /// What the program reads. Where it uses the engine's connections, the one that writes would compile all its statements
+    /// anew: foreign keys hold for programs alone.
+    pub(super) fn look<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> T {
+        let seen = match &self.program {
+            None => block_on(self.replica.read_with(work)),
+            Some(program) => work(program).map_err(|error| ReplicaError::Corrupt(error.to_string())),
+        };
+        seen.expect("what the program reads")
+    }
+
     /// Removes what an earlier input has left, and does what the program begins with, in the same transaction: each change
     /// of a schema costs a lot.
     ///

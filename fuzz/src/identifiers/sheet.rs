@@ -62,7 +62,8 @@ impl Sheet {
     pub(super) fn change(&self, db: &Connection) {
         let (table, key) = (quoted(&self.table), quoted(&self.columns[0]));
         let last = quoted(&self.columns[self.columns.len() - 1]);
-        db.execute_batch(&format!("UPDATE {table} SET {last} = 'n' || {key}")).expect("an update");
+        // A table of one column has only its key to change, and may have a row of the new name.
+        db.execute_batch(&format!("UPDATE OR IGNORE {table} SET {last} = 'n' || {key}")).expect("an update");
         db.execute_batch(&format!("DELETE FROM {table} WHERE {key} = (SELECT min({key}) FROM {table})"))
             .expect("a delete");
     }
