@@ -76,7 +76,11 @@ fn judge(sheet: &Sheet, Pair { first: one, second: other, .. }: &Pair) {
 /// What the program does with its table.
 fn program(device: &Device, sheet: &Sheet, work: fn(&Sheet, &Connection)) {
     let sheet = sheet.clone();
-    device.sql(move |db| Ok(work(&sheet, db))).expect("the program's SQL");
+    let done = device.sql(move |db| {
+        work(&sheet, db);
+        Ok(())
+    });
+    done.expect("the program's SQL");
 }
 
 /// All of the schema that is not the engine's.

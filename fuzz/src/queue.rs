@@ -96,7 +96,7 @@ async fn work(replica: &SqliteReplica) {
     let edit = Edit::Upsert(fields([("n", 7.into())]));
     // The user's own first: whenever foreign keys begin or cease to hold, SQLite compiles all statements anew.
     for op in [
-        Op::Write { key: key("x"), edit: edit, at: 9 },
+        Op::Write { key: key("x"), edit, at: 9 },
         Op::Revive { letter: 1, at: 9 },
         Op::Store { key: key("y"), record: None },
         Op::Settle { key: key("x"), counter: 1, record: Some(fields([])) },

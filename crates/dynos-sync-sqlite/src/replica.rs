@@ -365,7 +365,11 @@ impl SqliteReplica {
     pub async fn begin_again(&self, file: &str, afresh: bool) -> Result<()> {
         let file = file.to_owned();
         if afresh {
-            self.read(|reader| Ok(reader.catalog = Catalog::default())).await?;
+            self.read(|reader| {
+                reader.catalog = Catalog::default();
+                Ok(())
+            })
+            .await?;
         }
         self.write(move |writer| {
             writer.forget(afresh);

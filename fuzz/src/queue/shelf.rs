@@ -75,8 +75,7 @@ impl Shelf {
         if self.open.is_none() {
             self.copy("open.db");
         }
-        let open = self.open.get_or_insert_with(|| OpenDevice::new(path, &sound.display().to_string()));
-        open
+        self.open.get_or_insert_with(|| OpenDevice::new(path, &sound.display().to_string()))
     }
 }
 
