@@ -257,6 +257,10 @@ impl Mirror {
         if self.forgotten.get(&(scope.to_owned(), key.clone())).is_some_and(|gone| *gone >= own.seq) {
             return false;
         }
+        // What was deleted since is offered again with whoever brings the record back.
+        if commits().any(|commit| commit.seq > own.seq && commit.after.is_none()) {
+            return false;
+        }
         let on_top = |commit: &Commit| commit.device != device && commit.base >= own.seq;
         commits().any(|commit| on_top(commit) && commit.after.as_ref() == Some(theirs))
     }

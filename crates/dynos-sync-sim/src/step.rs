@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use dynos_sync::{SyncEngine, SyncError};
-use dynos_sync_core::{Clock, Fields, RecordKey, ReplicaError};
+use dynos_sync_core::{Clock, Counter, Fields, RecordKey, ReplicaError};
 
 use crate::{
     check,
@@ -520,6 +520,7 @@ fn restore(world: &mut World, device: usize, random: &mut fastrand::Rng) {
     if let Some(running) = &world.devices[device].running {
         check::remember(world, device, &running.data);
     }
+    let used = last_counter(world, device);
     world.kill(device);
     world.parts.network.cut_device(device);
     world.devices[device].disk.put_back(&image);
@@ -538,10 +539,20 @@ fn restore(world: &mut World, device: usize, random: &mut fastrand::Rng) {
     // It is written to before it meets the server.
     world.start(device);
     world.parts.network.set_offline(device, true);
-    for _ in 0..random.usize(1..=12) {
+    let edits = random.usize(1..=12);
+    // Until its numbers are beyond all that it gave before, some of them: then the numbers alone show no copy.
+    let beyond = if random.bool() { used } else { 0 };
+    for n in 0..60 {
+        if n >= edits && last_counter(world, device) > beyond {
+            break;
+        }
         edit(world, device, random, 0);
         world.pass(10);
     }
+}
+
+fn last_counter(world: &World, device: usize) -> Counter {
+    check::state(world, device).map_or(0, |state| state.last_counter)
 }
 
 fn review(world: &mut World, device: usize, random: &mut fastrand::Rng) {
