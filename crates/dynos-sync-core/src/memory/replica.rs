@@ -320,7 +320,7 @@ impl Store {
         self.last_sent = self.last_sent.max(entry.counter);
         self.edit_entries(&entry.key.clone(), |pending| {
             pending.entries.retain(|e| e.sent.is_some() || e.counter > entry.counter);
-            let place = pending.entries.partition_point(|e| e.counter < entry.counter);
+            let place = pending.entries.partition_point(|e| e.sent.is_some());
             pending.entries.insert(place, entry);
         });
         true
@@ -702,5 +702,20 @@ impl Replica for MemoryReplica {
 
     async fn close(&self) {
         self.lock().closed = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Store;
+
+    #[test]
+    fn a_new_name_is_another_one_whatever_the_first_was_made_from() {
+        for seed in [[0; 16], [7; 16], [255; 16]] {
+            let mut store = Store::new(seed);
+            let before = store.identity();
+            store.renamed += 1;
+            assert_ne!(store.identity(), before);
+        }
     }
 }

@@ -107,6 +107,7 @@ pub(super) fn take(store: &mut Store, scope: &Scope) -> Store {
     (part.clock, part.last_id) = (store.clock, store.last_id);
     (part.last_counter, part.last_sent) = (store.last_counter, store.last_sent);
     part.tables.clone_from(&store.tables);
+    part.former.clone_from(&store.former);
     part.queue = take_entries(&mut store.queue, scope);
     for pending in part.queue.values() {
         let oldest = pending.entries[0].counter;
@@ -125,6 +126,7 @@ pub(super) fn give(store: &mut Store, part: Store) {
     (store.clock, store.last_id) = (part.clock, part.last_id);
     (store.last_counter, store.last_sent) = (part.last_counter, part.last_sent);
     store.tables = part.tables;
+    store.former = part.former;
     store.queue.extend(part.queue);
     store.order.extend(part.order);
     store.seen.extend(part.seen);

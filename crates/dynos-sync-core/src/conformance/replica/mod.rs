@@ -202,6 +202,7 @@ macro_rules! replica_conformance {
                 logout_leaves_tables_alone_that_an_earlier_user_stopped_syncing
                 a_batch_planned_before_logout_is_stale
                 a_logout_survives_reopen
+                a_logout_takes_the_rows_of_tables_that_are_no_longer_synced
                 a_replica_belongs_to_the_server_it_was_bound_to
                 a_renamed_replica_sends_its_entries_again
                 an_observed_time_is_behind_every_later_edit

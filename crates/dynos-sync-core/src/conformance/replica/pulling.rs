@@ -202,9 +202,16 @@ pub async fn a_resync_leaves_other_tables_alone(fixture: &dyn Fixture) {
     device.add(OTHER).await;
     let other = key_in(OTHER, "1");
     device.commit(vec![Op::Store { key: other.clone(), record: some(json!({})) }]).await;
+    let walk = [
+        Op::Restart { table: name(OTHER), phase: Phase::Resync, ahead: None },
+        Op::Advance { table: name(OTHER), cursor: cursor("other"), seen: vec![other.id.clone()] },
+    ];
+    device.commit(walk.into()).await;
     device.commit(vec![restart(Phase::Resync), advance("one", &["2"]), complete()]).await;
     assert_eq!(rows(&device).await, ["2"]);
     assert!(device.row_of(&other).await.is_some());
+    device.commit(vec![Op::Complete { table: name(OTHER), at: 50, passed: None }]).await;
+    assert!(device.row_of(&other).await.is_some(), "what its own resync saw is remembered");
 }
 
 pub async fn what_a_resync_saw_survives_reopen(fixture: &dyn Fixture) {

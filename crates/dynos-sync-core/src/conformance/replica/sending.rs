@@ -48,9 +48,12 @@ pub async fn due_is_bounded_by_records(fixture: &dyn Fixture) {
 
 pub async fn due_is_bounded_by_bytes_but_never_empty(fixture: &dyn Fixture) {
     let device = Device::new(fixture).await;
+    let text = json!({"text": "x".repeat(1000)});
     for record in ["a", "b", "c"] {
-        device.write(record, upsert(json!({"text": "x".repeat(1000)}))).await;
+        device.write(record, upsert(text.clone())).await;
     }
+    let size = text.to_string().len();
+    assert_eq!(records(&device.due_within(0, 1000, 2 * size).await), ["a", "b"], "just so many fit");
     assert_eq!(records(&device.due_within(0, 1000, 2500).await), ["a", "b"]);
     assert_eq!(records(&device.due_within(0, 1000, 1500).await), ["a"]);
     assert_eq!(records(&device.due_within(0, 1000, 10).await), ["a"], "a record too large goes alone");

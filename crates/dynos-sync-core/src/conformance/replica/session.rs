@@ -151,6 +151,14 @@ pub async fn a_logout_survives_reopen(fixture: &dyn Fixture) {
     assert_eq!((device.row("clean").await, device.queue().await), (None, vec![]));
 }
 
+pub async fn a_logout_takes_the_rows_of_tables_that_are_no_longer_synced(fixture: &dyn Fixture) {
+    let device = full(fixture).await;
+    device.replica.remove_table(&name(TABLE)).await.unwrap();
+    device.replica.logout(true).await.unwrap();
+    device.add(TABLE).await;
+    assert_eq!(device.row("clean").await, None);
+}
+
 pub async fn a_replica_belongs_to_the_server_it_was_bound_to(fixture: &dyn Fixture) {
     let device = Device::new(fixture).await;
     device.commit(vec![Op::Bind { server: "here".into() }]).await;

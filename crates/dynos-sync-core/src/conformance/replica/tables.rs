@@ -5,10 +5,12 @@ use serde_json::json;
 use super::{
     super::{patch, some, upsert},
     Device, Fixture,
-    device::{OTHER, TABLE, advance, complete, cursor, edits, key, key_in, name, store},
+    device::{OTHER, TABLE, advance, bury, complete, cursor, edits, key, key_in, name, settle, store},
 };
 use crate::{
-    replica::{Existing, Op, Phase, ReplicaError, TableOptions, TablePolicy},
+    conflict::StrategyName,
+    ids::RecordKey,
+    replica::{Existing, Op, Phase, ReplicaError, Resolved, Revert, TableOptions, TablePolicy},
     table::TableSpec,
 };
 
@@ -88,6 +90,12 @@ pub async fn a_declared_table_stays_declared(fixture: &dyn Fixture) {
     assert!(!device.table().await.declared);
     device.commit(vec![Op::Declared { table: name(TABLE) }, Op::Undeclared { table: name(TABLE) }]).await;
     assert!(!device.table().await.declared);
+    device.commit(vec![Op::Restart { table: name(OTHER), phase: Phase::Resync, ahead: None }]).await;
+    assert!(device.table_named(OTHER).await.declared);
+    let phase = Phase::Restore { common: 3, own: None };
+    device.commit(vec![Op::Restart { table: name(OTHER), phase, ahead: None }]).await;
+    assert!(!device.table_named(OTHER).await.declared, "a restored server may lack the declaration");
+    device.commit(vec![Op::Declared { table: name(OTHER) }]).await;
     let Some(device) = device.reopened(fixture).await else { return };
     assert!(device.table_named(OTHER).await.declared);
 }
@@ -127,12 +135,39 @@ pub async fn removing_a_table_leaves_the_others_alone(fixture: &dyn Fixture) {
     for edit in [upsert(json!({})), patch(json!({"b": 1}))] {
         device.commit(vec![Op::Write { key: other.clone(), edit, at: 0 }]).await;
     }
-    device.commit(vec![Op::Advance { table: name(OTHER), cursor: cursor("c"), seen: vec![] }]).await;
+    device.commit(vec![Op::Write { key: key_in(OTHER, "2"), edit: upsert(json!({})), at: 0 }]).await;
+    let refused = device.queue().await.pop().unwrap();
+    device
+        .commit(vec![
+            Op::Restart { table: name(OTHER), phase: Phase::Resync, ahead: None },
+            Op::Advance { table: name(OTHER), cursor: cursor("c"), seen: vec![other.id.clone()] },
+            bury(&refused, Revert::ToBase),
+            Op::Resolve { conflict: Box::new(nothing_decided(key_in(OTHER, "3"))), edit: None },
+        ])
+        .await;
     let (queue, table) = (device.queue().await, device.table_named(OTHER).await);
     device.write("1", upsert(json!({}))).await;
     device.replica.remove_table(&name(TABLE)).await.unwrap();
-    assert_eq!((device.queue().await, device.table_named(OTHER).await), (queue, table));
-    assert_eq!(device.row_of(&other).await, some(json!({"b": 1})));
+    assert_eq!((device.queue().await, device.table_named(OTHER).await), (queue.clone(), table));
+    let state = device.state().await;
+    assert_eq!((state.dead_letters, state.conflicts), (1, 1));
+    let complete = Op::Complete { table: name(OTHER), at: 50, passed: None };
+    let settled = queue.iter().map(|entry| settle(entry, some(json!({"b": 1}))));
+    device.commit(settled.chain([complete]).collect()).await;
+    assert_eq!(device.row_of(&other).await, some(json!({"b": 1})), "its walk has seen it");
+}
+
+fn nothing_decided(key: RecordKey) -> Resolved {
+    Resolved {
+        key,
+        base: None,
+        mine: None,
+        theirs: None,
+        outcome: None,
+        strategy: StrategyName::Merge,
+        at: 40,
+        decided_at: 45,
+    }
 }
 
 pub async fn tables_survive_reopen(fixture: &dyn Fixture) {
