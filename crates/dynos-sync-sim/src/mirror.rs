@@ -61,8 +61,6 @@ pub struct Mirror {
     effects: BTreeSet<(Writer, Counter)>,
     /// The newest operation of a device that reached a field of a record through that device, under one identity.
     newest: BTreeMap<(Writer, RecordKey, String), OpId>,
-    /// Up to which change of a record, deleted since, the server has forgotten it.
-    forgotten: BTreeMap<(ScopeName, RecordKey), Seq>,
     /// Operations that the server had, and lost.
     lost: BTreeSet<OpId>,
     /// Operations that have taken effect once. Their values may come back, with a conflict's outcome for instance.
@@ -166,10 +164,7 @@ impl Mirror {
     /// The server has forgotten tombstones: these are the records that it still has.
     pub fn purge(&mut self, left: &BTreeSet<(ScopeName, RecordKey)>) {
         for (place, kept) in &mut self.kept {
-            if kept.record.is_none() && !left.contains(place) {
-                kept.purged = true;
-                self.forgotten.insert(place.clone(), kept.seq);
-            }
+            kept.purged |= kept.record.is_none() && !left.contains(place);
         }
     }
 
@@ -253,11 +248,8 @@ impl Mirror {
         let Some(own) = commits().find(|commit| commit.device == device && holds(commit)) else {
             return false;
         };
-        // The record that the device knew is gone, and its name is somebody else's now.
-        if self.forgotten.get(&(scope.to_owned(), key.clone())).is_some_and(|gone| *gone >= own.seq) {
-            return false;
-        }
-        // What was deleted since is offered again with whoever brings the record back.
+        // The record that the device knew is gone since: its name is somebody else's now, or its fields are offered again by
+        // whoever brings it back.
         if commits().any(|commit| commit.seq > own.seq && commit.after.is_none()) {
             return false;
         }

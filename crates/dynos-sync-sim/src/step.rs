@@ -534,13 +534,16 @@ fn restore(world: &mut World, device: usize, random: &mut fastrand::Rng) {
     drop(history);
     world.revive_all(device);
     if random.bool() {
-        return;
+        write_offline(world, device, random, used);
     }
-    // It is written to before it meets the server.
+}
+
+/// Writes to a file that was put back before it meets the server: sometimes until its numbers are beyond those that it had
+/// `used`, so that they alone show no copy.
+fn write_offline(world: &mut World, device: usize, random: &mut fastrand::Rng, used: Counter) {
     world.start(device);
     world.parts.network.set_offline(device, true);
     let edits = random.usize(1..=12);
-    // Until its numbers are beyond all that it gave before, some of them: then the numbers alone show no copy.
     let beyond = if random.bool() { used } else { 0 };
     for n in 0..60 {
         if n >= edits && last_counter(world, device) > beyond {

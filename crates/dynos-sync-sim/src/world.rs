@@ -427,7 +427,8 @@ impl World {
             self.pass(65_000);
             self.devices.iter().for_each(|device| device.clock.set_ahead(0));
         }
-        // Who has to sign in does so, perhaps after a logout that came to nothing. Afterwards an engine comes to rest by itself, too, without anybody who asks for a sync.
+        // Who has to sign in does so, perhaps after a logout that came to nothing. Afterwards an engine comes to rest by itself,
+        // too, without anybody who asks for a sync.
         let asks = self.seed.is_multiple_of(2);
         for round in 0..ROUNDS {
             for device in 0..self.devices.len() {

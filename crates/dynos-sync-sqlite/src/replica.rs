@@ -405,12 +405,16 @@ impl Replica for SqliteReplica {
 
     async fn due(&self, limits: &DueLimits) -> Result<Due> {
         let limits = *limits;
-        self.write(Writer::vouch).await?;
-        self.session(move |session| {
-            queue::release(session.db, &limits)?;
-            reading::due(session, &limits)
-        })
-        .await
+        let due = self
+            .session(move |session| {
+                queue::release(session.db, &limits)?;
+                reading::due(session, &limits)
+            })
+            .await?;
+        if due.groups.iter().flatten().any(|entry| entry.sent.is_some()) {
+            self.write(Writer::vouch).await?;
+        }
+        Ok(due)
     }
 
     async fn unsettled(&self, table: &TableName, limit: usize) -> Result<Vec<Entry>> {

@@ -145,8 +145,9 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes durable what the file held when it was opened, before anything of it is sent. A program that was killed between
-    /// writing and syncing has left it in the system's cache alone, where SQLite takes it for committed.
+    /// Makes durable what the file held when it was opened, before what is marked as sent in it is sent again: perhaps it never
+    /// was. A program that was killed between writing and syncing has left the mark in the system's cache alone, where SQLite
+    /// takes it for committed.
     pub(crate) fn vouch(&mut self) -> Result<()> {
         if self.vouched {
             return Ok(());

@@ -166,11 +166,6 @@ impl Loss {
         Self { random, kept, in_order }
     }
 
-    /// Nothing that was not synced had reached the disk.
-    pub fn everything() -> Self {
-        Self { random: fastrand::Rng::with_seed(0), kept: 0, in_order: false }
-    }
-
     /// What becomes of the writes of a file, by their lengths.
     pub(super) fn fates(&mut self, lengths: &[usize]) -> Vec<Fate> {
         if self.in_order {

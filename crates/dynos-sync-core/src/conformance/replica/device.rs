@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
-use super::Fixture;
+use serde_json::json;
+
+use super::{super::some, Fixture};
 use crate::{
     clock::Millis,
+    conflict::StrategyName,
     cursor::Cursor,
     entry::{Edit, Entry},
     ids::{Counter, RecordId, RecordKey, TableName},
     plan::push,
     record::Fields,
     replica::{
-        Batch, Due, DueLimits, Expected, Op, Outcome, Phase, Receipt, Replica, ReplicaError, Revert, Seen,
-        State, TableOptions, TableState,
+        Batch, Due, DueLimits, Expected, Op, Outcome, Phase, Receipt, Replica, ReplicaError, Resolved,
+        Revert, Seen, State, TableOptions, TableState,
     },
 };
 
@@ -57,6 +60,21 @@ pub(super) fn settle(entry: &Entry, record: Option<Fields>) -> Op {
 
 pub(super) fn postpone(entry: &Entry, retry_at: Millis) -> Op {
     Op::Postpone { key: entry.key.clone(), counter: entry.counter, retry_at }
+}
+
+/// A conflict of which only the journal knows.
+pub(super) fn journaled(key: RecordKey) -> Op {
+    let conflict = Resolved {
+        key,
+        base: None,
+        mine: None,
+        theirs: None,
+        outcome: some(json!({})),
+        strategy: StrategyName::ServerWins,
+        at: 1,
+        decided_at: 1,
+    };
+    Op::Resolve { conflict: Box::new(conflict), edit: None }
 }
 
 pub(super) fn bury(entry: &Entry, revert: Revert) -> Op {

@@ -5,29 +5,13 @@ use serde_json::json;
 use super::{
     super::{some, upsert},
     Device, Fixture,
-    device::{LATE, OTHER, TABLE, advance, bury, complete, id, key, key_in, name, settle, store, write},
-};
-use crate::{
-    conflict::StrategyName,
-    replica::{
-        Batch, DueLimits, Existing, Expected, Logout, Op, Outcome, Phase, ReplicaError, Resolved, Revert,
-        TableOptions,
+    device::{
+        LATE, OTHER, TABLE, advance, bury, complete, id, journaled, key, key_in, name, settle, store, write,
     },
 };
-
-fn journaled() -> Op {
-    let conflict = Resolved {
-        key: key("conflict"),
-        base: None,
-        mine: None,
-        theirs: None,
-        outcome: some(json!({})),
-        strategy: StrategyName::ServerWins,
-        at: 1,
-        decided_at: 1,
-    };
-    Op::Resolve { conflict: Box::new(conflict), edit: None }
-}
+use crate::replica::{
+    Batch, DueLimits, Existing, Expected, Logout, Op, Outcome, Phase, ReplicaError, Revert, TableOptions,
+};
 
 /// One of everything: a pending entry, a dead letter, a conflict, rows, a cursor, a server.
 async fn full(fixture: &dyn Fixture) -> Device {
@@ -37,7 +21,7 @@ async fn full(fixture: &dyn Fixture) -> Device {
     device
         .commit(vec![
             bury(&sent, Revert::Keep),
-            journaled(),
+            journaled(key("conflict")),
             store("clean", some(json!({}))),
             write("pending", upsert(json!({}))),
             Op::Bind { server: "here".into() },
@@ -219,7 +203,9 @@ pub async fn the_state_counts_what_there_is(fixture: &dyn Fixture) {
     assert_eq!(counts().await, (3, 1, 1), "entries are counted");
     let sent = device.send().await;
     assert_eq!(counts().await, (2, 1, 1), "what is sent as one is one");
-    device.commit(vec![settle(&sent[0], None), bury(&sent[1], Revert::ToBase), journaled()]).await;
+    device
+        .commit(vec![settle(&sent[0], None), bury(&sent[1], Revert::ToBase), journaled(key("conflict"))])
+        .await;
     assert_eq!(counts().await, (0, 2, 2));
     let letters = device.replica.dead_letters(0, 10).await.unwrap();
     device.commit(letters.iter().map(|letter| Op::Discard { letter: letter.id }).collect()).await;

@@ -5,12 +5,10 @@ use serde_json::json;
 use super::{
     super::{patch, some, upsert},
     Device, Fixture,
-    device::{OTHER, TABLE, advance, bury, complete, cursor, edits, key, key_in, name, store},
+    device::{OTHER, TABLE, advance, bury, complete, cursor, edits, journaled, key, key_in, name, store},
 };
 use crate::{
-    conflict::StrategyName,
-    ids::RecordKey,
-    replica::{Existing, Op, Phase, ReplicaError, Resolved, Revert, TableOptions, TablePolicy},
+    replica::{Existing, Op, Phase, ReplicaError, Revert, TableOptions, TablePolicy},
     table::TableSpec,
 };
 
@@ -143,7 +141,7 @@ pub async fn removing_a_table_leaves_the_others_alone(fixture: &dyn Fixture) {
             Op::Store { key: clean.clone(), record: some(json!({})) },
             Op::Advance { table: name(OTHER), cursor: cursor("c"), seen: vec![clean.id.clone()] },
             bury(&refused, Revert::ToBase),
-            Op::Resolve { conflict: Box::new(nothing_decided(key_in(OTHER, "3"))), edit: None },
+            journaled(key_in(OTHER, "3")),
         ])
         .await;
     let (queue, table) = (device.queue().await, device.table_named(OTHER).await);
@@ -155,19 +153,6 @@ pub async fn removing_a_table_leaves_the_others_alone(fixture: &dyn Fixture) {
     assert_eq!(device.row_of(&other).await, some(json!({"b": 1})));
     device.commit(vec![Op::Complete { table: name(OTHER), at: 50, passed: None }]).await;
     assert_eq!(device.row_of(&clean).await, some(json!({})), "its walk has seen it");
-}
-
-fn nothing_decided(key: RecordKey) -> Resolved {
-    Resolved {
-        key,
-        base: None,
-        mine: None,
-        theirs: None,
-        outcome: None,
-        strategy: StrategyName::Merge,
-        at: 40,
-        decided_at: 45,
-    }
 }
 
 pub async fn tables_survive_reopen(fixture: &dyn Fixture) {
