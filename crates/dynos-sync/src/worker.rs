@@ -163,13 +163,16 @@ impl Worker {
         &self.shared.driver
     }
 
-    fn now(&self) -> Millis {
-        self.driver().clock.now()
+    /// The time. A clock may go ahead and be put right within one call: what waits for a time read in between is known by it.
+    fn now(&mut self) -> Millis {
+        let now = self.driver().clock.now();
+        self.last_now = self.last_now.max(now);
+        now
     }
 
     /// Where the clock was set back, what waits for a time goes back with it: it would else wait for that much longer.
     fn follow_the_clock(&mut self) {
-        let now = self.now();
+        let now = self.driver().clock.now();
         let back = if is_on(Mutant::ClockSetBack) { 0 } else { self.last_now.saturating_sub(now).max(0) };
         for time in [&mut self.resume_at, &mut self.next_pull, &mut self.next_poll, &mut self.next_hints] {
             *time = time.saturating_sub(back);
@@ -200,11 +203,11 @@ impl Worker {
     }
 
     /// Whether the server may be called without anybody asking for it.
-    fn may_call(&self) -> bool {
+    fn may_call(&mut self) -> bool {
         !self.signed_out && self.now() >= self.resume_at
     }
 
-    fn time_to_wait(&self) -> Duration {
+    fn time_to_wait(&mut self) -> Duration {
         /// Until somebody signs in: nothing is done before, whatever is due.
         const LONG: Duration = Duration::from_secs(24 * 60 * 60);
         if self.signed_out {

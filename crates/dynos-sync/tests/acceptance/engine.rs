@@ -376,10 +376,24 @@ async fn a_file_put_back_is_recognised_though_it_was_written_to_before_it_met_th
     assert_eq!(one.state().await.dead_letters, 0);
 }
 
-/// A clock that was a year ahead, and is put right: nothing waits for that year to pass.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// A clock that was a year ahead is put right, and the network is there again: nothing waits for that year to pass.
+async fn goes_on_after_the_clock_was_set_back(stack: &Stack, one: &Device, two: &Device) {
+    let clock = &one.clock;
+    clock.set_back(YEAR);
+    stack.proxy.heal();
+    let sleeps = clock.sleeps.load(Ordering::Acquire);
+    one.write("b", json!({"a": 1})).await;
+    until(async || clock.sleeps.load(Ordering::Acquire) > sleeps).await;
+    clock.pass(Duration::from_secs(120)).await;
+    until(async || one.state().await.pending == 0).await;
+    two.sync().await;
+    assert_eq!(two.get("a").await, Some(json!({"a": 1})));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_goes_on_after_its_clock_was_set_back() {
-    const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
     let stack = Stack::new().await;
     let (one, two) = (stack.device("one").await, stack.device("two").await);
     one.clock.advance(YEAR);
@@ -395,15 +409,25 @@ async fn an_engine_goes_on_after_its_clock_was_set_back() {
         })
         .await;
     until(async || clock.sleeps.load(Ordering::Acquire) > 0).await;
-    clock.set_back(YEAR);
-    stack.proxy.heal();
-    let sleeps = clock.sleeps.load(Ordering::Acquire);
-    one.write("b", json!({"a": 1})).await;
-    until(async || clock.sleeps.load(Ordering::Acquire) > sleeps).await;
-    clock.pass(Duration::from_secs(120)).await;
-    until(async || one.state().await.pending == 0).await;
-    two.sync().await;
-    assert_eq!(two.get("a").await, Some(json!({"a": 1})));
+    goes_on_after_the_clock_was_set_back(&stack, &one, &two).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_goes_on_after_its_clock_was_ahead_while_a_call_failed() {
+    let stack = Stack::new().await;
+    let (one, two) = (stack.device_with("one", worker).await, stack.device("two").await);
+    within(one.engine.initial_sync_done()).await.unwrap();
+    let (clock, ahead) = (Arc::clone(&one.clock), std::sync::Once::new());
+    stack.proxy.plan(move |_| {
+        ahead.call_once(|| clock.advance(YEAR));
+        Fate::LoseRequest
+    });
+    let sleeps = one.clock.sleeps.load(Ordering::Acquire);
+    one.write("a", json!({"a": 1})).await;
+    let fails_and_waits =
+        async || one.clock.now() > START + 1000 && one.clock.sleeps.load(Ordering::Acquire) > sleeps;
+    until(fails_and_waits).await;
+    goes_on_after_the_clock_was_set_back(&stack, &one, &two).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
