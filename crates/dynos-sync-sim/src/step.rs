@@ -179,7 +179,7 @@ fn outcome_of<T>(result: &Result<T, SyncError>) -> Outcome {
     }
 }
 
-fn edit(world: &mut World, device: usize, random: &mut fastrand::Rng, filling: usize) {
+pub(crate) fn edit(world: &mut World, device: usize, random: &mut fastrand::Rng, filling: usize) {
     let call = world.parts.history.call();
     let (Some(engine), Some(op)) = (any_engine(world, device, random), draw_op(world, device, random, call))
     else {

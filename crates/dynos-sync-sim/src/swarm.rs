@@ -153,6 +153,12 @@ impl Step {
 pub const TABLES: [&str; 3] = ["notes", "tasks", "board"];
 
 impl Swarm {
+    /// Whether a device may find its session at its end.
+    pub fn ends_sessions(&self) -> bool {
+        let ends = |(step, _): &(Step, u32)| matches!(step, Step::Logout | Step::Second);
+        self.trouble.expired > 0 || self.weights.iter().any(ends)
+    }
+
     /// Draws.
     pub fn draw(random: &mut fastrand::Rng) -> Self {
         let devices = random.usize(2..=5);

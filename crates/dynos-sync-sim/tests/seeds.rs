@@ -5,7 +5,7 @@ use dynos_sync_sim::{
     world::{self, Options},
 };
 
-const SEEDS: [(u64, &str); 3] = [
+const SEEDS: [(u64, &str); 4] = [
     (
         2746,
         "an entry that a killed process had marked as sent, without syncing, was sent by the next one and forgotten when the power failed",
@@ -13,6 +13,10 @@ const SEEDS: [(u64, &str); 3] = [
     (
         83,
         "a device that had lost its power at NORMAL, or was put back to an older copy, was not recognised once it had numbered new edits",
+    ),
+    (
+        4363,
+        "an engine whose clock was ahead while a call failed, and was put right before the next one, waited until the clock was there again",
     ),
     (
         207_830_015_057,
