@@ -148,6 +148,10 @@ async fn logged_out_elsewhere(auto_sync: bool) -> (Stack, Device, Device) {
     let here = stack.device_with("device", setup).await;
     here.write(CANARY, json!({"a": CANARY})).await;
     within(here.engine.drain()).await.unwrap();
+    if auto_sync {
+        // It begins to listen while it is still allowed to.
+        stack.proxy.arrival("/v1/events").await;
+    }
     let elsewhere = stack.device("device").await;
     within(elsewhere.engine.logout(true)).await.unwrap();
     stack.proxy.forget();
