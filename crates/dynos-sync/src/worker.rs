@@ -92,7 +92,7 @@ struct Worker {
     push_due: bool,
     /// Somebody has to sign in before anything is tried again.
     signed_out: bool,
-    /// The newest time that was read.
+    /// The time as it was last read.
     last_now: Millis,
 }
 
@@ -123,7 +123,6 @@ impl Worker {
 
     async fn run(&mut self) {
         loop {
-            self.follow_the_clock();
             if self.driver().config.auto_sync {
                 self.sync_by_itself().await;
             }
@@ -163,21 +162,16 @@ impl Worker {
         &self.shared.driver
     }
 
-    /// The time. A clock may go ahead and be put right within one call: what waits for a time read in between is known by it.
+    /// The time. Where the clock was set back since it was last read, what waits for a time goes back with it: it would else
+    /// wait for that much longer.
     fn now(&mut self) -> Millis {
-        let now = self.driver().clock.now();
-        self.last_now = self.last_now.max(now);
-        now
-    }
-
-    /// Where the clock was set back, what waits for a time goes back with it: it would else wait for that much longer.
-    fn follow_the_clock(&mut self) {
         let now = self.driver().clock.now();
         let back = if is_on(Mutant::ClockSetBack) { 0 } else { self.last_now.saturating_sub(now).max(0) };
         for time in [&mut self.resume_at, &mut self.next_pull, &mut self.next_poll, &mut self.next_hints] {
             *time = time.saturating_sub(back);
         }
         self.last_now = now;
+        now
     }
 
     async fn next_event(&mut self) -> Event {
@@ -213,6 +207,7 @@ impl Worker {
         if self.signed_out {
             return LONG;
         }
+        let now = self.now();
         let mut next = self.next_poll.min(self.next_pull);
         if self.push_due || self.pull_due {
             next = self.resume_at;
@@ -220,7 +215,7 @@ impl Worker {
         if self.hints.is_none() {
             next = next.min(self.next_hints);
         }
-        let wait = next.max(self.resume_at) - self.now();
+        let wait = next.max(self.resume_at) - now;
         Duration::from_millis(u64::try_from(wait).unwrap_or(0).max(1))
     }
 

@@ -431,6 +431,36 @@ async fn an_engine_goes_on_after_its_clock_was_ahead_while_a_call_failed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_engine_goes_on_after_its_clock_was_set_back_while_a_call_succeeded() {
+    let stack = Stack::new().await;
+    let gate = Arc::new(Semaphore::new(0));
+    let held = Arc::clone(&gate);
+    stack.proxy.plan(move |request| match request.path.as_str() {
+        "/v1/push" => Fate::Wait(Arc::clone(&held)),
+        // Nobody tells it of changes: it has to ask by itself.
+        "/v1/events" => Fate::Hold,
+        _ => Fate::Through,
+    });
+    let ahead = |setup: &mut Setup| {
+        setup.clock = TestClock::new(START + YEAR.as_millis() as i64);
+        setup.config.auto_sync = true;
+    };
+    let (one, two) = (stack.device_with("one", ahead).await, stack.device("two").await);
+    within(one.engine.initial_sync_done()).await.unwrap();
+    // Nothing is to be pulled now: a push is all that the engine does.
+    one.clock.pass(Duration::ZERO).await;
+    one.write("a", json!({"a": 1})).await;
+    stack.proxy.arrival("/v1/push").await;
+    one.clock.set_back(YEAR);
+    gate.add_permits(100);
+    until(async || one.state().await.pending == 0).await;
+    two.write("b", json!({"a": 2})).await;
+    two.sync().await;
+    one.clock.pass(Duration::from_secs(120)).await;
+    assert_eq!(one.get("b").await, Some(json!({"a": 2})));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_close_nothing_is_asked_and_nothing_is_written() {
     let stack = Stack::new().await;
     let device = stack.device_with("device", worker).await;
