@@ -137,3 +137,31 @@ fn a_patch_of_what_was_purged_waits_until_that_is_known() {
     assert_eq!((two.refused(), two.get("purged")), (0, expected.clone()));
     assert_eq!(kept(&server, "purged"), expected);
 }
+
+#[test]
+fn a_record_that_was_pushed_before_the_first_pull_and_deleted_and_purged_before_it_is_deleted_here() {
+    let server = MemoryServer::new();
+    let [one, two] = [1, 2].map(|name| Device::new(name, &server));
+    block_on(one.driver.write(TABLE, "gone", fields([("a", 1.into())]))).unwrap();
+    block_on(one.driver.drain()).unwrap();
+    assert!(kept(&server, "gone").is_some());
+    two.sync();
+    block_on(two.driver.remove(TABLE, "gone")).unwrap();
+    two.sync();
+    server.purge();
+    one.sync();
+    assert_eq!(one.get("gone"), None);
+}
+
+#[test]
+fn a_table_is_pushed_once_its_first_pull_has_begun() {
+    let server = MemoryServer::new();
+    let device = Device::new(1, &server);
+    block_on(device.driver.write(TABLE, "one", fields([("a", 1.into())]))).unwrap();
+    device.remote.pulls.store(0, Ordering::Relaxed);
+    assert!(block_on(device.driver.drain()).unwrap_err().is_transient());
+    assert_eq!(kept(&server, "one"), None);
+    device.remote.pulls.store(1, Ordering::Relaxed);
+    assert_eq!(block_on(device.driver.drain()).unwrap().pushed, 1);
+    assert!(kept(&server, "one").is_some());
+}

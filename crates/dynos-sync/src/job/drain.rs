@@ -1,9 +1,11 @@
 //! Pushing what is queued.
 
+use std::collections::BTreeSet;
+
 use dynos_sync_core::{
     Entry, Millis, RemoteError, TableName, measure,
     plan::push::{self, Answered, EntryOutcome, Prepared, RetryRules},
-    replica::{Batch, DueLimits, Op, Outcome, Phase, Revert, State, TableState},
+    replica::{Batch, DueLimits, Op, Outcome, Phase, Revert, State},
     sabotage::{Mutant, is_on},
     wire::PushAnswer,
 };
@@ -84,10 +86,10 @@ impl Driver {
                 continue;
             }
             let state = self.state().await?;
-            if self.end_walks(&state, &due.groups).await? {
+            self.declare(&state).await?;
+            if self.walk(&state, &due.groups).await? {
                 continue;
             }
-            self.declare(&state).await?;
             let prepared = push::prepare(&state, due.groups);
             if !self.mark_sent(&prepared).await? {
                 continue;
@@ -127,16 +129,24 @@ impl Driver {
         Ok(())
     }
 
-    /// While a table is pulled from the beginning again it has no cursor, and so nothing to say what its edits were made on
-    /// top of: it is pulled to the end before they are sent. Answers whether there was such a table.
-    async fn end_walks(&self, state: &State, groups: &[Vec<Entry>]) -> Result<bool, SyncError> {
-        let is_due = |name: &TableName| groups.iter().flatten().any(|entry| entry.key.table == *name);
-        let walks = |table: &&TableState| {
-            matches!(table.phase, Phase::Resync | Phase::Restore { .. }) && !is_on(Mutant::PushedInWalk)
-        };
+    /// What a table has to be pulled before its edits are sent. Answers whether there was such a table.
+    ///
+    /// While it is pulled from the beginning again it has no cursor, and so nothing to say what its edits were made on top of:
+    /// it is pulled to the end. And its first pull has begun, so that what becomes of the edits is after a cursor: what
+    /// others delete would otherwise be forgotten, some day, before this device has asked.
+    async fn walk(&self, state: &State, groups: &[Vec<Entry>]) -> Result<bool, SyncError> {
+        let due: BTreeSet<&TableName> = groups.iter().flatten().map(|entry| &entry.key.table).collect();
         let mut walked = false;
-        for table in state.tables.iter().filter(walks).filter(|table| is_due(&table.spec.name)) {
-            self.pull_table(&table.spec.name).await?;
+        for table in state.tables.iter().filter(|table| due.contains(&table.spec.name)) {
+            match table.phase {
+                Phase::Resync | Phase::Restore { .. } if !is_on(Mutant::PushedInWalk) => {
+                    self.pull_table(&table.spec.name).await?;
+                }
+                Phase::First if table.policy.pull && table.cursor.is_none() => {
+                    self.pull_until(&table.spec.name, |table| table.cursor.is_some()).await?;
+                }
+                _ => continue,
+            }
             walked = true;
         }
         Ok(walked)

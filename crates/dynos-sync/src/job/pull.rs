@@ -101,12 +101,21 @@ impl Driver {
 
     /// Pulls one table to the end.
     pub(crate) async fn pull_table(&self, name: &TableName) -> Result<TableReport, SyncError> {
+        self.pull_until(name, |_| false).await
+    }
+
+    /// Pulls one table page by page to the end, or until that is enough.
+    pub(crate) async fn pull_until(
+        &self,
+        name: &TableName,
+        is_enough: fn(&TableState) -> bool,
+    ) -> Result<TableReport, SyncError> {
         let mut report = TableReport::default();
         let mut restarts = 0;
         let mut last: Seq = 0;
         while report.pages < self.config.max_pages {
             let state = self.state().await?;
-            let Some(table) = state.table(name) else { return Ok(report) };
+            let Some(table) = state.table(name).filter(|table| !is_enough(table)) else { return Ok(report) };
             let unsettled = self.replica.unsettled(name, self.config.batch_size).await?;
             let request = self.request(&state, table, &unsettled);
             let page = match self.remote.pull(request.clone()).await {
