@@ -35,9 +35,8 @@ impl Scope {
 
     /// What adding a table reads or changes: the rows that it has, where it is new.
     pub(super) fn to_add(store: &Store, table: &TableName) -> Self {
-        let new: BTreeSet<TableName> =
-            store.table(table).is_none().then(|| table.clone()).into_iter().collect();
-        Self { tables: new.clone(), rows_of: new, ..Self::default() }
+        let new = store.table(table).is_none().then(|| table.clone());
+        Self { rows_of: new.into_iter().collect(), ..Self::default() }
     }
 
     /// What removing a table changes: all that is kept of it but the rows.

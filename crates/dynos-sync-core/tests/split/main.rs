@@ -6,7 +6,10 @@ mod faulty;
 mod remote;
 
 mod conformance {
-    use std::sync::Arc;
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    };
 
     use dynos_sync_core::{
         Replica,
@@ -16,16 +19,63 @@ mod conformance {
     };
 
     #[derive(Default)]
-    struct Stores(MemoryLocalStore, MemoryQueueStore, MemoryTimestampStore);
+    struct Stores(MemoryLocalStore, MemoryQueueStore, MemoryTimestampStore, AtomicU8);
 
     #[async_trait::async_trait]
     impl Fixture for Stores {
         async fn open(&self) -> Arc<dyn Replica> {
-            let Self(local, queue, timestamps) = self;
-            let opened = SplitReplica::open(local.clone(), queue.clone(), timestamps.clone(), [7; 16]).await;
+            let Self(local, queue, timestamps, _) = self;
+            // As an application does: other random bytes each time.
+            let seed = [self.3.fetch_add(1, Ordering::Relaxed); 16];
+            let opened = SplitReplica::open(local.clone(), queue.clone(), timestamps.clone(), seed).await;
             Arc::new(opened.unwrap())
         }
     }
 
     replica_conformance!(Stores::default());
+}
+
+mod rows {
+    use dynos_sync_core::{
+        Edit, RecordKey, Replica,
+        replica::{Batch, Op, TableOptions},
+        split::{
+            LocalStore, MemoryLocalStore, MemoryQueueStore, MemoryTimestampStore, SplitReplica,
+            TimestampStore,
+        },
+    };
+    use futures_util::FutureExt;
+    use serde_json::json;
+
+    fn now<T>(future: impl Future<Output = T>) -> T {
+        future.now_or_never().unwrap()
+    }
+
+    #[test]
+    fn a_zero_keeps_its_sign() {
+        let local = MemoryLocalStore::default();
+        let stores = (MemoryQueueStore::default(), MemoryTimestampStore::default());
+        let replica = now(SplitReplica::open(local.clone(), stores.0, stores.1, [1; 16])).unwrap();
+        now(replica.add_table(TableOptions::new("t".parse().unwrap()))).unwrap();
+        let key = RecordKey::new("t", "x").unwrap();
+        for zero in [0.0, -0.0] {
+            let edit = Edit::Upsert(json!({"a": zero}).as_object().unwrap().clone());
+            let ops = vec![Op::Write { key: key.clone(), edit, at: 1 }];
+            now(replica.commit(Batch { ops, ..Batch::default() })).unwrap();
+            let row = now(local.get(&key)).unwrap().unwrap();
+            assert_eq!(row["a"].to_string(), json!(zero).to_string());
+        }
+    }
+
+    #[test]
+    fn a_removed_table_leaves_no_position() {
+        let timestamps = MemoryTimestampStore::default();
+        let stores = (MemoryLocalStore::default(), MemoryQueueStore::default());
+        let replica = now(SplitReplica::open(stores.0, stores.1, timestamps.clone(), [1; 16])).unwrap();
+        let table = "t".parse().unwrap();
+        now(replica.add_table(TableOptions::new("t".parse().unwrap()))).unwrap();
+        assert!(now(timestamps.all()).unwrap().contains_key(&table));
+        now(replica.remove_table(&table)).unwrap();
+        assert!(now(timestamps.all()).unwrap().is_empty());
+    }
 }

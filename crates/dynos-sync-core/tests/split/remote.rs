@@ -10,7 +10,7 @@ use std::{
 };
 
 use dynos_sync_core::{
-    Edit, Fields, RecordId, RecordKey, Remote, RemoteError, Replica, TableName,
+    Edit, Fields, RecordId, RecordKey, Remote, RemoteError, Replica, ReplicaId, TableName,
     conflict::Strategy,
     fields,
     memory::MemoryReplica,
@@ -245,6 +245,28 @@ fn the_echo_of_an_own_push_is_no_conflict_with_a_later_edit() {
     now(one.pull());
     assert_eq!(one.row("1"), Some(title("second")));
     assert_eq!(now(one.replica.conflicts(i64::MAX, 10)).unwrap(), []);
+}
+
+#[test]
+fn a_change_is_its_writers_own() {
+    let (store, one, _) = two();
+    let own = now(one.replica.state()).unwrap().replica;
+    for (id, writer) in [("1", Some(own)), ("2", Some(ReplicaId::from_random([9; 16]))), ("3", None)] {
+        let record = Some(title("a"));
+        store.put(&table(), RemoteRow { id: id.parse().unwrap(), updated_at: 5, writer, record });
+    }
+    let request = PullRequest {
+        replica: own,
+        table: table(),
+        cursor: None,
+        seen: None,
+        limit: 10,
+        unsettled: vec![],
+        all: true,
+    };
+    let page = now(one.remote.pull(request)).unwrap();
+    let owns: Vec<_> = page.changes.iter().map(|change| change.own).collect();
+    assert_eq!(owns, [true, false, false]);
 }
 
 #[test]

@@ -186,6 +186,8 @@ macro_rules! replica_conformance {
                 adding_a_table_again_changes_its_policy_only
                 rows_that_are_there_already_are_queued_as_older_than_any_edit
                 rows_that_are_there_already_can_be_ignored
+                rows_that_are_ignored_are_so_after_a_reopen
+                a_replica_keeps_its_name_over_a_reopen
                 a_declared_table_stays_declared
                 a_removed_table_keeps_its_rows_but_not_its_queue
                 a_removed_table_starts_anew_when_it_is_added_again

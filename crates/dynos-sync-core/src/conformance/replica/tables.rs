@@ -5,7 +5,9 @@ use serde_json::json;
 use super::{
     super::{patch, some, upsert},
     Device, Fixture,
-    device::{OTHER, TABLE, advance, bury, complete, cursor, edits, journaled, key, key_in, name, store},
+    device::{
+        OTHER, TABLE, advance, bury, complete, cursor, edits, journaled, key, key_in, name, restart, store,
+    },
 };
 use crate::{
     replica::{Existing, Op, Phase, ReplicaError, Revert, TableOptions, TablePolicy},
@@ -78,6 +80,29 @@ pub async fn rows_that_are_there_already_can_be_ignored(fixture: &dyn Fixture) {
     assert_eq!((device.row("1").await, device.queue().await), (some(json!({"a": 1})), vec![]));
     device.write("1", patch(json!({"b": 1}))).await;
     assert_eq!(device.base("1").await, some(json!({"a": 1})));
+}
+
+/// What the device keeps to itself does not go with a walk that does not list it, nor is it offered.
+pub async fn rows_that_are_ignored_are_so_after_a_reopen(fixture: &dyn Fixture) {
+    let device = left(fixture).await;
+    let options = TableOptions { existing: Existing::Ignore, ..TableOptions::new(name(TABLE)) };
+    assert!(device.replica.add_table(options).await.unwrap());
+    let Some(device) = device.reopened(fixture).await else { return };
+    for phase in [Phase::Resync, Phase::Restore { common: 0, own: None }] {
+        device.commit(vec![restart(phase), advance("end", &[]), complete()]).await;
+        assert_eq!(
+            (device.row("1").await, device.queue().await),
+            (some(json!({"a": 1})), vec![]),
+            "{phase:?}"
+        );
+    }
+}
+
+pub async fn a_replica_keeps_its_name_over_a_reopen(fixture: &dyn Fixture) {
+    let device = Device { replica: fixture.open().await };
+    let before = device.state().await.replica;
+    let Some(device) = device.reopened(fixture).await else { return };
+    assert_eq!(device.state().await.replica, before);
 }
 
 pub async fn a_declared_table_stays_declared(fixture: &dyn Fixture) {
