@@ -151,17 +151,17 @@ fn really_conflicts(world: &World, device: usize, resolved: &Resolved) {
     if edited.iter().any(|(_, value)| !value.is_null() && written(value).is_none()) {
         return;
     }
-    let newest = {
+    let own: BTreeSet<OpId> = {
         let history = world.parts.history.lock();
-        let own = |op: &OpId| history.ops.get(*op as usize).is_some_and(|op| op.device == device);
-        edited.iter().filter_map(|(_, value)| written(value)).filter(own).max()
+        let is_own = |op: &OpId| history.ops.get(*op as usize).is_some_and(|op| op.device == device);
+        edited.iter().filter_map(|(_, value)| written(value)).filter(is_own).collect()
     };
-    let Some(newest) = newest else { return };
     let scope = world.parts.server.scope(&world.devices[device].user, &resolved.key.table);
+    let versions = (resolved.base.as_ref(), theirs);
     let invented = world.parts.server.mirror(|mirror| {
         // Where somebody went back on a decision, what was there before is there again.
         !mirror.revived.iter().any(|(_, key)| *key == resolved.key)
-            && mirror.was_made_on(&scope, &resolved.key, theirs, device, newest)
+            && own.iter().any(|op| mirror.was_made_on(&scope, &resolved.key, versions, device, *op))
     });
     if invented {
         let found = format!("device {device} {}: {theirs:?} was made on top of {mine:?}", resolved.key);

@@ -74,8 +74,8 @@ pub struct Device {
     pub discards: bool,
     /// Acknowledged operations, and how often the log had been synced by then.
     pub acknowledged: Arc<Mutex<Vec<(OpId, u64)>>>,
-    /// Copies of the disk, how many operations there were by then, and in which session.
-    pub images: Vec<(Image, OpId, u32)>,
+    /// Copies of the disk, and how many of the first operations are in them.
+    pub images: Vec<(Image, usize)>,
     /// The tables that it syncs.
     pub tables: Vec<&'static str>,
     /// Another program that holds the file's lock.

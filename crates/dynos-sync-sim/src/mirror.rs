@@ -35,6 +35,8 @@ pub struct Commit {
     pub base: Seq,
     /// The record afterwards.
     pub after: Option<Fields>,
+    /// How often the server had been put back by then.
+    restores: u64,
 }
 
 /// A record as the server must have it.
@@ -122,7 +124,8 @@ impl Mirror {
         self.alive.push(self.log.len());
         let (scope, seq, counter) = (scope.to_owned(), *seq, entry.counter);
         let base = entry.base.as_ref().map_or(0, seq_of);
-        self.log.push(Commit { scope, seq, writer, device, counter, key, base, after });
+        let restores = self.restores;
+        self.log.push(Commit { scope, seq, writer, device, counter, key, base, after, restores });
     }
 
     fn check_fields(
@@ -224,30 +227,33 @@ impl Mirror {
         lost
     }
 
-    /// Whether somebody's version of a record was made on top of the newest that a device has of its own there: then there is
-    /// nothing to decide between the two.
+    /// Whether somebody's version of a record was made on top of what a device wrote there: then there is nothing to decide between
+    /// the two.
     pub fn was_made_on(
         &self,
         scope: &str,
         key: &RecordKey,
-        theirs: &Fields,
+        (base, theirs): (Option<&Fields>, &Fields),
         device: usize,
         mine: OpId,
     ) -> bool {
-        // What a server lost is offered again, by anybody.
-        if self.restores > 0 {
-            return false;
-        }
         let holds = |commit: &Commit| {
             commit.after.iter().flat_map(Fields::values).filter_map(written).any(|op| op == mine)
         };
-        let commits = || {
-            let alive = self.alive.iter().map(|place| &self.log[*place]);
-            alive.filter(|commit| commit.scope == scope && commit.key == *key)
-        };
+        let of_record = |commit: &&Commit| commit.scope == scope && commit.key == *key;
+        let commits = || self.alive.iter().map(|place| &self.log[*place]).filter(of_record);
         let Some(own) = commits().find(|commit| commit.device == device && holds(commit)) else {
             return false;
         };
+        // What a server lost is offered again, by anybody, and may have been met before.
+        let before = self.log.iter().filter(of_record).take_while(|commit| !std::ptr::eq(*commit, own));
+        if own.restores != self.restores || { before }.any(|commit| commit.after.as_ref() == Some(theirs)) {
+            return false;
+        }
+        // The device saw what took the place of its own, and came back to it.
+        if commits().any(|commit| commit.seq > own.seq && commit.after.as_ref() == base) {
+            return false;
+        }
         // The record that the device knew is gone since: its name is somebody else's now, or its fields are offered again by
         // whoever brings it back.
         if commits().any(|commit| commit.seq > own.seq && commit.after.is_none()) {

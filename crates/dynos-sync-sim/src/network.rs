@@ -60,6 +60,8 @@ struct Inner {
     trouble: Trouble,
     tally: Tally,
     offline: BTreeMap<usize, bool>,
+    /// Who hears no answer for the time being.
+    deaf: Option<usize>,
     listeners: Vec<Listener>,
     /// One more with each server that was put in place of the last: what was on its way to that one arrives nowhere.
     server: u64,
@@ -77,7 +79,7 @@ struct Listener {
 }
 
 /// How long a device waits for an answer.
-const PATIENCE: Millis = 30_000;
+pub(crate) const PATIENCE: Millis = 30_000;
 
 impl Network {
     /// A network with so much trouble.
@@ -89,6 +91,7 @@ impl Network {
             trouble,
             tally,
             offline,
+            deaf: None,
             listeners,
             server: 0,
             devices: BTreeMap::new(),
@@ -114,6 +117,20 @@ impl Network {
         if offline {
             inner.listeners.retain(|listener| listener.device != device);
         }
+    }
+
+    /// No answer reaches this device, until it is said anew.
+    pub fn set_deaf(&self, device: Option<usize>) {
+        self.lock().deaf = device;
+    }
+
+    /// Whether an answer does not reach a device.
+    fn loses_answer(&self, device: usize, during: Doing) -> bool {
+        let deaf = self.lock().deaf == Some(device);
+        if deaf {
+            self.lock().tally.fault("answer lost", during);
+        }
+        deaf || self.strikes(|t| t.lost_answer, "answer lost", during) || self.is_offline(device)
     }
 
     /// The server's machine is another one now, or has lost its memory: no connection to it survives that.
@@ -271,7 +288,7 @@ impl Link {
             if network.ends(device) != ends {
                 return;
             }
-            if network.strikes(|t| t.lost_answer, "answer lost", during) || network.is_offline(device) {
+            if network.loses_answer(device, during) {
                 return;
             }
             if let Some(reply) = reply {

@@ -10,7 +10,8 @@ use crate::{
     data::Data,
     device::{Device, SECRET, SECRET_FIELD},
     disk::{self, Fault, Loss},
-    history::{Kind, Op, OpId, Outcome, value},
+    history::{History, Kind, Op, OpId, Outcome, value},
+    network,
     server::RECORD_LIMIT,
     swarm::Step,
     tally::Doing,
@@ -19,26 +20,34 @@ use crate::{
 
 const FIELDS: [&str; 3] = ["a", "b", "c"];
 
-/// Takes a step.
+/// Takes a step: where it meets a device that is about something rare, often one that goes wrong.
 pub(crate) fn take(world: &mut World, n: u32, random: &mut fastrand::Rng) {
-    let Some(step) = draw(world, random, |_| true) else { return };
     let device = aim(world, random);
+    if is_rare(world, device) && random.u8(..3) == 0 {
+        return strike(world, device, random, Step::is_fault);
+    }
+    let Some(step) = draw(world, random) else { return };
     world.note(&format!("step {n}: {step:?} on device {device}"));
     perform(world, step, device, random);
 }
 
-/// Lets something go wrong that goes wrong in this world.
+/// Lets something go wrong that goes wrong in this world, each kind as often as the others.
 pub(crate) fn strike(world: &mut World, device: usize, random: &mut fastrand::Rng, which: fn(Step) -> bool) {
-    let Some(step) = draw(world, random, which) else { return };
+    let kinds: Vec<_> =
+        world.parts.swarm.weights.iter().map(|(step, _)| *step).filter(|step| which(*step)).collect();
+    if kinds.is_empty() {
+        return;
+    }
+    let step = kinds[random.usize(..kinds.len())];
     world.note(&format!("and {step:?} on device {device}"));
     perform(world, step, device, random);
 }
 
-fn draw(world: &World, random: &mut fastrand::Rng, which: fn(Step) -> bool) -> Option<Step> {
-    let weights = || world.parts.swarm.weights.iter().filter(|(step, _)| which(*step));
-    let total: u32 = weights().map(|(_, weight)| weight).sum();
+fn draw(world: &World, random: &mut fastrand::Rng) -> Option<Step> {
+    let weights = &world.parts.swarm.weights;
+    let total: u32 = weights.iter().map(|(_, weight)| weight).sum();
     let mut drawn = random.u32(..total.max(1));
-    let chosen = weights().find(|(_, weight)| {
+    let chosen = weights.iter().find(|(_, weight)| {
         let chosen = drawn < *weight;
         drawn = drawn.saturating_sub(*weight);
         chosen
@@ -52,10 +61,11 @@ fn aim(world: &World, random: &mut fastrand::Rng) -> usize {
     if random.bool() {
         return any;
     }
-    let is_rare = |device: &usize| {
-        matches!(world.devices[*device].activity.get(), Doing::Opening | Doing::CatchingUp | Doing::Leaving)
-    };
-    (0..world.devices.len()).find(is_rare).unwrap_or(any)
+    (0..world.devices.len()).find(|device| is_rare(world, *device)).unwrap_or(any)
+}
+
+fn is_rare(world: &World, device: usize) -> bool {
+    matches!(world.devices[device].activity.get(), Doing::Opening | Doing::CatchingUp | Doing::Leaving)
 }
 
 fn perform(world: &mut World, step: Step, device: usize, random: &mut fastrand::Rng) {
@@ -69,6 +79,7 @@ fn perform(world: &mut World, step: Step, device: usize, random: &mut fastrand::
         Step::Offline => offline(world, device),
         Step::Days => days(world, device, random),
         Step::Clock => clock(world, device, random),
+        Step::Echo => echo(world, device, random),
         Step::Kill => kill(world, device, random),
         Step::Power => power(world, device, random),
         Step::DiskFull => disk_fault(world, device, random, "disk full", |calls| Fault::Full { calls }),
@@ -181,10 +192,14 @@ fn outcome_of<T>(result: &Result<T, SyncError>) -> Outcome {
 
 pub(crate) fn edit(world: &mut World, device: usize, random: &mut fastrand::Rng, filling: usize) {
     let call = world.parts.history.call();
-    let (Some(engine), Some(op)) = (any_engine(world, device, random), draw_op(world, device, random, call))
-    else {
-        return;
-    };
+    if let Some(op) = draw_op(world, device, random, call) {
+        edit_as(world, op, random, filling);
+    }
+}
+
+fn edit_as(world: &mut World, op: Op, random: &mut fastrand::Rng, filling: usize) {
+    let device = op.device;
+    let Some(engine) = any_engine(world, device, random) else { return };
     world.parts.tally.done("operations");
     let (history, timeline) = (world.parts.history.clone(), world.parts.timeline.clone());
     let acknowledged = Arc::clone(&world.devices[device].acknowledged);
@@ -361,6 +376,38 @@ fn sync(world: &mut World, device: usize, random: &mut fastrand::Rng) {
     });
 }
 
+/// The answer to a push is lost. Before its sender asks again the others have it, and edit the same record.
+fn echo(world: &mut World, device: usize, random: &mut fastrand::Rng) {
+    let Some(key) = draw_key(world, device, random) else { return };
+    edit_key(world, device, &key, random);
+    world.parts.network.set_deaf(Some(device));
+    world.sync(device);
+    world.pass(500);
+    world.parts.network.set_deaf(None);
+    for other in (0..world.devices.len()).filter(|other| *other != device) {
+        world.sync(other);
+        world.pass(500);
+        edit_key(world, other, &key, random);
+        world.sync(other);
+    }
+    world.pass(network::PATIENCE);
+}
+
+fn edit_key(world: &mut World, device: usize, key: &RecordKey, random: &mut fastrand::Rng) {
+    let call = world.parts.history.call();
+    if let Some(op) = draw_op(world, device, random, call)
+        && world.devices[device].tables.contains(&key.table.as_str())
+    {
+        edit_as(
+            world,
+            Op { key: key.clone(), kind: Kind::Write, fields: vec![FIELDS[0].to_owned()], ..op },
+            random,
+            0,
+        );
+        world.pass(10);
+    }
+}
+
 fn offline(world: &mut World, device: usize) {
     let offline = !world.parts.network.is_offline(device);
     if offline {
@@ -435,7 +482,7 @@ fn logout(world: &mut World, device: usize, random: &mut fastrand::Rng) {
     let Some((engine, data)) = engine(world, device) else { return };
     let leave = leave(world, device, engine, &data, random);
     world.spawn(device, leave);
-    if random.bool() {
+    if random.u8(..4) > 0 {
         for _ in 0..random.usize(..12) {
             if world.devices[device].activity.get() == Doing::Leaving {
                 break;
@@ -503,10 +550,13 @@ fn second(world: &mut World, device: usize, random: &mut fastrand::Rng) {
 }
 
 fn back_up(world: &mut World, device: usize) {
-    let ops = OpId::try_from(world.parts.history.lock().ops.len()).unwrap_or(OpId::MAX);
+    // What is under way may not be in it yet.
+    let history = world.parts.history.lock();
+    let is_open = |op: &Op| op.device == device && op.outcome == Outcome::Open;
+    let ops = history.ops.iter().position(is_open).unwrap_or(history.ops.len());
     let device = &mut world.devices[device];
     if !device.leaving && device.lock.is_none() && device.running.is_some() && !device.in_memory {
-        device.images.push((device.disk.image(), ops, device.session));
+        device.images.push((device.disk.image(), ops));
     }
 }
 
@@ -516,7 +566,7 @@ fn restore(world: &mut World, device: usize, random: &mut fastrand::Rng) {
     }
     world.parts.tally.fault("file put back", world.devices[device].activity.get());
     let place = random.usize(..world.devices[device].images.len());
-    let (image, ops, _) = world.devices[device].images[place].clone();
+    let (image, ops) = world.devices[device].images[place].clone();
     if let Some(running) = &world.devices[device].running {
         check::remember(world, device, &running.data);
     }
@@ -527,7 +577,7 @@ fn restore(world: &mut World, device: usize, random: &mut fastrand::Rng) {
     // What is not on the server yet is gone, and what was written by then may be sent again.
     let mut history = world.parts.history.lock();
     for (id, op) in history.ops.iter_mut().enumerate() {
-        if op.device == device && id >= ops as usize {
+        if op.device == device && id >= ops {
             op.excused.get_or_insert("file put back");
         }
     }
@@ -558,6 +608,18 @@ fn last_counter(world: &World, device: usize) -> Counter {
     check::state(world, device).map_or(0, |state| state.last_counter)
 }
 
+/// Edits of a record that somebody went back on may be gone: once a review ends, be it that its process was killed.
+struct GoneBackOn {
+    history: History,
+    key: RecordKey,
+}
+
+impl Drop for GoneBackOn {
+    fn drop(&mut self) {
+        self.history.excuse("gone back on", |op| op.key == self.key);
+    }
+}
+
 fn review(world: &mut World, device: usize, random: &mut fastrand::Rng) {
     let Some((engine, data)) = engine(world, device) else { return };
     let replica = data.replica();
@@ -571,24 +633,26 @@ fn review(world: &mut World, device: usize, random: &mut fastrand::Rng) {
     let (history, timeline) = (world.parts.history.clone(), world.parts.timeline.clone());
     let draw = random.u64(..);
     if let Some(letter) = letters.get(draw as usize % letters.len().max(1)) {
-        let (id, retry, key) = (letter.id, random.bool(), letter.key.clone());
+        let (id, retry) = (letter.id, random.bool());
+        let gone_back_on = GoneBackOn { history: history.clone(), key: letter.key.clone() };
         world.revive_key(device, &letter.key);
         world.parts.tally.done("reviews");
         world.spawn(device, async move {
+            let _at_the_end = gone_back_on;
             let result =
                 if retry { engine.retry_dead_letter(id).await } else { engine.discard_dead_letter(id).await };
             history.note(timeline.now(), &format!("device {device} letter {id} retry {retry}: {result:?}"));
-            history.excuse("gone back on", |op| op.key == key);
         });
     } else if let Some(conflict) = conflicts.get(draw as usize % conflicts.len().max(1)) {
         let Some(resolved) = &conflict.resolved else { return };
-        let (id, key) = (conflict.id, resolved.key.clone());
-        world.revive_key(device, &key);
+        let id = conflict.id;
+        let gone_back_on = GoneBackOn { history: history.clone(), key: resolved.key.clone() };
+        world.revive_key(device, &resolved.key);
         world.parts.tally.done("reviews");
         world.spawn(device, async move {
+            let _at_the_end = gone_back_on;
             let result = engine.undo_conflict(id).await;
             history.note(timeline.now(), &format!("device {device} undoes conflict {id}: {result:?}"));
-            history.excuse("gone back on", |op| op.key == key);
         });
     }
 }

@@ -58,6 +58,8 @@ pub enum Step {
     Days,
     /// A device's clock is set.
     Clock,
+    /// The answer to a push is lost, and before its sender asks again others go on from what it sent.
+    Echo,
     /// A device's process is killed.
     Kill,
     /// A device loses its power.
@@ -93,8 +95,9 @@ pub enum Step {
 }
 
 impl Step {
-    /// All of them, with their usual weight, and how often a seed has them at all, in percent.
-    const ALL: [(Self, u32, u8); 24] = [
+    /// All of them, with their usual weight, and how often a seed has them at all, in percent. (A copy is put back where copies
+    /// are made.)
+    const ALL: [(Self, u32, u8); 25] = [
         (Self::Edit, 400, 100),
         (Self::EditMany, 30, 50),
         (Self::Sql, 100, 60),
@@ -103,18 +106,19 @@ impl Step {
         (Self::Offline, 40, 60),
         (Self::Days, 5, 30),
         (Self::Clock, 15, 40),
+        (Self::Echo, 15, 40),
         (Self::Kill, 30, 50),
         (Self::Power, 25, 35),
         (Self::DiskFull, 20, 30),
         (Self::DiskBroken, 20, 30),
         (Self::Lock, 20, 30),
-        (Self::Logout, 10, 35),
-        (Self::DeviceBackUp, 20, 35),
-        (Self::DeviceRestore, 15, 35),
+        (Self::Logout, 20, 40),
+        (Self::DeviceBackUp, 20, 25),
+        (Self::DeviceRestore, 15, 100),
         (Self::ServerRestart, 12, 40),
         (Self::ServerPower, 12, 30),
-        (Self::ServerBackUp, 20, 35),
-        (Self::ServerRestore, 15, 35),
+        (Self::ServerBackUp, 20, 25),
+        (Self::ServerRestore, 15, 100),
         (Self::Purge, 12, 35),
         (Self::Review, 20, 50),
         (Self::Table, 6, 20),
@@ -200,7 +204,7 @@ fn trouble(random: &mut fastrand::Rng) -> Trouble {
     let mut draw = |choices: &[u8]| if random.bool() { choices[random.usize(..choices.len())] } else { 0 };
     Trouble {
         lost_request: draw(&[2, 10, 25]),
-        lost_answer: draw(&[2, 10, 25]),
+        lost_answer: draw(&[2, 10, 40]),
         late: draw(&[2, 10]),
         repeated: draw(&[5, 20]),
         refused: draw(&[2, 10]),
@@ -215,7 +219,13 @@ fn trouble(random: &mut fastrand::Rng) -> Trouble {
 fn weights(random: &mut fastrand::Rng) -> Vec<(Step, u32)> {
     let mut weights = Vec::new();
     for (step, usual, often) in Step::ALL {
-        if random.u8(..100) < often {
+        let is_off = |other| !weights.iter().any(|(step, _)| *step == other);
+        let has_no_copy = match step {
+            Step::DeviceRestore => is_off(Step::DeviceBackUp),
+            Step::ServerRestore => is_off(Step::ServerBackUp),
+            _ => false,
+        };
+        if random.u8(..100) < often && !has_no_copy {
             weights.push((step, usual * random.u32(1..=4)));
         }
     }

@@ -5,7 +5,7 @@ use dynos_sync_sim::{
     world::{self, Options},
 };
 
-const SEEDS: [(u64, &str); 4] = [
+const SEEDS: [(u64, &str); 6] = [
     (
         2746,
         "an entry that a killed process had marked as sent, without syncing, was sent by the next one and forgotten when the power failed",
@@ -17,6 +17,14 @@ const SEEDS: [(u64, &str); 4] = [
     (
         4363,
         "an engine whose clock was ahead while a call failed, and was put right before the next one, waited until the clock was there again",
+    ),
+    (
+        1443,
+        "an engine whose clock was put right while a call was under way waited, once that had succeeded, until the clock was there again",
+    ),
+    (
+        4767,
+        "a record that was pushed before the first pull had begun, and deleted and purged by then, stayed on its device",
     ),
     (
         207_830_015_057,
