@@ -75,6 +75,7 @@ impl Driver {
     async fn cycle(&self) -> Result<Cycle, SyncError> {
         let start = self.clock.now();
         let mut records = self.config.batch_size.max(1);
+        let mut begun = BTreeSet::new();
         for _ in 0..Self::REPLANS {
             let due = self.replica.due(&self.limits(records, self.config.max_batch_bytes)).await?;
             if due.groups.is_empty() {
@@ -87,7 +88,7 @@ impl Driver {
             }
             let state = self.state().await?;
             self.declare(&state).await?;
-            if self.walk(&state, &due.groups).await? {
+            if self.walk(&state, &due.groups, &mut begun).await? {
                 continue;
             }
             let prepared = push::prepare(&state, due.groups);
@@ -134,7 +135,14 @@ impl Driver {
     /// While it is pulled from the beginning again it has no cursor, and so nothing to say what its edits were made on top of:
     /// it is pulled to the end. And its first pull has begun, so that what becomes of the edits is after a cursor: what
     /// others delete would otherwise be forgotten, some day, before this device has asked.
-    async fn walk(&self, state: &State, groups: &[Vec<Entry>]) -> Result<bool, SyncError> {
+    ///
+    /// `begun` are the tables whose first pull was begun by this cycle: a damaged file that keeps no cursor holds no edit back.
+    async fn walk(
+        &self,
+        state: &State,
+        groups: &[Vec<Entry>],
+        begun: &mut BTreeSet<TableName>,
+    ) -> Result<bool, SyncError> {
         let due: BTreeSet<&TableName> = groups.iter().flatten().map(|entry| &entry.key.table).collect();
         let mut walked = false;
         for table in state.tables.iter().filter(|table| due.contains(&table.spec.name)) {
@@ -142,7 +150,11 @@ impl Driver {
                 Phase::Resync | Phase::Restore { .. } if !is_on(Mutant::PushedInWalk) => {
                     self.pull_table(&table.spec.name).await?;
                 }
-                Phase::First if table.policy.pull && table.cursor.is_none() => {
+                Phase::First
+                    if table.policy.pull
+                        && table.cursor.is_none()
+                        && begun.insert(table.spec.name.clone()) =>
+                {
                     self.pull_until(&table.spec.name, |table| table.cursor.is_some()).await?;
                 }
                 _ => continue,
