@@ -246,8 +246,8 @@ impl Mirror {
             return false;
         };
         // What a server lost is offered again, by anybody, and may have been met before.
-        let before = self.log.iter().filter(of_record).take_while(|commit| !std::ptr::eq(*commit, own));
-        if own.restores != self.restores || { before }.any(|commit| commit.after.as_ref() == Some(theirs)) {
+        let mut before = self.log.iter().filter(of_record).take_while(|commit| !std::ptr::eq(*commit, own));
+        if own.restores != self.restores || before.any(|commit| commit.after.as_ref() == Some(theirs)) {
             return false;
         }
         // The device saw what took the place of its own, and came back to it.

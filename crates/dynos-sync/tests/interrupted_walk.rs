@@ -15,7 +15,7 @@ use dynos_sync::{
     core::{
         Remote, RemoteError, Replica, TableSpec, Value,
         memory::{MemoryRemote, MemoryReplica, MemoryServer},
-        replica::TableOptions,
+        replica::{TableOptions, TablePolicy},
         wire::{Heads, HeadsRequest, Page, PullRequest, PushAnswer, PushRequest},
     },
     fields, json,
@@ -162,6 +162,19 @@ fn a_table_is_pushed_once_its_first_pull_has_begun() {
     assert!(block_on(device.driver.drain()).unwrap_err().is_transient());
     assert_eq!(kept(&server, "one"), None);
     device.remote.pulls.store(1, Ordering::Relaxed);
+    assert_eq!(block_on(device.driver.drain()).unwrap().pushed, 1);
+    assert!(kept(&server, "one").is_some());
+}
+
+#[test]
+fn a_table_that_is_only_pushed_is_not_pulled_for_it() {
+    let server = MemoryServer::new();
+    let device = Device::new(1, &server);
+    let policy = TablePolicy { pull: false, ..TablePolicy::default() };
+    let options = TableOptions { policy, ..TableOptions::new(TABLE.parse().unwrap()) };
+    block_on(device.replica.add_table(options)).unwrap();
+    block_on(device.driver.write(TABLE, "one", fields([("a", 1.into())]))).unwrap();
+    device.remote.pulls.store(0, Ordering::Relaxed);
     assert_eq!(block_on(device.driver.drain()).unwrap().pushed, 1);
     assert!(kept(&server, "one").is_some());
 }

@@ -24,11 +24,11 @@ mod conformance {
     #[async_trait::async_trait]
     impl Fixture for Stores {
         async fn open(&self) -> Arc<dyn Replica> {
-            let Self(local, queue, timestamps, _) = self;
+            let Self(local, queue, timestamps, opened) = self;
             // As an application does: other random bytes each time.
-            let seed = [self.3.fetch_add(1, Ordering::Relaxed); 16];
-            let opened = SplitReplica::open(local.clone(), queue.clone(), timestamps.clone(), seed).await;
-            Arc::new(opened.unwrap())
+            let seed = [opened.fetch_add(1, Ordering::Relaxed); 16];
+            let replica = SplitReplica::open(local.clone(), queue.clone(), timestamps.clone(), seed).await;
+            Arc::new(replica.unwrap())
         }
     }
 
@@ -44,12 +44,9 @@ mod rows {
             TimestampStore,
         },
     };
-    use futures_util::FutureExt;
     use serde_json::json;
 
-    fn now<T>(future: impl Future<Output = T>) -> T {
-        future.now_or_never().unwrap()
-    }
+    use super::remote::now;
 
     #[test]
     fn a_zero_keeps_its_sign() {
