@@ -298,7 +298,8 @@ pub struct Expected {
 /// One step of a batch. A record's row, its queue and its base image always move together.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
-    /// A local edit: changes the row and queues the edit. A delete of a record that does not exist does nothing.
+    /// A local edit: changes the row and queues the edit. A delete of a record that does not exist does nothing. A row that names
+    /// another owner is not edited ([`guard`](crate::plan::write::guard)).
     Write {
         /// The record.
         key: RecordKey,
@@ -583,6 +584,14 @@ pub enum ReplicaError {
         key: RecordKey,
         /// The database's reason.
         message: String,
+    },
+    /// The row names another owner than the device's user: it is not to be edited here.
+    #[error("{key} belongs to another user")]
+    Foreign {
+        /// The record.
+        key: RecordKey,
+        /// The owner that it names.
+        row_owner: String,
     },
     /// Another program holds the database for longer than the busy timeout.
     #[error("the database is in use by another program (try again)")]

@@ -1,5 +1,7 @@
 //! Carries out a batch.
 
+use std::borrow::Cow;
+
 use dynos_sync_core::{
     Counter, Cursor, Edit, Fields, Invalid, Millis, RecordId, RecordKey, ReplicaError, TableName,
     replica::{Batch, Expected, Op, Outcome, Phase, Receipt, Resolved, Revert},
@@ -14,6 +16,7 @@ use crate::{
     listing, queue, rows,
     session::Session,
     table::Table,
+    value::Cell,
 };
 
 /// Whether a batch holds edits of this device. Those keep the application's foreign keys; what comes from the server
@@ -109,43 +112,49 @@ fn apply(session: &mut Session<'_>, op: &Op, receipt: &mut Receipt) -> Result<bo
 fn write(session: &mut Session<'_>, key: &RecordKey, edit: &Edit, at: Millis) -> Result<Option<Counter>> {
     let catalog = session.catalog;
     let table = catalog.named(&key.table)?;
-    let row = rows::select(session.db, table, &table.key_of(&key.id)?)?;
+    let decoded = table.key_of(&key.id)?;
+    let row = rows::select(session.db, table, &decoded)?;
+    table.guard(&key.id, row.as_deref())?;
     match edit {
         Edit::Patch(_) if row.is_none() => return Err(ReplicaError::NotFound(key.clone())),
         Edit::Delete if row.is_none() => return Ok(None),
         _ => {}
     }
     let at = session.stamp(at);
+    let place = Place { table, key, decoded: &decoded, row: row.as_deref() };
     if table.reactive {
-        return write_captured(session, table, key, row.as_deref(), edit, at).map(Some);
+        return write_captured(session, &place, edit, at).map(Some);
     }
     session.set_capture(false)?;
-    let stored = rows::apply(session.db, table, key, row.as_deref(), edit)?;
+    let stored = rows::apply(session.db, table, key, &decoded, row.as_deref(), edit)?;
     if is_on(Mutant::RowQueueSplit) {
         let split = "RELEASE dynos_part; COMMIT; BEGIN IMMEDIATE; SAVEPOINT dynos_part";
         session.db.execute_batch(split).map_err(translate)?;
     }
-    append(session, table, key, row.as_deref(), &stored, at).map(Some)
+    append(session, &place, &stored, at).map(Some)
+}
+
+/// A record that is being edited.
+struct Place<'a> {
+    table: &'a Table,
+    key: &'a RecordKey,
+    decoded: &'a [Cell],
+    /// The row before the edit.
+    row: Option<&'a [Cell]>,
 }
 
 /// A write to a table whose changes may cause others: the triggers note them all, and the edit itself is joined with
 /// what was noted about its record.
-fn write_captured(
-    session: &mut Session<'_>,
-    table: &Table,
-    key: &RecordKey,
-    row: Option<&[crate::value::Cell]>,
-    edit: &Edit,
-    at: Millis,
-) -> Result<Counter> {
+fn write_captured(session: &mut Session<'_>, place: &Place<'_>, edit: &Edit, at: Millis) -> Result<Counter> {
+    let Place { table, key, decoded, row } = *place;
     session.set_capture(true)?;
-    let stored = rows::apply(session.db, table, key, row, edit)?;
+    let stored = rows::apply(session.db, table, key, decoded, row, edit)?;
     let noted =
         collect::collect(session)?.into_iter().find(|noted| noted.table == table.n && noted.id == key.id);
     let Some(Collected { counter, edit: noted, .. }) = noted else {
-        return append(session, table, key, row, &stored, at);
+        return append(session, place, &stored, at);
     };
-    let joined = match (noted, stored) {
+    let joined = match (noted, stored.into_owned()) {
         (Edit::Delete, _) | (_, Edit::Delete) => Edit::Delete,
         (noted, stored) => {
             let mut fields: Fields = noted.into_fields();
@@ -159,15 +168,9 @@ fn write_captured(
     Ok(counter)
 }
 
-fn append(
-    session: &mut Session<'_>,
-    table: &Table,
-    key: &RecordKey,
-    row: Option<&[crate::value::Cell]>,
-    edit: &Edit,
-    at: Millis,
-) -> Result<Counter> {
-    let first = queue::newest(session.db, table.n, key.id.as_str())?.is_none();
+fn append(session: &mut Session<'_>, place: &Place<'_>, edit: &Edit, at: Millis) -> Result<Counter> {
+    let Place { table, key, row, .. } = place;
+    let first = session.header.pending == 0 || queue::newest(session.db, table.n, key.id.as_str())?.is_none();
     let base = if first { row.map(|row| rows::record(table, row)).transpose()? } else { None };
     queue::append(session.db, &mut session.header, table, &key.id, edit, at, first.then_some(base.as_ref()))
 }
@@ -175,15 +178,17 @@ fn append(
 fn enqueue(session: &mut Session<'_>, key: &RecordKey, edit: &Edit, at: Millis) -> Result<Counter> {
     let table = session.catalog.named(&key.table)?;
     let decoded = table.key_of(&key.id)?;
-    let edit = match edit.fields() {
+    let prepared = match edit.fields() {
         Some(fields) if !table.document => {
-            Edit::new(edit.operation(), rows::prepare(table, &decoded, fields)?.fields)
+            let fields = rows::prepare(table, &decoded, fields)?.fields.into_owned();
+            Cow::Owned(Edit::new(edit.operation(), fields))
         }
-        _ => edit.clone(),
+        _ => Cow::Borrowed(edit),
     };
     let row = rows::select(session.db, table, &decoded)?;
+    table.guard(&key.id, row.as_deref())?;
     let at = session.stamp(at);
-    append(session, table, key, row.as_deref(), &edit, at)
+    append(session, &Place { table, key, decoded: &decoded, row: row.as_deref() }, &prepared, at)
 }
 
 fn offer(
@@ -206,19 +211,25 @@ fn settle(
 ) -> Result<()> {
     let table = session.catalog.named(&key.table)?;
     let id = key.id.as_str();
-    let Some(entry) = queue::entry(session.db, session.catalog, table.n, id, counter)? else { return Ok(()) };
-    let others = queue::remove(session.db, &mut session.header, table.n, &key.id, counter)?;
+    let (is_queued, others) = queue::has(session.db, table.n, id, counter)?;
+    if !is_queued {
+        return Ok(());
+    }
     // The server has it, whatever the pages that were read before say.
     session.release(table.n, &key.id)?;
     note_seen(session, table.n, std::slice::from_ref(&key.id))?;
     if others {
+        let Some(entry) = queue::entry(session.db, session.catalog, table.n, id, counter)? else {
+            return Ok(());
+        };
+        queue::remove(session.db, &mut session.header, table.n, &key.id, counter)?;
         let after = match record {
             Some(record) => Some(record.clone()),
             None => entry.edit.apply(queue::base(session.db, session.header.seal, table.n, id)?),
         };
         return queue::set_base(session.db, session.header.seal, table.n, &key.id, after.as_ref());
     }
-    queue::set_base(session.db, session.header.seal, table.n, &key.id, None)?;
+    queue::remove_last(session.db, &mut session.header, table.n, &key.id, counter)?;
     match record {
         Some(record) => session.store(table, key, Some(record)),
         None => Ok(()),
@@ -304,24 +315,20 @@ fn read_cursor(session: &Session<'_>, n: i64) -> Result<Option<Cursor>> {
     Ok(listing::one(session.db, session.header.seal, n)?.cursor.map(Cursor::new))
 }
 
-fn read_phase(session: &Session<'_>, n: i64) -> Result<Phase> {
-    let phase = listing::one(session.db, session.header.seal, n)?.phase;
-    serde_json::from_str(&phase).map_err(|error| damaged("dynos_table.phase", error))
-}
-
 fn phase_text(phase: Phase) -> Result<String> {
     serde_json::to_string(&phase).map_err(|error| damaged("phase", error))
 }
 
-fn advance(session: &Session<'_>, name: &TableName, cursor: &Cursor, seen: &[RecordId]) -> Result<()> {
-    let table = session.catalog.named(name)?;
+fn advance(session: &mut Session<'_>, name: &TableName, cursor: &Cursor, seen: &[RecordId]) -> Result<()> {
+    let catalog = session.catalog;
+    let table = catalog.named(name)?;
     listing::change(session.db, session.header.seal, table.n, "cursor = ?", [cursor.as_str()])?;
     note_seen(session, table.n, seen)
 }
 
 /// Remembers that the server has these records, until the end of a resync or restore.
-fn note_seen(session: &Session<'_>, n: i64, seen: &[RecordId]) -> Result<()> {
-    if !matches!(read_phase(session, n)?, Phase::Resync | Phase::Restore { .. }) {
+fn note_seen(session: &mut Session<'_>, n: i64, seen: &[RecordId]) -> Result<()> {
+    if !session.walks(n)? {
         return Ok(());
     }
     let sql = "INSERT OR IGNORE INTO dynos_seen (tbl, id) VALUES (?, ?)";
@@ -357,6 +364,7 @@ fn restart(session: &mut Session<'_>, name: &TableName, phase: Phase, ahead: Opt
     let set = "cursor = NULL, ahead = ?, phase = ?, declared = declared AND ?";
     let values = params![ahead.map(Cursor::as_str), phase_text(phase)?, declared];
     listing::change(session.db, session.header.seal, table.n, set, values)?;
+    session.forget_walk();
     forget_seen(session.db, table.n)?;
     for id in queue::records_with_sent(session.db, table.n)? {
         let id: RecordId = id.try_into().map_err(|error| damaged("dynos_queue.id", error))?;
@@ -372,7 +380,7 @@ fn forget_seen(db: &Connection, n: i64) -> Result<()> {
 fn complete(session: &mut Session<'_>, name: &TableName, at: Millis, passed: Option<&Cursor>) -> Result<()> {
     let catalog = session.catalog;
     let table = catalog.named(name)?;
-    let phase = read_phase(session, table.n)?;
+    let phase = session.phase(table.n)?;
     if matches!(phase, Phase::Resync | Phase::Restore { .. }) {
         sweep(session, table, phase)?;
         forget_seen(session.db, table.n)?;
@@ -380,6 +388,7 @@ fn complete(session: &mut Session<'_>, name: &TableName, at: Millis, passed: Opt
     let set = "phase = ?, synced_at = ?, ahead = nullif(nullif(ahead, cursor), ?)";
     let values = params![phase_text(Phase::Following)?, at, passed.map(Cursor::as_str)];
     listing::change(session.db, session.header.seal, table.n, set, values)?;
+    session.forget_walk();
     session.retry_quarantined(table)
 }
 

@@ -1,13 +1,11 @@
 //! [`Crew`]: the threads that work for a desk, and waiting until they have ended.
 
-use std::sync::Arc;
-
 use dynos_sync_core::ReplicaError;
 use futures_channel::oneshot;
 
 use crate::{
     error::Result,
-    sync::{Mutex, PoisonError, thread},
+    sync::{Arc, Mutex, PoisonError, thread},
 };
 
 /// Threads that have a connection each.

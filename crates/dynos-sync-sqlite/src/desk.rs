@@ -7,7 +7,8 @@ use dynos_sync_core::ReplicaError;
 use crate::{
     error::Result,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{self, Receiver, Sender},
     },
 };
@@ -17,23 +18,75 @@ pub(crate) trait Clerk {
     type Job;
 
     fn work(&mut self, job: Self::Job);
+
+    /// Does a job that takes no time worth speaking of; gives back any other.
+    fn work_at_once(&mut self, job: Self::Job) -> Option<Self::Job> {
+        Some(job)
+    }
 }
 
 /// Where work is handed in, until it is closed.
 pub(crate) struct Desk<C: Clerk>(Mutex<Option<Place<C>>>);
 
 enum Place<C: Clerk> {
-    /// The clerk sits on a thread of its own.
-    Elsewhere(Sender<C::Job>),
+    /// The clerks sit on threads of their own.
+    Elsewhere(Sender<C::Job>, Option<Arc<Seat<C>>>),
     /// Whoever hands something in waits until it is done.
     Here(C),
+}
+
+/// A clerk on a thread of its own, with whom others may do small jobs at once while nothing waits: waking a thread, and being woken
+/// by it, takes longer than they do.
+pub(crate) struct Seat<C> {
+    clerk: Mutex<Option<C>>,
+    /// Jobs that were handed in and not begun.
+    waiting: AtomicUsize,
+}
+
+impl<C> Seat<C> {
+    pub(crate) fn new(clerk: C) -> Self {
+        Self { clerk: Mutex::new(Some(clerk)), waiting: AtomicUsize::new(0) }
+    }
+
+    /// The clerk, until he has gone.
+    pub(crate) fn clerk(&self) -> MutexGuard<'_, Option<C>> {
+        self.clerk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A job that was handed in is begun. The clerk is held.
+    pub(crate) fn begun(&self) {
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Does the job, if that is a matter of a moment now.
+    fn try_at_once(&self, job: C::Job) -> Option<C::Job>
+    where
+        C: Clerk,
+    {
+        if self.waiting.load(Ordering::Acquire) > 0 {
+            return Some(job);
+        }
+        match self.clerk.try_lock() {
+            Ok(mut clerk) => match clerk.as_mut() {
+                Some(clerk) => clerk.work_at_once(job),
+                None => Some(job),
+            },
+            Err(_) => Some(job),
+        }
+    }
 }
 
 impl<C: Clerk> Desk<C> {
     /// A desk whose jobs arrive at the receiver.
     pub(crate) fn elsewhere() -> (Self, Receiver<C::Job>) {
         let (sender, receiver) = mpsc::channel();
-        (Self(Mutex::new(Some(Place::Elsewhere(sender)))), receiver)
+        (Self(Mutex::new(Some(Place::Elsewhere(sender, None)))), receiver)
+    }
+
+    /// As [`elsewhere`](Self::elsewhere), with a clerk who may be found at his seat.
+    pub(crate) fn beside(seat: &Arc<Seat<C>>) -> (Self, Receiver<C::Job>) {
+        let (sender, receiver) = mpsc::channel();
+        (Self(Mutex::new(Some(Place::Elsewhere(sender, Some(Arc::clone(seat)))))), receiver)
     }
 
     /// A desk that does its jobs itself.
@@ -41,9 +94,21 @@ impl<C: Clerk> Desk<C> {
         Self(Mutex::new(Some(Place::Here(clerk))))
     }
 
-    pub(crate) fn hand_in(&self, job: C::Job) -> Result<()> {
-        match self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            Some(Place::Elsewhere(jobs)) => jobs.send(job).map_err(|_| ReplicaError::Closed),
+    pub(crate) fn hand_in(&self, mut job: C::Job) -> Result<()> {
+        if let Some(seat) = self.seat() {
+            // Not with the desk held: others would wait for it, and not with each other.
+            match seat.try_at_once(job) {
+                None => return Ok(()),
+                Some(left) => job = left,
+            }
+        }
+        match self.place().as_mut() {
+            Some(Place::Elsewhere(jobs, seat)) => {
+                if let Some(seat) = seat {
+                    seat.waiting.fetch_add(1, Ordering::AcqRel);
+                }
+                jobs.send(job).map_err(|_| ReplicaError::Closed)
+            }
             Some(Place::Here(clerk)) => {
                 clerk.work(job);
                 Ok(())
@@ -52,10 +117,21 @@ impl<C: Clerk> Desk<C> {
         }
     }
 
+    fn seat(&self) -> Option<Arc<Seat<C>>> {
+        match self.place().as_ref()? {
+            Place::Elsewhere(_, seat) => seat.clone(),
+            Place::Here(_) => None,
+        }
+    }
+
+    fn place(&self) -> MutexGuard<'_, Option<Place<C>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes in nothing more. Answers the way to the threads, which end when it is dropped, after what was handed in.
     pub(crate) fn close(&self) -> Option<Sender<C::Job>> {
-        match self.0.lock().unwrap_or_else(PoisonError::into_inner).take()? {
-            Place::Elsewhere(jobs) => Some(jobs),
+        match self.place().take()? {
+            Place::Elsewhere(jobs, _) => Some(jobs),
             Place::Here(_) => None,
         }
     }

@@ -69,6 +69,7 @@
 
 mod admin;
 mod capture;
+mod checkpoint;
 mod collect;
 mod commit;
 #[cfg(test)]

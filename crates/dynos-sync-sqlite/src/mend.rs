@@ -17,7 +17,7 @@ use crate::{
 
 impl Writer {
     /// A queue that is longer is not looked through: opening a database is to take no time.
-    const LOOKED_THROUGH: i64 = 10_000;
+    const LOOKED_THROUGH: i64 = 3000;
 
     /// Compares the queue with its indexes, and makes them anew where they differ.
     ///

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::{
     error::{Result, damaged, translate},
     header::Header,
-    raw::{Raw, raws},
+    raw::{COLUMNS, Raw, raws},
     rows::parse,
     sum::Seal,
     table::{Catalog, Table},
@@ -62,8 +62,14 @@ pub(crate) enum Which {
     Ready,
 }
 
-/// A record's oldest entry: its counter, and its table and id, unless these are no number and no text any more.
-pub(crate) type Head = (i64, Option<(i64, String)>);
+/// A record's oldest entry.
+pub(crate) struct Head {
+    pub(crate) counter: i64,
+    /// As it stands there, unless it cannot be read.
+    pub(crate) raw: Option<Raw>,
+    /// Whether the record has later ones, or a base image, or what is beside it cannot be read.
+    pub(crate) has_more: bool,
+}
 
 /// Records from after a counter on.
 pub(crate) fn heads(db: &Connection, which: Which, after: i64, limit: usize) -> Result<Vec<Head>> {
@@ -71,11 +77,16 @@ pub(crate) fn heads(db: &Connection, which: Which, after: i64, limit: usize) -> 
         Which::Sent => "INDEXED BY dynos_queue_sent WHERE sent = 1",
         Which::Ready => "INDEXED BY dynos_queue_ready WHERE head = 1 AND sent = 0 AND retry_at IS NULL",
     };
-    let sql =
-        format!("SELECT counter, tbl, id FROM dynos_queue {chosen} AND counter > ? ORDER BY counter LIMIT ?");
+    let sql = format!(
+        "SELECT {COLUMNS}, \
+           EXISTS (SELECT 1 FROM dynos_queue AS o WHERE o.tbl = q.tbl AND o.id = q.id AND o.counter <> q.counter) \
+           OR EXISTS (SELECT 1 FROM dynos_base AS b WHERE b.tbl = q.tbl AND b.id = q.id) \
+         FROM dynos_queue AS q {chosen} AND counter > ? ORDER BY counter LIMIT ?"
+    );
     let mut statement = db.prepare_cached(&sql).map_err(translate)?;
-    let record = |row: &Row<'_>| Some((row.get(1).ok()?, row.get(2).ok()?));
-    let rows = statement.query_map([after, limit as i64], |row| Ok((row.get(0)?, record(row))));
+    let rows = statement.query_map([after, limit as i64], |row| {
+        Ok(Head { counter: row.get(0)?, raw: Raw::read(row).ok(), has_more: row.get(11)? })
+    });
     rows.map_err(translate)?.collect::<rusqlite::Result<_>>().map_err(translate)
 }
 
@@ -215,17 +226,41 @@ pub(crate) fn take(
     Ok(gone)
 }
 
-/// Takes one entry out and lets the next of the record be its oldest. Answers whether others remain.
+/// Whether a record has this entry, and whether it has others.
+pub(crate) fn has(db: &Connection, n: i64, id: &str, counter: Counter) -> Result<(bool, bool)> {
+    let found = "SELECT count(*) FILTER (WHERE counter = ?1), count(*) FILTER (WHERE counter <> ?1) \
+                 FROM dynos_queue WHERE tbl = ?2 AND id = ?3";
+    let mut statement = db.prepare_cached(found).map_err(translate)?;
+    let values = params![counter as i64, n, id];
+    let (this, others): (i64, i64) =
+        statement.query_row(values, |row| Ok((row.get(0)?, row.get(1)?))).map_err(translate)?;
+    Ok((this > 0, others > 0))
+}
+
+/// Takes the only entry of a record out, with the record's base image.
+pub(crate) fn remove_last(
+    db: &Connection,
+    header: &mut Header,
+    n: i64,
+    id: &RecordId,
+    counter: Counter,
+) -> Result<()> {
+    let mut statement = db.prepare_cached("DELETE FROM dynos_queue WHERE counter = ?").map_err(translate)?;
+    header.pending -= statement.execute([counter as i64]).map_err(translate)? as i64;
+    set_base(db, header.seal, n, id, None)
+}
+
+/// Takes one entry out and lets the next of the record be its oldest.
 pub(crate) fn remove(
     db: &Connection,
     header: &mut Header,
     n: i64,
     id: &RecordId,
     counter: Counter,
-) -> Result<bool> {
+) -> Result<()> {
     let mut statement = db.prepare_cached("DELETE FROM dynos_queue WHERE counter = ?").map_err(translate)?;
     header.pending -= statement.execute([counter as i64]).map_err(translate)? as i64;
-    promote(db, n, id)
+    promote(db, n, id).map(drop)
 }
 
 /// Marks the oldest entry that a record still has. Answers whether there is one.
@@ -236,31 +271,27 @@ fn promote(db: &Connection, n: i64, id: &RecordId) -> Result<bool> {
     Ok(statement.execute(params![n, id.as_str()]).map_err(translate)? > 0)
 }
 
-/// Replaces a record's unsent entries up to this one's counter by this one, marked as sent. Answers false, having
-/// done nothing, where the entry is gone or sent already.
+/// Replaces a record's unsent entries up to this one's counter by this one, marked as sent. Answers false where the entry
+/// is gone or sent already: then nothing of this transaction is to stay.
 pub(crate) fn freeze(db: &Connection, header: &mut Header, n: i64, entry: &Entry) -> Result<bool> {
     let id = &entry.key.id;
-    let present = "SELECT 1 FROM dynos_queue WHERE counter = ? AND tbl = ? AND id = ? AND sent = 0";
-    let mut statement = db.prepare_cached(present).map_err(translate)?;
-    if !statement.exists(params![entry.counter as i64, n, id.as_str()]).map_err(translate)? {
-        return Ok(false);
-    }
-    header.last_sent = header.last_sent.max(entry.counter);
-    let merged = "DELETE FROM dynos_queue WHERE tbl = ? AND id = ? AND counter < ? AND sent = 0";
-    let mut statement = db.prepare_cached(merged).map_err(translate)?;
-    let gone = statement.execute(params![n, id.as_str(), entry.counter as i64]).map_err(translate)?;
-    header.pending -= gone as i64;
     let base = entry.sent.as_ref().and_then(|sent| sent.base.as_ref()).map(Cursor::as_str);
-    let sql = "UPDATE dynos_queue SET op = ?, data = ?, at = ?, base = ?, attempts = ?, retry_at = NULL, sent = 1, sum = ? \
-               WHERE counter = ?";
-    let mut statement = db.prepare_cached(sql).map_err(translate)?;
     let raw = Raw::of(entry.counter, n, id, &entry.edit, entry.at)?;
     let raw = Raw { sent: true, base: base.map(str::to_owned), ..raw };
     let sum = raw.right_sum(header.seal);
-    statement
-        .execute(params![raw.op, raw.data, raw.at, raw.base, entry.attempts, sum, raw.counter])
-        .map_err(translate)?;
-    if gone > 0 {
+    let sql = "UPDATE dynos_queue SET op = ?, data = ?, at = ?, base = ?, attempts = ?, retry_at = NULL, sent = 1, sum = ? \
+               WHERE counter = ? AND tbl = ? AND id = ? AND sent = 0 RETURNING head";
+    let mut statement = db.prepare_cached(sql).map_err(translate)?;
+    let values =
+        params![raw.op, raw.data, raw.at, raw.base, entry.attempts, sum, raw.counter, n, id.as_str()];
+    let head = statement.query_row(values, |row| row.get::<_, bool>(0)).optional().map_err(translate)?;
+    let Some(is_oldest) = head else { return Ok(false) };
+    header.last_sent = header.last_sent.max(entry.counter);
+    if !is_oldest {
+        let merged = "DELETE FROM dynos_queue WHERE tbl = ? AND id = ? AND counter < ? AND sent = 0";
+        let mut statement = db.prepare_cached(merged).map_err(translate)?;
+        let gone = statement.execute(params![n, id.as_str(), entry.counter as i64]).map_err(translate)?;
+        header.pending -= gone as i64;
         promote(db, n, id)?;
     }
     Ok(true)

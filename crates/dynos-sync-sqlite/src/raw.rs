@@ -11,7 +11,8 @@ use crate::{
     table::Catalog,
 };
 
-const COLUMNS: &str = "counter, tbl, id, op, data, at, sent, base, attempts, retry_at, sum";
+/// The columns in the order in which [`Raw::read`] reads them.
+pub(crate) const COLUMNS: &str = "counter, tbl, id, op, data, at, sent, base, attempts, retry_at, sum";
 
 pub(crate) fn operation_code(operation: Operation) -> i64 {
     match operation {
@@ -65,7 +66,7 @@ impl Raw {
         })
     }
 
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+    pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             counter: row.get(0)?,
             tbl: row.get(1)?,

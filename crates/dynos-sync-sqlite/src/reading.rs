@@ -11,7 +11,7 @@ use crate::{
     header::Header,
     letters,
     listing::{self, Listed},
-    queue::{self, Which},
+    queue::{self, Head, Which},
     raw::raws,
     rows,
     session::Session,
@@ -136,13 +136,11 @@ fn groups(session: &mut Session<'_>, which: Which, limits: &DueLimits) -> Result
     let (mut groups, mut bytes, mut after) = (Vec::new(), 0, 0);
     loop {
         let heads = queue::heads(session.db, which, after, limits.records)?;
-        let Some((last, ..)) = heads.last() else { return Ok(groups) };
-        after = *last;
-        for (counter, record) in heads {
-            let mut group = match record {
-                Some((n, id)) => pending(session, n, &id)?.entries,
-                None => Vec::new(),
-            };
+        let Some(last) = heads.last() else { return Ok(groups) };
+        after = last.counter;
+        for head in heads {
+            let counter = head.counter;
+            let mut group = of_head(session, head)?;
             if group.is_empty() {
                 set_aside(session, counter)?;
             }
@@ -161,6 +159,21 @@ fn groups(session: &mut Session<'_>, which: Which, limits: &DueLimits) -> Result
                 return Ok(groups);
             }
         }
+    }
+}
+
+/// The entries of a record, by its oldest.
+fn of_head(session: &mut Session<'_>, head: Head) -> Result<Vec<Entry>> {
+    let Some(raw) = head.raw else { return Ok(Vec::new()) };
+    if head.has_more || !raw.is_intact(session.header.seal) {
+        return Ok(pending(session, raw.tbl, &raw.id)?.entries);
+    }
+    let (n, id) = (raw.tbl, raw.id.clone());
+    match raw.check(session.catalog) {
+        Ok(entry) => Ok(entry.into_iter().collect()),
+        // It says of itself that it is as it was written, and yet cannot be read.
+        Err(ReplicaError::Corrupt(_)) => Ok(pending(session, n, &id)?.entries),
+        Err(error) => Err(error),
     }
 }
 

@@ -3,7 +3,6 @@
 use std::{
     fs::OpenOptions,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -17,10 +16,12 @@ use futures_channel::oneshot;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use crate::{
-    admin, collect,
+    admin,
+    checkpoint::Checkpointer,
+    collect,
     crew::Crew,
     describe,
-    desk::{Clerk, Desk},
+    desk::{Clerk, Desk, Seat},
     error::{Result, at, caught, of_theirs},
     header::{Header, migrate},
     letters, queue,
@@ -28,7 +29,10 @@ use crate::{
     reading,
     session::Session,
     sql::exec,
-    sync::{Mutex, PoisonError, mpsc::Receiver},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, Receiver, Sender},
+    },
     table::Catalog,
     writer::{Job, Writer, refresh},
 };
@@ -58,7 +62,9 @@ impl Synchronous {
 /// Who does a database's work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Threads {
-    /// Threads of its own: whoever calls is never blocked, and writes that wait together are committed together.
+    /// Threads of its own: whoever calls is not blocked, and writes that wait together are committed together. Only a few edits that
+    /// nothing is in the way of are committed by whoever makes them, in some tens of microseconds: waking a thread takes longer. At
+    /// [`Synchronous::Full`], where a commit waits for the disk, they are not.
     #[default]
     Own,
     /// Whoever calls, within the call, on one connection that writes and one that reads: for platforms without threads, and
@@ -107,6 +113,7 @@ struct Inner {
     writers: Crew,
     reader: Desk<Reader>,
     readers: Crew,
+    checkpointers: Crew,
 }
 
 type ReadJob = Box<dyn FnOnce(&mut Reader) + Send>;
@@ -133,7 +140,7 @@ impl SqliteReplica {
         make_private(&path);
         let db = connect(&path, options, OpenFlags::default())?;
         migrate(&db, &options.random)?;
-        let mut writer = Writer::new(db, options.synchronous, options.random.clone());
+        let mut writer = Writer::new(db, options);
         writer.begin(file_identity(&path))?;
         let read = || -> Result<Reader> {
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
@@ -141,15 +148,17 @@ impl SqliteReplica {
                 | OpenFlags::SQLITE_OPEN_URI;
             Ok(Reader { db: connect(&path, options, flags)?, catalog: Catalog::default() })
         };
-        let (writers, readers) = (Crew::default(), Crew::default());
+        let (writers, readers, checkpointers) = (Crew::default(), Crew::default(), Crew::default());
         let (writer, reader) = match options.threads {
             Threads::Caller => (Desk::here(writer), Desk::here(read()?)),
             Threads::Own => {
                 let reading: Result<Vec<_>> = (0..options.readers.max(1)).map(|_| read()).collect();
+                let checkpointer = Checkpointer::new(connect(&path, options, OpenFlags::default())?)?;
+                writer.leave_log_to(checkpointer.clone(), checkpoints(&checkpointers, checkpointer)?)?;
                 (on_thread(&writers, writer)?, on_threads(&readers, reading?)?)
             }
         };
-        Ok(Self(Arc::new(Inner { path, writer, writers, reader, readers })))
+        Ok(Self(Arc::new(Inner { path, writer, writers, reader, readers, checkpointers })))
     }
 
     /// The database's file.
@@ -255,9 +264,17 @@ impl SqliteReplica {
 }
 
 fn on_thread(crew: &Crew, writer: Writer) -> Result<Desk<Writer>> {
-    let (desk, jobs) = Desk::elsewhere();
-    crew.start("dynos-sqlite-writer", move || writer.run(&jobs))?;
+    let seat = Arc::new(Seat::new(writer));
+    let (desk, jobs) = Desk::beside(&seat);
+    crew.start("dynos-sqlite-writer", move || Writer::run(&seat, &jobs))?;
     Ok(desk)
+}
+
+/// A thread that checkpoints when it is told to. It ends when nobody is left to tell it.
+fn checkpoints(crew: &Crew, checkpointer: Checkpointer) -> Result<Sender<()>> {
+    let (due, is_due) = mpsc::channel();
+    crew.start("dynos-sqlite-checkpoint", move || checkpointer.run(&is_due))?;
+    Ok(due)
 }
 
 fn on_threads(crew: &Crew, readers: Vec<Reader>) -> Result<Desk<Reader>> {
@@ -353,6 +370,8 @@ fn connect(path: &Path, options: &SqliteOptions, flags: OpenFlags) -> Result<Con
             return Err(ReplicaError::ReadOnly(format!("its journal mode stays {mode}, WAL is needed")));
         }
         db.pragma_update(None, "synchronous", options.synchronous.name()).map_err(of_theirs)?;
+        // KiB, of which only what is used is taken. Ids are in no order: with less, indexes are read again and again.
+        db.pragma_update(None, "cache_size", -16_000).map_err(of_theirs)?;
     }
     Ok(db)
 }
@@ -478,5 +497,6 @@ impl Replica for SqliteReplica {
         self.0.readers.ended().await;
         drop(writer);
         self.0.writers.ended().await;
+        self.0.checkpointers.ended().await;
     }
 }

@@ -1,6 +1,6 @@
 //! The rows of the application's tables.
 
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet};
 
 use dynos_sync_core::{Edit, Fields, Invalid, REDACTED, RecordId, RecordKey, ReplicaError, Value};
 use rusqlite::{Connection, params_from_iter};
@@ -8,8 +8,8 @@ use rusqlite::{Connection, params_from_iter};
 use crate::{
     error::{Result, damaged, of_record, of_table},
     sql::{ident, idents, list},
-    table::{Field, Table},
-    value::{Cell, to_json, to_sql},
+    table::{Field, Table, insert_sql},
+    value::{Cell, reads_as, to_json, to_sql},
 };
 
 /// A row with all columns of the table, by its key's values.
@@ -59,12 +59,14 @@ pub(crate) fn get(db: &Connection, table: &Table, id: &RecordId) -> Result<Optio
 
 /// Fields as the table keeps them: the key's columns compared with the id and taken out, every value in the form in
 /// which it will be read again.
-pub(crate) struct Prepared {
-    pub(crate) fields: Fields,
+pub(crate) struct Prepared<'a> {
+    /// Those that were given, where that is the form already.
+    pub(crate) fields: Cow<'a, Fields>,
+    /// By their places.
     cells: Vec<(usize, Cell)>,
 }
 
-impl Prepared {
+impl Prepared<'_> {
     /// Whether SQLite will store every value as it is given.
     pub(crate) fn is_exact(&self, table: &Table) -> bool {
         self.cells.iter().all(|(place, cell)| table.columns[*place].affinity.keeps(cell))
@@ -95,20 +97,31 @@ impl Prepared {
 ///
 /// # Errors
 /// [`Invalid`] for an unknown column, a value that SQLite cannot keep, or a key that is not the record's.
-pub(crate) fn prepare(table: &Table, key: &[Cell], fields: &Fields) -> Result<Prepared, Invalid> {
-    let mut prepared = Prepared { fields: Fields::new(), cells: Vec::with_capacity(fields.len()) };
+pub(crate) fn prepare<'a>(table: &Table, key: &[Cell], fields: &'a Fields) -> Result<Prepared<'a>, Invalid> {
+    let mut cells = Vec::with_capacity(fields.len());
+    let mut as_given = true;
     for (name, value) in fields {
-        let column = table.column(name)?;
+        let place = table.place(name)?;
+        let column = &table.columns[place];
         let cell = to_sql(value, name)?;
         if column.in_key {
             require_same_key(table, key, name, &cell)?;
+            as_given = false;
             continue;
         }
-        prepared.fields.insert(name.clone(), to_json(cell.as_ref(), column.reading));
-        let place = table.columns.iter().position(|c| c.name == *name).unwrap_or_default();
-        prepared.cells.push((place, cell));
+        as_given &= reads_as(&cell, column.reading, value);
+        cells.push((place, cell));
     }
-    Ok(prepared)
+    cells.sort_unstable_by_key(|(place, _)| *place);
+    let read = |(place, cell): &(usize, Cell)| {
+        let column = &table.columns[*place];
+        (column.name.clone(), to_json(cell.as_ref(), column.reading))
+    };
+    let fields = match as_given {
+        true => Cow::Borrowed(fields),
+        false => Cow::Owned(cells.iter().map(read).collect()),
+    };
+    Ok(Prepared { fields, cells })
 }
 
 fn require_same_key(table: &Table, key: &[Cell], name: &str, given: &Cell) -> Result<(), Invalid> {
@@ -136,7 +149,7 @@ pub(crate) fn put(
     table: &Table,
     id: &RecordKey,
     key: &[Cell],
-    prepared: &Prepared,
+    prepared: &Prepared<'_>,
     exists: bool,
     reset: bool,
 ) -> Result<()> {
@@ -154,22 +167,23 @@ pub(crate) fn put(
     statement.execute(params_from_iter(given.chain(key))).map(drop).map_err(of_record(id))
 }
 
-fn put_sql(table: &Table, mode: Mode, cells: &[(usize, Cell)]) -> Option<String> {
-    let given: Vec<&str> = cells.iter().map(|(place, _)| table.columns[*place].name.as_str()).collect();
-    let name = table.sql_name();
+fn put_sql<'a>(table: &'a Table, mode: Mode, cells: &[(usize, Cell)]) -> Option<Cow<'a, str>> {
+    let given = || cells.iter().map(|(place, _)| table.columns[*place].name.as_str());
     if mode == Mode::Insert {
-        let columns =
-            given.iter().copied().chain(table.key.iter().map(|place| table.columns[*place].name.as_str()));
-        let marks = list((0..given.len() + table.key.len()).map(|_| "?"));
-        return Some(format!("INSERT INTO {name} ({}) VALUES ({marks})", idents(columns)));
+        let key = table.key.iter().map(|place| table.columns[*place].name.as_str());
+        return Some(match cells.len() + table.key.len() == table.columns.len() {
+            true => Cow::Borrowed(&table.insert),
+            false => Cow::Owned(insert_sql(table.name(), given().chain(key))),
+        });
     }
-    let mut sets: Vec<String> = given.iter().map(|column| format!("{} = ?", ident(column))).collect();
+    let mut sets: Vec<String> = given().map(|column| format!("{} = ?", ident(column))).collect();
     if mode == Mode::Reset {
-        let given: HashSet<&str> = given.into_iter().collect();
+        let given: HashSet<&str> = given().collect();
         let missing = table.fields().filter(|field| !given.contains(field.name.as_str()));
         sets.extend(missing.map(reset_sql));
     }
-    (!sets.is_empty()).then(|| format!("UPDATE {name} SET {} WHERE {}", list(sets), table.by_key))
+    let (name, by_key) = (table.sql_name(), &table.by_key);
+    (!sets.is_empty()).then(|| format!("UPDATE {name} SET {} WHERE {by_key}", list(sets)).into())
 }
 
 fn reset_sql(field: &Field) -> String {
@@ -199,38 +213,41 @@ pub(crate) fn delete(db: &Connection, table: &Table, id: &RecordKey, key: &[Cell
 }
 
 /// Applies an edit to a row, and answers the edit as it now stands: in the form in which other devices shall see it.
-pub(crate) fn apply(
+pub(crate) fn apply<'a>(
     db: &Connection,
     table: &Table,
     id: &RecordKey,
+    key: &[Cell],
     before: Option<&[Cell]>,
-    edit: &Edit,
-) -> Result<Edit> {
-    let key = table.key_of(&id.id)?;
+    edit: &'a Edit,
+) -> Result<Cow<'a, Edit>> {
     let Some(fields) = edit.fields() else {
-        delete(db, table, id, &key)?;
-        return Ok(Edit::Delete);
+        delete(db, table, id, key)?;
+        return Ok(Cow::Borrowed(edit));
     };
     if table.document {
         let before = before.map(|row| record(table, row)).transpose()?;
         if let Some(after) = edit.apply(before) {
             put_document(db, table, id, &after)?;
         }
-        return Ok(edit.clone());
+        return Ok(Cow::Borrowed(edit));
     }
-    let prepared = prepare(table, &key, fields)?;
+    let prepared = prepare(table, key, fields)?;
     prepared.refuse_lost_signs(table)?;
     let resets = matches!(edit, Edit::Replace(_));
-    put(db, table, id, &key, &prepared, before.is_some(), resets)?;
+    put(db, table, id, key, &prepared, before.is_some(), resets)?;
     // A row that begins here has all of its columns from here: one that is not named may stand otherwise elsewhere.
     let whole = (resets || before.is_none()) && prepared.cells.len() < table.fields().count();
     let stored = if prepared.is_exact(table) && !whole {
-        prepared.fields
+        match prepared.fields {
+            Cow::Borrowed(_) => return Ok(Cow::Borrowed(edit)),
+            Cow::Owned(fields) => fields,
+        }
     } else {
-        let row = select(db, table, &key)?.ok_or_else(|| ReplicaError::NotFound(id.clone()))?;
+        let row = select(db, table, key)?.ok_or_else(|| ReplicaError::NotFound(id.clone()))?;
         if whole { record(table, &row)? } else { prepared.as_stored(table, &row) }
     };
-    Ok(Edit::new(edit.operation(), stored))
+    Ok(Cow::Owned(Edit::new(edit.operation(), stored)))
 }
 
 /// Puts the server's version into a row. In a table with columns only those given are touched.
@@ -241,13 +258,14 @@ pub(crate) fn store(db: &Connection, table: &Table, id: &RecordKey, version: Opt
         Some(fields) if table.document => put_document(db, table, id, fields),
         Some(fields) => {
             let exists = exists(db, table, &key)?;
-            let known =
-                |name: &String| table.columns.iter().any(|column| column.name == *name && !column.in_key);
+            let known = |name: &String| table.place(name).is_ok_and(|place| !table.columns[place].in_key);
             let taken =
                 |(name, value): &(&String, &Value)| known(name) && !(exists && hides(table, name, value));
+            if fields.iter().all(|field| taken(&field)) {
+                return put(db, table, id, &key, &prepare(table, &key, fields)?, exists, false);
+            }
             let fields: Fields = fields.iter().filter(taken).map(|(n, v)| (n.clone(), v.clone())).collect();
-            let prepared = prepare(table, &key, &fields)?;
-            put(db, table, id, &key, &prepared, exists, false)
+            put(db, table, id, &key, &prepare(table, &key, &fields)?, exists, false)
         }
     }
 }

@@ -2,14 +2,15 @@
 
 use dynos_sync_core::{
     Fields, Limits, Millis, RecordId, RecordKey, ReplicaError,
+    replica::Phase,
     sabotage::{Mutant, is_on},
 };
 use rusqlite::{Connection, params};
 
 use crate::{
-    error::{Result, translate},
+    error::{Result, damaged, translate},
     header::{Header, set_capture},
-    queue,
+    listing, queue,
     random::Random,
     rows,
     sql::exec,
@@ -29,11 +30,14 @@ pub(crate) struct Session<'a> {
     refused: Vec<(RecordKey, Option<Fields>)>,
     /// Whether any record is kept aside: in quarantine, or as one that the server was never offered. Asked once.
     aside: Option<bool>,
+    /// Whether the table that was asked about last is being walked from its beginning.
+    walking: Option<(i64, bool)>,
 }
 
 impl<'a> Session<'a> {
     pub(crate) fn new(db: &'a Connection, catalog: &'a Catalog, header: Header, random: &'a Random) -> Self {
-        Self { db, catalog, header, random, captures: true, refused: Vec::new(), aside: None }
+        let (refused, aside, walking) = (Vec::new(), None, None);
+        Self { db, catalog, header, random, captures: true, refused, aside, walking }
     }
 
     /// Puts the triggers to sleep, or wakes them, for what follows in this transaction.
@@ -66,9 +70,30 @@ impl<'a> Session<'a> {
             exec(self.db, "RELEASE dynos_part")?;
             (self.header, self.captures) = before;
             self.refused.clear();
-            self.aside = None;
+            (self.aside, self.walking) = (None, None);
         }
         result
+    }
+
+    /// What is being done about a table.
+    pub(crate) fn phase(&self, n: i64) -> Result<Phase> {
+        let phase = listing::one(self.db, self.header.seal, n)?.phase;
+        serde_json::from_str(&phase).map_err(|error| damaged("dynos_table.phase", error))
+    }
+
+    /// Whether a table is being walked from its beginning, in a resync or a restore.
+    pub(crate) fn walks(&mut self, n: i64) -> Result<bool> {
+        if let Some((_, walks)) = self.walking.filter(|(known, _)| *known == n) {
+            return Ok(walks);
+        }
+        let walks = matches!(self.phase(n)?, Phase::Resync | Phase::Restore { .. });
+        self.walking = Some((n, walks));
+        Ok(walks)
+    }
+
+    /// The table's phase changes.
+    pub(crate) fn forget_walk(&mut self) {
+        self.walking = None;
     }
 
     /// The time of a new edit: never at or below the newest that was seen.

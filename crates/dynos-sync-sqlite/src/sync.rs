@@ -2,11 +2,11 @@
 
 #[cfg(shuttle)]
 pub(crate) use shuttle::{
-    sync::{Mutex, PoisonError, mpsc},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic, mpsc},
     thread,
 };
 #[cfg(not(shuttle))]
 pub(crate) use std::{
-    sync::{Mutex, PoisonError, mpsc},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic, mpsc},
     thread,
 };

@@ -3,7 +3,8 @@
 use std::{collections::HashMap, sync::Arc};
 
 use dynos_sync_core::{
-    Invalid, RecordId, RecordKey, ReplicaError, Shape, TableName, TableSpec, replica::TablePolicy,
+    Invalid, RecordId, RecordKey, ReplicaError, Shape, TableName, TableSpec, plan::write::guard,
+    replica::TablePolicy,
 };
 use rusqlite::Connection;
 
@@ -13,9 +14,10 @@ use crate::{
     error::{Result, damaged},
     id::KeyShape,
     listing::{self, Listed},
-    sql::{all, ident, idents},
+    rows,
+    sql::{all, ident, idents, list},
     sum::Seal,
-    value::{Affinity, Cell, Reading},
+    value::{Affinity, Cell, Reading, to_json},
 };
 
 /// A synced table.
@@ -36,8 +38,14 @@ pub(crate) struct Table {
     pub(crate) description: Description,
     /// Whether the table has changed since its triggers and its declaration were made.
     pub(crate) outdated: bool,
+    /// The columns that name a row's owner; none where the device has no user.
+    owners: Vec<usize>,
+    /// Where each column stands in `columns`.
+    places: HashMap<String, usize>,
     /// `SELECT` of all columns by key.
     pub(crate) select: String,
+    /// `INSERT` of all columns: those outside the key, then the key's.
+    pub(crate) insert: String,
     /// `"a" = ? AND "b" = ?`
     pub(crate) by_key: String,
 }
@@ -87,6 +95,15 @@ impl Table {
             idents(columns.iter().map(|column| &column.name)),
             ident(spec.name.as_str())
         );
+        let insert =
+            insert_sql(&spec.name, columns.iter().filter(|c| !c.in_key).map(|c| &c.name).chain(&key_names));
+        let places = names
+            .iter()
+            .enumerate()
+            .map(|(place, (name, _))| (name.clone(), place))
+            .collect::<HashMap<_, _>>();
+        let owner_columns = policy.user.iter().flat_map(|_| &policy.owner_columns);
+        let owners = owner_columns.filter_map(|column| places.get(column).copied()).collect();
         let reactive = description.reactive;
         let outdated = columns.iter().map(|column| &column.name).ne(&captured);
         Self {
@@ -101,7 +118,10 @@ impl Table {
             captured,
             description,
             outdated,
+            owners,
+            places,
             select,
+            insert,
             by_key,
         }
     }
@@ -133,11 +153,32 @@ impl Table {
             .remedy("write the key as the table stores it"))
     }
 
-    pub(crate) fn column(&self, name: &str) -> Result<&Field, Invalid> {
-        self.columns.iter().find(|column| column.name == name).ok_or_else(|| {
+    /// Where a column stands.
+    ///
+    /// # Errors
+    /// [`Invalid`] where there is none of this name.
+    pub(crate) fn place(&self, name: &str) -> Result<usize, Invalid> {
+        self.places.get(name).copied().ok_or_else(|| {
             Invalid::new(name, format!("table {} has no such column", self.spec.name))
                 .remedy("add the column")
         })
+    }
+
+    /// Refuses an edit of a row that names another owner than the device's user.
+    pub(crate) fn guard(&self, id: &RecordId, row: Option<&[Cell]>) -> Result<()> {
+        let Some(row) = row.filter(|_| self.policy.user.is_some()) else { return Ok(()) };
+        let named = match self.document {
+            true => rows::record(self, row)?,
+            false => self
+                .owners
+                .iter()
+                .map(|place| {
+                    let column = &self.columns[*place];
+                    (column.name.clone(), to_json(row[*place].as_ref(), column.reading))
+                })
+                .collect(),
+        };
+        guard(&self.policy, &self.record(id.clone()), &named)
     }
 
     /// The columns outside the key.
@@ -149,6 +190,13 @@ impl Table {
     pub(crate) fn column_names(&self) -> Vec<String> {
         self.columns.iter().map(|column| column.name.clone()).collect()
     }
+}
+
+/// `INSERT` of these columns.
+pub(crate) fn insert_sql<S: AsRef<str>>(table: &TableName, columns: impl Iterator<Item = S>) -> String {
+    let columns: Vec<S> = columns.collect();
+    let (table, marks) = (ident(table.as_str()), list(columns.iter().map(|_| "?")));
+    format!("INSERT INTO {table} ({}) VALUES ({marks})", idents(columns))
 }
 
 /// The synced tables of a database, read once and kept until the schema or the list changes.

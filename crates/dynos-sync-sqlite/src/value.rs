@@ -146,6 +146,16 @@ pub(crate) fn to_json(value: ValueRef<'_>, reading: Reading) -> Value {
     }
 }
 
+/// Whether a value that was made from JSON reads as that very JSON again, as far as that is seen at a glance.
+pub(crate) fn reads_as(cell: &Cell, reading: Reading, json: &Value) -> bool {
+    match (cell, json) {
+        (Cell::Null, Value::Null) | (Cell::Text(_), Value::String(_)) => reading != Reading::Json,
+        (Cell::Integer(0 | 1), _) => (reading == Reading::Boolean) == json.is_boolean(),
+        (Cell::Integer(_), Value::Number(_)) => true,
+        _ => false,
+    }
+}
+
 /// A JSON column's text as the value that it stands for, if writing that value gives the same text again.
 fn nested(text: &str, reading: Reading) -> Option<Value> {
     if reading != Reading::Json || !text.starts_with(['{', '[']) {
@@ -263,6 +273,22 @@ mod tests {
             let stored = db.query_row("SELECT v FROM a", [], |row| Ok(Cell::from(row.get_ref(0)?))).unwrap();
             // By its text: equality does not tell the zeros apart.
             prop_assert_eq!(format!("{stored:?}"), format!("{value:?}"));
+        }
+    }
+
+    proptest! {
+        /// What is seen at a glance is so.
+        #[test]
+        fn what_reads_as_the_json_given_does(value in cell(), other in cell(), declared in 0..DECLARED.len()) {
+            let readings = DECLARED.map(Reading::of);
+            for json in [&value, &other].map(|value| to_json(value.as_ref(), readings[declared])) {
+                let stored = to_sql(&json, "v").unwrap();
+                for reading in readings {
+                    if reads_as(&stored, reading, &json) {
+                        prop_assert_eq!(&to_json(stored.as_ref(), reading), &json);
+                    }
+                }
+            }
         }
     }
 

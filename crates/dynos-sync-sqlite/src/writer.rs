@@ -1,5 +1,7 @@
 //! The one thread that writes. It commits the batches that wait together in one transaction.
 
+use std::time::Duration;
+
 use dynos_sync_core::{
     ReplicaError,
     replica::{Batch, Outcome},
@@ -9,16 +11,18 @@ use futures_channel::oneshot;
 use rusqlite::Connection;
 
 use crate::{
-    admin, collect,
+    admin,
+    checkpoint::Checkpointer,
+    collect,
     commit::{commit, is_local, is_to_be_sent, rename},
-    desk::Clerk,
+    desk::{Clerk, Seat},
     error::{Result, caught, of_theirs, translate},
     header::Header,
     random::Random,
-    replica::Synchronous,
+    replica::{SqliteOptions, Synchronous},
     session::Session,
     sql::exec,
-    sync::mpsc::{Receiver, TryRecvError},
+    sync::mpsc::{Receiver, Sender, TryRecvError},
     table::Catalog,
 };
 
@@ -41,6 +45,9 @@ pub(crate) struct Writer {
     /// Whether everything that the file held when it was opened is durable.
     vouched: bool,
     random: Random,
+    /// Who moves the log into the file. Without one, commits do.
+    checkpointer: Option<Checkpointer>,
+    busy_timeout: Duration,
 }
 
 type Waiting = (Batch, oneshot::Sender<Result<Outcome>>);
@@ -54,39 +61,95 @@ impl Clerk for Writer {
             Job::Commit(batch, reply) => drop(reply.send(self.commit_alone(&batch))),
         }
     }
+
+    /// A few local edits that do not wait for the disk, nor for anybody else.
+    fn work_at_once(&mut self, job: Job) -> Option<Job> {
+        let Job::Commit(batch, reply) = job else { return Some(job) };
+        if !self.takes_no_time(&batch) {
+            return Some(Job::Commit(batch, reply));
+        }
+        match self.commit_at_once(&batch) {
+            Ok(None) | Err(ReplicaError::Busy) => return Some(Job::Commit(batch, reply)),
+            Ok(Some(outcome)) => drop(reply.send(Ok(outcome))),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+        None
+    }
 }
 
 impl Writer {
     /// The most batches that one transaction commits.
     const GROUP: usize = 256;
 
-    pub(crate) fn new(db: Connection, synchronous: Synchronous, random: Random) -> Self {
+    /// The most edits that are committed on the caller's own thread.
+    const AT_ONCE: usize = 16;
+
+    pub(crate) fn new(db: Connection, options: &SqliteOptions) -> Self {
         Self {
             db,
             catalog: Catalog::default(),
             foreign_keys: None,
             temporary_files: None,
-            synchronous,
+            synchronous: options.synchronous,
             durable: false,
             vouched: false,
-            random,
+            random: options.random.clone(),
+            checkpointer: None,
+            busy_timeout: options.busy_timeout,
         }
     }
 
+    /// Leaves the log to somebody else from now on.
+    pub(crate) fn leave_log_to(&mut self, checkpointer: Checkpointer, due: Sender<()>) -> Result<()> {
+        checkpointer.watch(&mut self.db, due)?;
+        self.checkpointer = Some(checkpointer);
+        Ok(())
+    }
+
     /// Works until nobody is left to ask.
-    pub(crate) fn run(mut self, jobs: &Receiver<Job>) {
-        let mut next = jobs.recv().ok();
-        while let Some(job) = next.take() {
-            match job {
-                Job::Run(run) => run(&mut self),
-                Job::Commit(batch, reply) => {
-                    let (group, other) = gather(jobs, (batch, reply));
-                    self.commit_group(group);
-                    next = other;
+    pub(crate) fn run(seat: &Seat<Self>, jobs: &Receiver<Job>) {
+        while let Ok(job) = jobs.recv() {
+            let mut clerk = seat.clerk();
+            seat.begun();
+            let Some(writer) = clerk.as_mut() else { return };
+            let mut next = Some(job);
+            while let Some(job) = next.take() {
+                match job {
+                    Job::Run(run) => run(writer),
+                    Job::Commit(batch, reply) => {
+                        let (group, other) = gather(seat, jobs, (batch, reply));
+                        writer.commit_group(group);
+                        next = other;
+                    }
+                }
+                if let Some(checkpointer) = &writer.checkpointer {
+                    checkpointer.catch_up();
                 }
             }
-            next = next.or_else(|| jobs.recv().ok());
         }
+        drop(seat.clerk().take());
+    }
+
+    fn takes_no_time(&self, batch: &Batch) -> bool {
+        is_local(batch)
+            && batch.ops.len() <= Self::AT_ONCE
+            && self.synchronous == Synchronous::Normal
+            && !self.checkpointer.as_ref().is_some_and(Checkpointer::is_overdue)
+    }
+
+    /// Commits a batch, without waiting for another program; `None` where others' writes are to be collected first.
+    fn commit_at_once(&mut self, batch: &Batch) -> Result<Option<Outcome>> {
+        self.set_temporary_files(false)?;
+        self.set_foreign_keys(true)?;
+        self.set_durable(false)?;
+        self.db.busy_timeout(Duration::ZERO).map_err(of_theirs)?;
+        let work = |session: &mut Session<'_>| match collect::is_due(session.db)? {
+            true => Ok(None),
+            false => commit(session, batch).map(Some),
+        };
+        let done = self.transaction_if(work, |outcome| outcome.as_ref().is_some_and(is_done));
+        self.db.busy_timeout(self.busy_timeout).map_err(of_theirs)?;
+        done
     }
 
     fn commit_group(&mut self, mut group: Vec<Waiting>) {
@@ -106,20 +169,36 @@ impl Writer {
         self.set_temporary_files(false)?;
         self.set_foreign_keys(is_local(batch))?;
         self.set_durable(is_to_be_sent(batch))?;
-        self.transaction(|session| {
+        // Not as a part of a transaction: undone with all of it, nothing has to be kept to undo it alone.
+        let work = |session: &mut Session<'_>| {
             collect::collect(session)?;
-            session.part(|session| commit(session, batch), |outcome| *outcome != Outcome::Stale)
-        })
+            commit(session, batch)
+        };
+        self.transaction_if(work, is_done)
     }
 
     fn try_together(&mut self, group: &[Waiting]) -> Option<Vec<Result<Outcome>>> {
         self.set_temporary_files(false).ok()?;
         self.set_foreign_keys(is_local(&group.first()?.0)).ok()?;
         self.set_durable(group.iter().any(|(batch, _)| is_to_be_sent(batch))).ok()?;
+        self.try_all(group).or_else(|| self.try_each(group))
+    }
+
+    /// In one piece: mostly all of them can be done.
+    fn try_all(&mut self, group: &[Waiting]) -> Option<Vec<Result<Outcome>>> {
+        let work = |session: &mut Session<'_>| {
+            collect::collect(session)?;
+            group.iter().map(|(batch, _)| commit(session, batch)).collect::<Result<Vec<Outcome>>>()
+        };
+        let all = self.transaction_if(work, |outcomes| outcomes.iter().all(is_done)).ok()?;
+        all.iter().all(is_done).then(|| all.into_iter().map(Ok).collect())
+    }
+
+    /// Each as a part that is undone alone.
+    fn try_each(&mut self, group: &[Waiting]) -> Option<Vec<Result<Outcome>>> {
         let all = self.transaction(|session| {
             collect::collect(session)?;
-            let committed = |outcome: &Outcome| *outcome != Outcome::Stale;
-            let each = |(batch, _): &Waiting| session.part(|session| commit(session, batch), committed);
+            let each = |(batch, _): &Waiting| session.part(|session| commit(session, batch), is_done);
             Ok(group.iter().map(each).collect())
         });
         all.ok()
@@ -172,12 +251,21 @@ impl Writer {
 
     /// Runs a transaction that may write. Whatever `work` has done is undone when it fails.
     pub(crate) fn transaction<T>(&mut self, work: impl FnOnce(&mut Session<'_>) -> Result<T>) -> Result<T> {
+        self.transaction_if(work, |_| true)
+    }
+
+    /// As [`transaction`](Self::transaction); it is undone as well where its result is not to be kept.
+    fn transaction_if<T>(
+        &mut self,
+        work: impl FnOnce(&mut Session<'_>) -> Result<T>,
+        keep: impl FnOnce(&T) -> bool,
+    ) -> Result<T> {
         exec(&self.db, "BEGIN IMMEDIATE")?;
         let result = match caught(|| self.within(work)) {
-            Ok(value) => exec(&self.db, "COMMIT").map(|()| value),
-            Err(error) => Err(error),
+            Ok(value) if keep(&value) => exec(&self.db, "COMMIT").map(|()| value),
+            other => other,
         };
-        if result.is_err() && !self.db.is_autocommit() {
+        if !self.db.is_autocommit() {
             exec(&self.db, "ROLLBACK")?;
         }
         if result.is_err() {
@@ -264,7 +352,12 @@ impl Writer {
         self.set_temporary_files(true)?;
         self.db.execute_batch("VACUUM").map_err(translate)?;
         let truncate = "PRAGMA wal_checkpoint(TRUNCATE)";
-        if self.db.query_row(truncate, [], |row| row.get::<_, bool>(0)).map_err(of_theirs)? {
+        let truncate = || self.db.query_row(truncate, [], |row| row.get::<_, bool>(0));
+        let busy = match &self.checkpointer {
+            Some(checkpointer) => checkpointer.held(truncate),
+            None => truncate(),
+        };
+        if busy.map_err(of_theirs)? {
             return Err(ReplicaError::Busy);
         }
         self.transaction(|session| {
@@ -287,12 +380,20 @@ pub(crate) fn refresh(db: &Connection, catalog: &mut Catalog, header: &Header) -
     Ok(true)
 }
 
+fn is_done(outcome: &Outcome) -> bool {
+    *outcome != Outcome::Stale
+}
+
 /// The batches that wait and can be committed together with the first, and the next job if it is another kind.
-fn gather(jobs: &Receiver<Job>, first: Waiting) -> (Vec<Waiting>, Option<Job>) {
+fn gather(seat: &Seat<Writer>, jobs: &Receiver<Job>, first: Waiting) -> (Vec<Waiting>, Option<Job>) {
     let local = is_local(&first.0);
     let mut group = vec![first];
     while group.len() < Writer::GROUP {
-        match jobs.try_recv() {
+        let next = jobs.try_recv();
+        if next.is_ok() {
+            seat.begun();
+        }
+        match next {
             Ok(Job::Commit(batch, reply)) if is_local(&batch) == local => group.push((batch, reply)),
             Ok(other) => return (group, Some(other)),
             Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,

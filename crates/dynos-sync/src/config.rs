@@ -10,7 +10,7 @@ use dynos_sync_core::{
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct SyncConfig {
-    /// The most records that one push carries. Default 500. Larger batches are faster on good networks and lose more
+    /// The most records that one push carries. Default 1000. Larger batches are faster on good networks and lose more
     /// when a connection breaks; a server that finds one too large has it halved.
     pub batch_size: usize,
     /// The most bytes of fields that one push carries. Default 1 MiB. A larger record travels alone.
@@ -60,7 +60,7 @@ impl Default for SyncConfig {
     fn default() -> Self {
         const MIB: usize = 1024 * 1024;
         Self {
-            batch_size: 500,
+            batch_size: 1000,
             max_batch_bytes: MIB,
             page_size: 1000,
             queue_retention: Duration::from_secs(30 * 24 * 60 * 60),

@@ -104,6 +104,7 @@ impl From<ReplicaError> for SyncError {
         match error {
             ReplicaError::Invalid(invalid) => Self::Invalid(invalid),
             ReplicaError::Closed => Self::Closed,
+            ReplicaError::Foreign { key, row_owner } => Self::RlsViolation { key, row_owner },
             error => Self::Replica(error),
         }
     }

@@ -13,6 +13,7 @@ use crate::{
     entry::{Edit, Entry},
     error::Limits,
     ids::{Counter, Generation, RecordId, RecordKey, ReplicaId, TableName},
+    plan::write::guard,
     record::Fields,
     replica::{
         Batch, DeadLetter, Due, DueLimits, Existing, Expected, Journaled, Logout, Op, Outcome, Phase,
@@ -171,6 +172,7 @@ impl Store {
             Op::Enqueue { key, edit, at } => {
                 self.require(&key)?;
                 let base = self.rows.get(&key).cloned();
+                self.guard(&key, base.as_ref())?;
                 let at = self.stamp(at);
                 receipt.written.push(Some(self.append(key, edit, at, base)));
             }
@@ -234,6 +236,7 @@ impl Store {
     fn write(&mut self, key: RecordKey, edit: Edit, at: Millis) -> Result<Option<Counter>, ReplicaError> {
         self.require(&key)?;
         let before = self.rows.get(&key).cloned();
+        self.guard(&key, before.as_ref())?;
         match edit {
             Edit::Patch(_) if before.is_none() => return Err(ReplicaError::NotFound(key)),
             Edit::Delete if before.is_none() => return Ok(None),
@@ -242,6 +245,13 @@ impl Store {
         let at = self.stamp(at);
         self.put(key.clone(), edit.apply(before.clone()));
         Ok(Some(self.append(key, edit, at, before)))
+    }
+
+    fn guard(&self, key: &RecordKey, row: Option<&Fields>) -> Result<(), ReplicaError> {
+        match (self.table(&key.table), row) {
+            (Some(table), Some(row)) => guard(&table.policy, key, row),
+            _ => Ok(()),
+        }
     }
 
     /// A dead letter's edit, made again: a patch whose record has gone meanwhile creates it.

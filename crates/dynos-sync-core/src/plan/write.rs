@@ -10,7 +10,7 @@ use crate::{
     ownership::{Ownership, Violation},
     record::{Fields, measure},
     redact::Redactor,
-    replica::{TablePolicy, TableState},
+    replica::{ReplicaError, TablePolicy, TableState},
     sabotage::{Mutant, is_on},
     table::TableSpec,
 };
@@ -44,9 +44,7 @@ pub enum Refusal {
 
 /// Passes an edit through the gates: known columns, depth and size, owner, redaction; and stamps `updated_at`
 /// where the table has that column and the edit does not set it.
-///
-/// `current` is the record before the edit, where the caller knows it: a row of somebody else is not to be
-/// patched or deleted either.
+/// A row of somebody else is not to be patched or deleted either: that is looked at where it is edited ([`guard`]).
 ///
 /// # Errors
 /// [`Refusal`]; nothing may be stored then.
@@ -56,12 +54,11 @@ pub fn write(
     mut edit: Edit,
     at: Millis,
     max_payload_bytes: usize,
-    current: Option<&Fields>,
 ) -> Result<Edit, Refusal> {
-    let owned = |fields: &Fields| check_owner(&table.policy, key, fields);
-    current.map_or(Ok(()), owned)?;
     let Some(fields) = edit.fields_mut() else { return Ok(edit) };
-    owned(fields)?;
+    if let Err(Violation { row_owner, .. }) = ownership(&table.policy).check(fields) {
+        return Err(Refusal::RlsViolation { key: key.clone(), row_owner });
+    }
     table.spec.check(fields)?;
     stamp(&table.spec, fields, at);
     if !is_on(Mutant::MaskedLate) {
@@ -79,10 +76,15 @@ pub fn ownership(policy: &TablePolicy) -> Ownership {
     Ownership::new(policy.user.as_deref(), &policy.owner_columns)
 }
 
-fn check_owner(policy: &TablePolicy, key: &RecordKey, fields: &Fields) -> Result<(), Refusal> {
+/// Refuses an edit of a row that names another owner. Replicas ask in the transaction that edits it: whose row it is may have changed
+/// since the edit was planned.
+///
+/// # Errors
+/// [`ReplicaError::Foreign`].
+pub fn guard(policy: &TablePolicy, key: &RecordKey, row: &Fields) -> Result<(), ReplicaError> {
     ownership(policy)
-        .check(fields)
-        .map_err(|Violation { row_owner, .. }| Refusal::RlsViolation { key: key.clone(), row_owner })
+        .check(row)
+        .map_err(|Violation { row_owner, .. }| ReplicaError::Foreign { key: key.clone(), row_owner })
 }
 
 fn stamp(spec: &TableSpec, fields: &mut Fields, at: Millis) {
@@ -146,7 +148,7 @@ mod tests {
     }
 
     fn pass(table: &TableState, edit: Edit) -> Result<Edit, Refusal> {
-        write(table, &RecordKey::new("t", "1").unwrap(), edit, 1_767_225_600_123, 100, None)
+        write(table, &RecordKey::new("t", "1").unwrap(), edit, 1_767_225_600_123, 100)
     }
 
     #[test]
@@ -165,10 +167,8 @@ mod tests {
             assert!(matches!(pass(&table(&[]), edit), Err(Refusal::RlsViolation { .. })));
         }
         let key = RecordKey::new("t", "1").unwrap();
-        for edit in [Edit::Delete, Edit::Patch(fields([("a", 1.into())]))] {
-            let refused = write(&table(&[]), &key, edit, 0, 100, Some(&bobs));
-            assert!(matches!(refused, Err(Refusal::RlsViolation { .. })));
-        }
+        let refused = guard(&table(&[]).policy, &key, &bobs);
+        assert!(matches!(refused, Err(ReplicaError::Foreign { row_owner, .. }) if row_owner == "bob"));
     }
 
     #[test]

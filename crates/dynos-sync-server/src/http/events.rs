@@ -29,8 +29,11 @@ use crate::{
 /// A comment this often keeps the connection open, and shows a client that it is.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// The pause between two hints, in which changes are gathered.
-const PACE: Duration = Duration::from_millis(100);
+/// The shortest pause between two hints. A change that comes now and then is told at once.
+const PACE: Duration = Duration::from_millis(5);
+
+/// The longest. Where changes come one after the other, they are gathered: each hint makes a device ask.
+const SLOWEST_PACE: Duration = Duration::from_millis(100);
 
 pub(super) async fn events(
     Extract(state): Extract<State>,
@@ -45,6 +48,7 @@ pub(super) async fn events(
         closing: state.closing.clone(),
         expiry: Box::pin(sleep(known.left)),
         next: Instant::now(),
+        pace: PACE,
         _slot: slot,
         _listening: state.metrics.listening(),
     };
@@ -62,6 +66,8 @@ struct Listener {
     closing: watch::Receiver<bool>,
     expiry: Pin<Box<Sleep>>,
     next: Instant,
+    /// The pause before that.
+    pace: Duration,
     _slot: Slot,
     _listening: Listening,
 }
@@ -69,9 +75,11 @@ struct Listener {
 impl Listener {
     /// The next hint. `None` when the token expires or the server shuts down.
     async fn hint(&mut self) -> Option<Hint> {
-        let Self { user, moves, closing, expiry, next, .. } = self;
+        let Self { user, moves, closing, expiry, next, pace, .. } = self;
         let hint = async {
             sleep_until(*next).await;
+            // Who had to wait for the pause makes the next one longer.
+            *pace = if moves.is_empty() { (*pace / 2).max(PACE) } else { (*pace * 2).min(SLOWEST_PACE) };
             gather(user, moves).await
         };
         let hint = tokio::select! {
@@ -80,7 +88,7 @@ impl Listener {
             () = expiry.as_mut() => None,
             hint = hint => hint,
         };
-        self.next = Instant::now() + PACE;
+        self.next = Instant::now() + self.pace;
         hint
     }
 }

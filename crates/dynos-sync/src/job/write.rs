@@ -43,7 +43,7 @@ impl Driver {
         let mut ops = Vec::with_capacity(records.len());
         for (id, data) in records {
             let key = RecordKey { table: name.clone(), id: id.try_into()? };
-            ops.push(self.pass(&table, key, Edit::Upsert(data)).await?);
+            ops.push(self.pass(&table, key, Edit::Upsert(data))?);
         }
         self.commit_in(session, ops).await.map(drop)
     }
@@ -61,7 +61,7 @@ impl Driver {
     ) -> Result<(), SyncError> {
         let (session, key) = (self.session(), RecordKey::new(table, id)?);
         let table = self.known(&key.table).await?;
-        let Op::Write { key, edit, at } = self.pass(&table, key, Edit::new(operation, data)).await? else {
+        let Op::Write { key, edit, at } = self.pass(&table, key, Edit::new(operation, data))? else {
             unreachable!("BUG: an edit that passed is a write")
         };
         self.commit_in(session, vec![Op::Enqueue { key, edit, at }]).await.map(drop)
@@ -70,17 +70,15 @@ impl Driver {
     async fn edit(&self, key: RecordKey, edit: Edit) -> Result<bool, SyncError> {
         let session = self.session();
         let table = self.known(&key.table).await?;
-        let op = self.pass(&table, key, edit).await?;
+        let op = self.pass(&table, key, edit)?;
         let receipt = self.commit_in(session, vec![op]).await?;
         Ok(receipt.written.first().is_some_and(Option::is_some))
     }
 
     /// The gates of a local edit.
-    async fn pass(&self, table: &TableState, key: RecordKey, edit: Edit) -> Result<Op, SyncError> {
+    fn pass(&self, table: &TableState, key: RecordKey, edit: Edit) -> Result<Op, SyncError> {
         let at = self.stamp();
-        let guarded = table.policy.user.is_some() && !table.policy.owner_columns.is_empty();
-        let current = if guarded { self.replica.get(&key).await? } else { None };
-        let edit = write::write(table, &key, edit, at, self.config.max_payload_bytes, current.as_ref())?;
+        let edit = write::write(table, &key, edit, at, self.config.max_payload_bytes)?;
         Ok(Op::Write { key, edit, at })
     }
 

@@ -75,6 +75,7 @@ macro_rules! replica_conformance {
                 a_write_is_queued_and_can_be_read
                 each_kind_of_edit_changes_the_row_in_its_way
                 a_batch_with_a_patch_of_a_missing_record_does_nothing
+                a_row_of_somebody_else_is_not_edited
                 a_batch_whose_last_step_fails_does_nothing
                 a_delete_of_a_missing_record_does_nothing
                 a_receipt_names_the_writes_in_order

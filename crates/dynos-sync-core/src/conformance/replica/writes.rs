@@ -5,11 +5,11 @@ use serde_json::json;
 use super::{
     super::{patch, replace, some, upsert},
     Device, Fixture,
-    device::{counters, edits, id, ids, key, key_in, name, settle, store, write},
+    device::{TABLE, counters, edits, id, ids, key, key_in, name, settle, store, write},
 };
 use crate::{
     entry::Edit,
-    replica::{Op, ReplicaError},
+    replica::{Op, ReplicaError, TableOptions, TablePolicy},
 };
 
 pub async fn a_write_is_queued_and_can_be_read(fixture: &dyn Fixture) {
@@ -50,6 +50,32 @@ pub async fn a_batch_with_a_patch_of_a_missing_record_does_nothing(fixture: &dyn
     assert_eq!(device.state().await, before);
     let refused = device.attempt(vec![write("2", patch(json!({"a": 1})))]).await;
     assert!(matches!(refused, Err(ReplicaError::NotFound(_))), "alone it is refused too");
+}
+
+pub async fn a_row_of_somebody_else_is_not_edited(fixture: &dyn Fixture) {
+    let device = Device::new(fixture).await;
+    let policy = TablePolicy {
+        user: Some("ada".to_owned()),
+        owner_columns: vec!["owner_id".to_owned()],
+        ..TablePolicy::default()
+    };
+    device.replica.add_table(TableOptions { policy, ..TableOptions::new(name(TABLE)) }).await.unwrap();
+    let mine = json!({"owner_id": "ada", "a": 0});
+    let others = json!({"owner_id": "bob", "a": 0});
+    device.commit(vec![store("1", some(mine)), store("2", some(others.clone()))]).await;
+    for edit in [upsert(json!({"a": 1})), replace(json!({"a": 1})), patch(json!({"a": 1})), Edit::Delete] {
+        device.write("1", upsert(json!({"owner_id": "ada", "a": 0}))).await;
+        device.write("1", edit.clone()).await;
+        for op in [write("2", edit.clone()), Op::Enqueue { key: key("2"), edit: edit.clone(), at: 0 }] {
+            let refused = device.attempt(vec![op]).await;
+            assert!(
+                matches!(&refused, Err(ReplicaError::Foreign { key: of, row_owner }) if *of == key("2") && row_owner == "bob"),
+                "{edit:?}: {refused:?}"
+            );
+        }
+    }
+    assert_eq!(device.row("2").await, some(others));
+    assert_eq!(device.entries("2").await, []);
 }
 
 pub async fn a_batch_whose_last_step_fails_does_nothing(fixture: &dyn Fixture) {

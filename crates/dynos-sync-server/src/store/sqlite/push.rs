@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dynos_sync_core::{
-    Counter, Edit, Fields, Limits, Millis, Operation, ReplicaId, Seq, TableName, measure,
+    Counter, Cursor, Edit, Fields, Limits, Millis, Operation, ReplicaId, Seq, TableName, measure,
     plan::admit::{Admission, admit},
     sabotage::{Mutant, is_on},
     wire::{Current, HeadMove, PushAnswer, PushEntry, PushRequest, PushResult, RejectCode},
@@ -67,6 +67,21 @@ struct Push<'a> {
 struct Touched {
     table: Table,
     before: Seq,
+    /// What the latest base was worth: entries that were made after one pull have the same.
+    judged: Option<(Cursor, Standing)>,
+    /// Whether the scope's history is known to go on under this incarnation.
+    noted: bool,
+}
+
+impl Touched {
+    fn judge(&mut self, conn: &Connection, base: &Cursor) -> Result<&Standing, StoreError> {
+        let known = self.judged.take().filter(|(cursor, _)| cursor == base);
+        let judged = match known {
+            Some(judged) => judged,
+            None => (base.clone(), history::judge(conn, &self.table, base)?),
+        };
+        Ok(&self.judged.insert(judged).1)
+    }
 }
 
 impl<'a> Push<'a> {
@@ -105,7 +120,10 @@ impl<'a> Push<'a> {
         // Also where only a repeat names it: the answer says where every table of the request stands.
         self.touch(&entry.table)?;
         let digest = digest(entry);
-        if let Some(outcome) = outcome::find(self.conn, self.writer, entry.counter, &digest)? {
+        // What became of an entry is kept under a number that is no higher than the newest.
+        if entry.counter <= self.newest
+            && let Some(outcome) = outcome::find(self.conn, self.writer, entry.counter, &digest)?
+        {
             return self.repeat(entry, outcome);
         }
         if self.lost.contains(&entry.table) {
@@ -153,7 +171,7 @@ impl<'a> Push<'a> {
         let table = touched.table.id;
         let base = match &entry.base {
             None => Some(0),
-            Some(cursor) => match history::judge(conn, &touched.table, cursor)? {
+            Some(cursor) => match touched.judge(conn, cursor)? {
                 Standing::Valid(position) => Some(position.seq),
                 Standing::Expired(_) => None,
                 Standing::Malformed => {
@@ -204,10 +222,12 @@ impl<'a> Push<'a> {
     fn store(&mut self, entry: &PushEntry, after: Option<Fields>) -> Result<Seq, StoreError> {
         let missing =
             || StoreError::Corrupt("BUG: an entry was applied to a table that was not looked up".to_owned());
-        let Touched { table, .. } =
+        let Touched { table, noted, .. } =
             self.tables.get_mut(&entry.table).and_then(Option::as_mut).ok_or_else(missing)?;
         let seq = self.seqs.get_mut(&table.scope).ok_or_else(missing)?;
-        history::note(self.conn, self.incarnation, table.scope, *seq)?;
+        if !std::mem::replace(noted, true) {
+            history::note(self.conn, self.incarnation, table.scope, *seq)?;
+        }
         *seq += 1;
         table.head = *seq;
         let (seq, table) = (*seq, table.id);
@@ -216,7 +236,7 @@ impl<'a> Push<'a> {
     }
 
     /// The table that an entry is about, if it was declared.
-    fn touch(&mut self, name: &TableName) -> Result<Option<&Touched>, StoreError> {
+    fn touch(&mut self, name: &TableName) -> Result<Option<&mut Touched>, StoreError> {
         if !self.tables.contains_key(name) {
             let scope = self.rules.scope(self.caller, name);
             let table = catalog::table(self.conn, &scope, name)?;
@@ -225,10 +245,11 @@ impl<'a> Push<'a> {
             {
                 self.seqs.insert(table.scope, catalog::make_scope(self.conn, &scope)?.1);
             }
-            let touched = table.map(|table| Touched { before: table.head, table });
+            let new = |table: Table| Touched { before: table.head, table, judged: None, noted: false };
+            let touched = table.map(new);
             self.tables.insert(name.clone(), touched);
         }
-        Ok(self.tables.get(name).and_then(Option::as_ref))
+        Ok(self.tables.get_mut(name).and_then(Option::as_mut))
     }
 
     /// A refusal, with the record as it is. What a whole answer shows of records is bounded.
@@ -258,7 +279,7 @@ impl<'a> Push<'a> {
             if self.lost.contains(&name) {
                 continue;
             }
-            let Some(Touched { table, before }) = touched else {
+            let Some(Touched { table, before, .. }) = touched else {
                 let zero = history::zero(conn)?;
                 heads.insert(name, HeadMove { before: zero.clone(), after: zero });
                 continue;

@@ -78,6 +78,8 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     conn.pragma_update(None, "synchronous", "FULL")?;
     // Nothing of it is put into temporary files, which are elsewhere.
     conn.pragma_update(None, "temp_store", "MEMORY")?;
+    // KiB, of which only what is used is taken. Ids are in no order: with less, indexes are read again and again.
+    conn.pragma_update(None, "cache_size", -64_000)?;
     // What a user deletes is gone from the file, too.
     conn.pragma_update(None, "secure_delete", true)?;
     keep_statements(&conn)?;
