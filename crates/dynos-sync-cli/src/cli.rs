@@ -5,7 +5,10 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dynos_sync::Strategy;
 
-use crate::time::duration;
+use crate::{
+    commands::{Shape, Side, Workload},
+    time::duration,
+};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -83,6 +86,17 @@ pub(crate) enum Command {
     /// See it work: a server and three devices, offline edits, conflicts and a crash, in a few seconds.
     #[command(after_help = "--json: {equal, tables: {TABLE: rows}, differences}")]
     Demo,
+    /// Measure how fast this machine is with the engine, beside how fast it is without.
+    #[command(
+        after_help = "--json: {shape, runs, cores, workloads: [{workload, title, limit_title, rows, ratio, limit: [run], ours: [run]}]}; a run is {seconds, count, p50_ms, p99_ms, peak_bytes, wire_bytes, disk_bytes, remark}"
+    )]
+    Bench(BenchArgs),
+    /// One measurement.
+    #[command(name = "bench-one", hide = true)]
+    BenchOne(BenchOneArgs),
+    /// A server that does only what a limit needs.
+    #[command(name = "bench-limit", hide = true)]
+    BenchLimit(BenchLimitArgs),
     /// Sync, and stop in the middle until killed.
     #[command(name = "demo-crash", hide = true)]
     DemoCrash(DemoCrashArgs),
@@ -420,4 +434,42 @@ pub(crate) struct DemoCrashArgs {
     pub(crate) database: PathBuf,
     #[command(flatten)]
     pub(crate) remote: RemoteArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// The workloads. Default: all.
+    #[arg(value_name = "WORKLOAD")]
+    pub(crate) workloads: Vec<Workload>,
+    /// How many rows. Default: as many as suit the workload.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) rows: Option<u64>,
+    /// How often each is measured. The median counts.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) runs: usize,
+    /// What the records look like.
+    #[arg(long, value_name = "SHAPE", default_value = "usual")]
+    pub(crate) shape: Shape,
+    /// Where the files are: a directory on the disk that is to be measured. What both sides need stays there for the next time.
+    /// Default: a temporary directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchOneArgs {
+    pub(crate) workload: Workload,
+    pub(crate) side: Side,
+    #[arg(long)]
+    pub(crate) rows: u64,
+    #[arg(long)]
+    pub(crate) shape: Shape,
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchLimitArgs {
+    pub(crate) kind: String,
+    pub(crate) dir: PathBuf,
 }

@@ -20,7 +20,7 @@ pub(crate) async fn driver(replica: &SqliteReplica) -> Result<Driver, SyncError>
 }
 
 #[derive(Debug)]
-struct Nowhere;
+pub(crate) struct Nowhere;
 
 fn nowhere<T>() -> Result<T, RemoteError> {
     Err(RemoteError::transient("no server was named"))

@@ -1,5 +1,6 @@
 //! The commands, one a file.
 
+mod bench;
 mod clone;
 mod conflicts;
 mod dead_letters;
@@ -15,6 +16,8 @@ mod track;
 mod untrack;
 mod watch;
 
+pub(crate) use self::bench::{Shape, Side, Workload};
+
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
@@ -28,6 +31,13 @@ pub(crate) fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
     match &cli.command {
         Command::Serve(args) => runtime(Builder::new_multi_thread())?.block_on(serve::run(args, output)),
         Command::Demo => runtime(Builder::new_multi_thread())?.block_on(demo::run(output)),
+        Command::Bench(args) => bench::run(args, output),
+        Command::BenchOne(args) => {
+            runtime(Builder::new_multi_thread())?.block_on(bench::run_one(args, output))
+        }
+        Command::BenchLimit(args) => {
+            runtime(Builder::new_multi_thread())?.block_on(bench::serve_limit(&args.kind, &args.dir, output))
+        }
         Command::Token(args) => token::run(args, output),
         Command::Supabase(args) => supabase::run(args, output),
         other => runtime(Builder::new_current_thread())?.block_on(on_a_device(other, output)),
@@ -46,7 +56,13 @@ async fn on_a_device(command: &Command, output: &Output) -> Result<(), Failure> 
         Command::DeadLetters(args) => dead_letters::run(args, output).await,
         Command::Conflicts(args) => conflicts::run(args, output).await,
         Command::DemoCrash(args) => demo_crash::run(args).await,
-        Command::Serve(_) | Command::Token(_) | Command::Supabase(_) | Command::Demo => {
+        Command::Serve(_)
+        | Command::Token(_)
+        | Command::Supabase(_)
+        | Command::Demo
+        | Command::Bench(_)
+        | Command::BenchOne(_)
+        | Command::BenchLimit(_) => {
             unreachable!("BUG: these run without a device")
         }
     }
