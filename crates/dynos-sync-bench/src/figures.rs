@@ -55,12 +55,12 @@ impl Figures {
         serde_json::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))
     }
 
-    /// One of several: a later one's workloads take the place of an earlier one's.
-    pub(crate) fn merge(all: Vec<Self>) -> Self {
-        let mut merged = Self { shape: String::new(), runs: 0, cores: 0, workloads: Vec::new() };
-        for Self { shape, runs, cores, workloads } in all {
-            (merged.shape, merged.runs, merged.cores) = (shape, runs, cores);
-            for new in workloads {
+    /// One of several: a later one's workloads take the place of an earlier one's, and what is said of all is the first one's.
+    pub(crate) fn merge(all: Vec<Self>) -> Option<Self> {
+        let mut all = all.into_iter();
+        let mut merged = all.next()?;
+        for later in all {
+            for new in later.workloads {
                 match merged
                     .workloads
                     .iter_mut()
@@ -71,7 +71,7 @@ impl Figures {
                 }
             }
         }
-        merged
+        Some(merged)
     }
 }
 

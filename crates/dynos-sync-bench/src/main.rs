@@ -56,7 +56,7 @@ fn run(command: &Command) -> Result<(), String> {
         Command::Page { figures, into } => {
             let all: Vec<Figures> =
                 figures.iter().map(|file| Figures::read(file)).collect::<Result<_, _>>()?;
-            page::write(&Figures::merge(all), into)
+            page::write(&Figures::merge(all).ok_or("no figures")?, into)
         }
         Command::Guard { figures } => guard::check(&Figures::read(figures)?),
     }

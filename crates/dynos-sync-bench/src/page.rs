@@ -22,7 +22,7 @@ pub(crate) fn write(figures: &Figures, into: &Path) -> Result<(), String> {
 
 fn table(figures: &Figures) -> String {
     let mut text = format!(
-        "{} cores, records of the shape `{}`, the median of {} runs of each side, taken in turns.\\\n\
+        "{} cores, records of the shape `{}`, the median of {} runs of each side, taken in turns (a million rows: of 3; `idle`: one).\\\n\
          Rows a second, or calls; times in ms; sizes in MiB, of the engine's side.\n\n\
          | | workload | beside | rows | limit/s | ours/s | ratio | p50 | p99 | memory | wire | disk | |\n\
          |---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|\n",

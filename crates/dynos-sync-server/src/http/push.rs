@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 
 use dynos_sync_core::{
-    Cursor, ReplicaId, TableName, Value,
+    Cursor, ReplicaId, TableName,
     wire::{PushAnswer, PushEntry, PushRequest, PushResult, RejectCode},
 };
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 /// A push whose entries have not been looked at.
 #[derive(Debug, Deserialize)]
 pub(super) struct LoosePush {
     replica: ReplicaId,
-    entries: Vec<Value>,
+    entries: Vec<Box<RawValue>>,
     #[serde(default)]
     seen: BTreeMap<TableName, Cursor>,
 }
@@ -20,7 +21,8 @@ pub(super) struct LoosePush {
 impl LoosePush {
     /// The entries that make sense, and which of all they are.
     pub(super) fn sort(self) -> (PushRequest, Vec<bool>) {
-        let read: Vec<_> = self.entries.into_iter().map(|entry| PushEntry::deserialize(entry).ok()).collect();
+        let read = self.entries.iter().map(|entry| serde_json::from_str::<PushEntry>(entry.get()).ok());
+        let read: Vec<Option<PushEntry>> = read.collect();
         let sound = read.iter().map(Option::is_some).collect();
         (
             PushRequest {

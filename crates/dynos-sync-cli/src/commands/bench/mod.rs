@@ -8,6 +8,7 @@ mod device;
 mod limit;
 mod limit_server;
 mod live;
+mod postgres;
 mod process;
 mod pulling;
 mod pushing;
@@ -101,7 +102,7 @@ fn measure(workload: Workload, args: &BenchArgs, dir: &Path) -> Result<Measured,
     let one = |side: Side| one(workload, side, rows, args, dir);
     one(Side::SetUp)?;
     let mut measured = Measured::new(workload, rows);
-    for _ in 0..args.runs {
+    for _ in 0..workload.runs(args.runs) {
         measured.limit.extend(one(Side::Limit)?);
         measured.ours.extend(one(Side::Ours)?);
     }

@@ -28,8 +28,13 @@ pub(super) struct Process {
 impl Process {
     /// `dynos serve` on a directory.
     pub(super) fn server(data: &Path) -> Result<Self, Failure> {
-        let mut command = this()?;
-        command.args(["--json", "serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+        Self::start(serve(data)?, data)
+    }
+
+    /// As [`server`](Self::server), on a Postgres database.
+    pub(super) fn server_on(data: &Path, postgres: &str) -> Result<Self, Failure> {
+        let mut command = serve(data)?;
+        command.env("DYNOS_DATABASE_URL", postgres);
         Self::start(command, data)
     }
 
@@ -84,6 +89,12 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn serve(data: &Path) -> Result<Command, Failure> {
+    let mut command = this()?;
+    command.args(["--json", "serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+    Ok(command)
 }
 
 fn this() -> Result<Command, Failure> {

@@ -66,6 +66,14 @@ impl Shape {
         format!("INSERT INTO {TABLE} (id, {}) VALUES (?{})", names.join(", "), ", ?".repeat(names.len()))
     }
 
+    /// What Postgres has to make of a text for a column of [`insert`](Self::insert).
+    pub(super) fn cast(self, place: usize) -> &'static str {
+        match place.checked_sub(1).and_then(|place| self.columns().get(place).map(|(_, kind)| *kind)) {
+            Some(kind) if kind.starts_with("INTEGER") => "::bigint",
+            _ => "",
+        }
+    }
+
     /// The record of a number, as the engine is given it.
     pub(super) fn record(self, n: u64) -> (String, Fields) {
         let fields = match self {

@@ -5,7 +5,7 @@ use std::fmt;
 use clap::ValueEnum;
 use dynos_sync::sqlite::Synchronous;
 
-use super::{Case, crowd, live, pulling, pushing, sample::Sample, steady, writing};
+use super::{Case, crowd, live, postgres, pulling, pushing, sample::Sample, steady, writing};
 use crate::error::Failure;
 
 /// What of a workload a process does.
@@ -46,6 +46,8 @@ pub(crate) enum Workload {
     R,
     /// Pushes what is queued to a server on its embedded store.
     P,
+    /// Pushes what is queued to a server on Postgres: one that DYNOS_BENCH_POSTGRES names, in databases of its own.
+    Pp,
     /// First pull.
     D,
     /// Pulls 100 changed rows of many.
@@ -70,9 +72,15 @@ impl fmt::Display for Workload {
     }
 }
 
-/// Those named, in their order; all without a name.
+/// Those named, in their order; without a name all that can be measured here.
 pub(super) fn choose(names: &[Workload]) -> Vec<Workload> {
-    if names.is_empty() { Workload::value_variants().to_vec() } else { names.to_vec() }
+    if !names.is_empty() {
+        return names.to_vec();
+    }
+    let can_be = |workload: &&Workload| {
+        **workload != Workload::Pp || std::env::var_os("DYNOS_BENCH_POSTGRES").is_some()
+    };
+    Workload::value_variants().iter().filter(can_be).copied().collect()
 }
 
 impl Workload {
@@ -91,6 +99,7 @@ impl Workload {
             Self::Wc => ("plain SQL on a tracked table", "the same on an untracked table"),
             Self::R => ("write() masked and guarded", "write() without"),
             Self::P => ("push to the embedded server", "the same bytes posted and inserted"),
+            Self::Pp => ("push to a server on Postgres", "COPY of the same rows"),
             Self::D => ("first pull, JSON", "the same bytes fetched, parsed and inserted"),
             Self::Di => ("pull of 100 changed rows", "the same in a table of 1,000 rows"),
             Self::D0 => ("nothing new in 50 tables", "one HTTP round trip"),
@@ -111,15 +120,20 @@ impl Workload {
             Self::S => 1000,
             Self::Idle => 60,
             Self::Di | Self::Q | Self::C => 1_000_000,
-            Self::W64 | Self::Wb | Self::Wc | Self::P | Self::D => 100_000,
+            Self::W64 | Self::Wb | Self::Wc | Self::P | Self::Pp | Self::D => 100_000,
         }
+    }
+
+    /// How often it is measured, where somebody says how often: what takes a minute and has no limit beside it, once.
+    pub(super) fn runs(self, asked: usize) -> usize {
+        if self == Self::Idle { asked.min(1) } else { asked }
     }
 
     /// One side of it, once.
     pub(super) async fn run(self, side: Side, case: &Case) -> Result<Option<Sample>, Failure> {
         use Side::{Limit, Ours, SetUp};
         let sample = match (self, side) {
-            (Self::P, SetUp) => return pushing::set_up(case).await.map(|()| None),
+            (Self::P | Self::Pp, SetUp) => return pushing::set_up(case).await.map(|()| None),
             (Self::D, SetUp) => return pulling::set_up(case).await.map(|()| None),
             (Self::Di, SetUp) => return steady::set_up_delta(case).await.map(|()| None),
             (Self::Q, SetUp) => return steady::set_up_drain(case).await.map(|()| None),
@@ -136,6 +150,8 @@ impl Workload {
             (Self::R, side) => writing::guarded(case, side == Ours).await?,
             (Self::P, Limit) => pushing::push_limit(case).await?,
             (Self::P, Ours) => pushing::push(case).await?,
+            (Self::Pp, Limit) => postgres::copy(case).await?,
+            (Self::Pp, Ours) => postgres::push(case).await?,
             (Self::D, Limit) => pulling::first_limit(case).await?,
             (Self::D, Ours) => pulling::first(case).await?,
             (Self::Di, Limit) => steady::delta_few(case).await?,
