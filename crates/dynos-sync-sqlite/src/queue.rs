@@ -67,7 +67,7 @@ pub(crate) struct Head {
     pub(crate) counter: i64,
     /// As it stands there, unless it cannot be read.
     pub(crate) raw: Option<Raw>,
-    /// Whether the record has later ones, or a base image, or what is beside it cannot be read.
+    /// Whether the record has other entries, or a base image.
     pub(crate) has_more: bool,
 }
 
@@ -228,13 +228,11 @@ pub(crate) fn take(
 
 /// Whether a record has this entry, and whether it has others.
 pub(crate) fn has(db: &Connection, n: i64, id: &str, counter: Counter) -> Result<(bool, bool)> {
-    let found = "SELECT count(*) FILTER (WHERE counter = ?1), count(*) FILTER (WHERE counter <> ?1) \
-                 FROM dynos_queue WHERE tbl = ?2 AND id = ?3";
-    let mut statement = db.prepare_cached(found).map_err(translate)?;
-    let values = params![counter as i64, n, id];
-    let (this, others): (i64, i64) =
-        statement.query_row(values, |row| Ok((row.get(0)?, row.get(1)?))).map_err(translate)?;
-    Ok((this > 0, others > 0))
+    let sql = "SELECT EXISTS (SELECT 1 FROM dynos_queue WHERE counter = ?1 AND tbl = ?2 AND id = ?3), \
+               EXISTS (SELECT 1 FROM dynos_queue WHERE tbl = ?2 AND id = ?3 AND counter <> ?1)";
+    let mut statement = db.prepare_cached(sql).map_err(translate)?;
+    let found = statement.query_row(params![counter as i64, n, id], |row| Ok((row.get(0)?, row.get(1)?)));
+    found.map_err(translate)
 }
 
 /// Takes the only entry of a record out, with the record's base image.
@@ -245,8 +243,7 @@ pub(crate) fn remove_last(
     id: &RecordId,
     counter: Counter,
 ) -> Result<()> {
-    let mut statement = db.prepare_cached("DELETE FROM dynos_queue WHERE counter = ?").map_err(translate)?;
-    header.pending -= statement.execute([counter as i64]).map_err(translate)? as i64;
+    delete(db, header, counter)?;
     set_base(db, header.seal, n, id, None)
 }
 
@@ -258,17 +255,22 @@ pub(crate) fn remove(
     id: &RecordId,
     counter: Counter,
 ) -> Result<()> {
-    let mut statement = db.prepare_cached("DELETE FROM dynos_queue WHERE counter = ?").map_err(translate)?;
-    header.pending -= statement.execute([counter as i64]).map_err(translate)? as i64;
-    promote(db, n, id).map(drop)
+    delete(db, header, counter)?;
+    promote(db, n, id)
 }
 
-/// Marks the oldest entry that a record still has. Answers whether there is one.
-fn promote(db: &Connection, n: i64, id: &RecordId) -> Result<bool> {
+fn delete(db: &Connection, header: &mut Header, counter: Counter) -> Result<()> {
+    let mut statement = db.prepare_cached("DELETE FROM dynos_queue WHERE counter = ?").map_err(translate)?;
+    header.pending -= statement.execute([counter as i64]).map_err(translate)? as i64;
+    Ok(())
+}
+
+/// Marks the oldest entry that a record still has.
+fn promote(db: &Connection, n: i64, id: &RecordId) -> Result<()> {
     let sql = "UPDATE dynos_queue SET head = 1 \
                WHERE counter = (SELECT min(counter) FROM dynos_queue WHERE tbl = ? AND id = ?)";
     let mut statement = db.prepare_cached(sql).map_err(translate)?;
-    Ok(statement.execute(params![n, id.as_str()]).map_err(translate)? > 0)
+    statement.execute(params![n, id.as_str()]).map(drop).map_err(translate)
 }
 
 /// Replaces a record's unsent entries up to this one's counter by this one, marked as sent. Answers false where the entry

@@ -147,7 +147,7 @@ impl Writer {
             true => Ok(None),
             false => commit(session, batch).map(Some),
         };
-        let done = self.transaction_if(work, |outcome| outcome.as_ref().is_some_and(is_done));
+        let done = self.transaction_if(work, |outcome| outcome.as_ref().is_none_or(is_done));
         self.db.busy_timeout(self.busy_timeout).map_err(of_theirs)?;
         done
     }
@@ -265,11 +265,13 @@ impl Writer {
             Ok(value) if keep(&value) => exec(&self.db, "COMMIT").map(|()| value),
             other => other,
         };
-        if !self.db.is_autocommit() {
-            exec(&self.db, "ROLLBACK")?;
-        }
-        if result.is_err() {
+        let undone = !self.db.is_autocommit();
+        if undone || result.is_err() {
+            // What was read of the tables may be undone, too.
             self.catalog = Catalog::default();
+        }
+        if undone {
+            exec(&self.db, "ROLLBACK")?;
         }
         result
     }
