@@ -78,8 +78,7 @@ impl Listener {
         let Self { user, moves, closing, expiry, next, pace, .. } = self;
         let hint = async {
             sleep_until(*next).await;
-            // Who had to wait for the pause makes the next one longer.
-            *pace = if moves.is_empty() { (*pace / 2).max(PACE) } else { (*pace * 2).min(SLOWEST_PACE) };
+            *pace = pace_after(*pace, !moves.is_empty());
             gather(user, moves).await
         };
         let hint = tokio::select! {
@@ -91,6 +90,11 @@ impl Listener {
         self.next = Instant::now() + self.pace;
         hint
     }
+}
+
+/// The next pause: longer where a change had to wait for the end of this one.
+fn pace_after(pace: Duration, waited: bool) -> Duration {
+    if waited { (pace * 2).min(SLOWEST_PACE) } else { (pace / 2).max(PACE) }
 }
 
 /// Waits for a change that the user may see, and takes along what else has happened since.
@@ -146,5 +150,19 @@ impl Drop for Slot {
                 held.remove(&self.subject);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_now_and_then_is_told_at_once_and_a_flood_is_gathered() {
+        let after = |pace, waits: &[bool]| waits.iter().fold(pace, |pace, waited| pace_after(pace, *waited));
+        assert_eq!(after(PACE, &[false; 3]), PACE);
+        assert_eq!(after(PACE, &[true; 10]), SLOWEST_PACE);
+        assert_eq!(after(SLOWEST_PACE, &[false; 10]), PACE);
+        assert!(after(PACE, &[true, true, false]) > PACE);
     }
 }
