@@ -100,3 +100,18 @@ fn people_get_text() {
     assert!(world.on(&["conflicts"], &one, &["list"]).ok().out.contains("no conflicts"));
     assert!(world.on(&["untrack"], &one, &["t"]).ok().out.contains("no longer synced"));
 }
+
+#[test]
+fn a_measurement_has_both_sides_and_their_ratio() {
+    let arguments = "bench --json --rows 300 --runs 1 w1 w64 wb wc p d di q c".split(' ');
+    let measured = support::run(arguments).ok().json();
+    fields(&measured, &["shape", "runs", "cores", "workloads"]);
+    let workloads = measured["workloads"].as_array().unwrap();
+    assert_eq!(workloads.len(), 9);
+    for workload in workloads {
+        fields(workload, &["workload", "title", "limit_title", "rows", "ratio", "limit", "ours"]);
+        let sides = [&workload["limit"], &workload["ours"]];
+        assert!(sides.iter().all(|side| side[0]["seconds"].as_f64().unwrap() > 0.0), "{workload}");
+        assert!(workload["ratio"].as_f64().unwrap() > 0.0, "{workload}");
+    }
+}

@@ -72,7 +72,9 @@ async fn device(
     shape: super::Shape,
     end: Instant,
 ) -> Result<Vec<Duration>, Failure> {
-    let replica = ReplicaId::from_random([n.to_le_bytes(), [1; 8]].concat().try_into().unwrap_or_default());
+    let mut name = [1; 16];
+    name[..8].copy_from_slice(&n.to_le_bytes());
+    let replica = ReplicaId::from_random(name);
     let (mut times, mut cursor, mut counter) = (Vec::new(), None, 0);
     // In no step with each other.
     tokio::time::sleep(PAUSE * (n % 1000) as u32 / 1000).await;

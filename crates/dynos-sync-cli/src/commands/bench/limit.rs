@@ -6,6 +6,7 @@ use rusqlite::{Connection, params, params_from_iter, types::Value as Cell};
 
 use super::{
     Case, failed,
+    process::Process,
     record::{Shape, TABLE},
 };
 use crate::error::Failure;
@@ -76,4 +77,10 @@ pub(super) fn client() -> Result<reqwest::Client, Failure> {
     // An error says that there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy().build().map_err(|error| failed(&error))
+}
+
+/// One call of the limit's server, which tells whoever listens.
+pub(super) async fn tell(client: &reqwest::Client, server: &Process) -> Result<(), Failure> {
+    let told = client.post(format!("{}/tell", server.url)).send().await.map_err(|error| failed(&error))?;
+    told.error_for_status().map(drop).map_err(|error| failed(&error))
 }

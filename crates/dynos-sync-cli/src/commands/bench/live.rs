@@ -66,9 +66,7 @@ pub(super) async fn post_to_event(case: &Case) -> Result<Sample, Failure> {
     let mut watch = Watch::start();
     for _ in 0..case.rows {
         let start = Instant::now();
-        let told =
-            client.post(format!("{}/tell", server.url)).send().await.map_err(|error| failed(&error))?;
-        told.error_for_status().map_err(|error| failed(&error))?;
+        limit::tell(&client, &server).await?;
         events.next().await.ok_or_else(|| failed(&"the events ended"))?.map_err(|error| failed(&error))?;
         watch.took(start.elapsed());
         tokio::time::sleep(Duration::from_millis(20)).await;

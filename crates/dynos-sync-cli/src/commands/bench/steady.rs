@@ -42,7 +42,7 @@ pub(super) async fn drain(case: &Case) -> Result<Sample, Failure> {
     let device = Device::start(&path, Synchronous::Normal, server.remote()?, |builder| builder).await?;
     let watch = Watch::start();
     let mut pushed = 0;
-    while pushed < FEW {
+    while pushed < FEW.min(case.rows) {
         pushed += device.engine.drain_once().await?.pushed as u64;
     }
     let sample = watch.stop(pushed);
@@ -205,9 +205,7 @@ pub(super) async fn round_trip(case: &Case) -> Result<Sample, Failure> {
     let mut watch = Watch::start();
     for _ in 0..case.rows {
         let start = Instant::now();
-        let told =
-            client.post(format!("{}/tell", server.url)).send().await.map_err(|error| failed(&error))?;
-        told.error_for_status().map_err(|error| failed(&error))?;
+        limit::tell(&client, &server).await?;
         watch.took(start.elapsed());
     }
     Ok(watch.stop(case.rows))

@@ -20,6 +20,10 @@ const AT_ONCE: usize = 1000;
 /// `write()` one by one, each awaited.
 pub(super) async fn one_by_one(case: &Case, synchronous: Synchronous) -> Result<Sample, Failure> {
     let device = Device::new(case, synchronous).await?;
+    write_each(case, &device).await
+}
+
+async fn write_each(case: &Case, device: &Device) -> Result<Sample, Failure> {
     let records: Vec<_> = case.records().collect();
     let mut watch = Watch::start();
     for (id, fields) in records {
@@ -122,14 +126,5 @@ pub(super) async fn guarded(case: &Case, guarded: bool) -> Result<Sample, Failur
         })
     })
     .await?;
-    let records: Vec<_> = case.records().collect();
-    let mut watch = Watch::start();
-    for (id, fields) in records {
-        let start = Instant::now();
-        device.engine.write(TABLE, &id, fields).await?;
-        watch.took(start.elapsed());
-    }
-    let sample = watch.stop(case.rows);
-    device.engine.close().await;
-    Ok(sample.on_disk(&device.path))
+    write_each(case, &device).await
 }
