@@ -214,7 +214,10 @@ impl SqliteReplica {
         work: impl FnOnce(&mut Writer) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        let job = Job::Run(Box::new(move |writer| drop(reply.send(work(writer)))));
+        let job = Job::Run(Box::new(move |writer| {
+            let done = work(writer);
+            Box::new(move || drop(reply.send(done)))
+        }));
         self.0.writer.hand_in(job)?;
         answer.await.map_err(|_| ReplicaError::Closed)?.map_err(at(&self.0.path))
     }

@@ -29,8 +29,12 @@ use crate::{
 /// Something for the writer to do.
 pub(crate) enum Job {
     Commit(Batch, oneshot::Sender<Result<Outcome>>),
-    Run(Box<dyn FnOnce(&mut Writer) + Send>),
+    Run(Box<dyn FnOnce(&mut Writer) -> Answer + Send>),
 }
+
+/// Tells whoever waits for a job what came of it. It is called when nobody is at the desk: who is woken by it may have something small to
+/// do there.
+pub(crate) type Answer = Box<dyn FnOnce()>;
 
 /// The writing connection, and what it knows.
 #[derive(Debug)]
@@ -57,7 +61,7 @@ impl Clerk for Writer {
 
     fn work(&mut self, job: Job) {
         match job {
-            Job::Run(run) => run(self),
+            Job::Run(run) => run(self)(),
             Job::Commit(batch, reply) => drop(reply.send(self.commit_alone(&batch))),
         }
     }
@@ -108,24 +112,25 @@ impl Writer {
 
     /// Works until nobody is left to ask.
     pub(crate) fn run(seat: &Seat<Self>, jobs: &Receiver<Job>) {
-        while let Ok(job) = jobs.recv() {
+        let mut next = jobs.recv().ok();
+        while let Some(job) = next.take() {
             let mut clerk = seat.clerk();
             seat.begun();
             let Some(writer) = clerk.as_mut() else { return };
-            let mut next = Some(job);
-            while let Some(job) = next.take() {
-                match job {
-                    Job::Run(run) => run(writer),
-                    Job::Commit(batch, reply) => {
-                        let (group, other) = gather(seat, jobs, (batch, reply));
-                        writer.commit_group(group);
-                        next = other;
-                    }
-                }
-                if let Some(checkpointer) = &writer.checkpointer {
-                    checkpointer.catch_up();
-                }
+            if let Some(checkpointer) = &writer.checkpointer {
+                checkpointer.catch_up();
             }
+            let answers = match job {
+                Job::Run(run) => vec![run(writer)],
+                Job::Commit(batch, reply) => {
+                    let (group, other) = gather(seat, jobs, (batch, reply));
+                    next = other;
+                    writer.commit_group(group)
+                }
+            };
+            drop(clerk);
+            answers.into_iter().for_each(|answer| answer());
+            next = next.or_else(|| jobs.recv().ok());
         }
         drop(seat.clerk().take());
     }
@@ -152,17 +157,17 @@ impl Writer {
         done
     }
 
-    fn commit_group(&mut self, mut group: Vec<Waiting>) {
-        let together = group.len() > 1;
-        if together && let Some(outcomes) = self.try_together(&group) {
-            for ((_, reply), outcome) in group.drain(..).zip(outcomes) {
-                let _ = reply.send(outcome);
-            }
-        }
+    fn commit_group(&mut self, group: Vec<Waiting>) -> Vec<Answer> {
+        let together = if group.len() > 1 { self.try_together(&group) } else { None };
         // Alone, or together impossible: then each shows for itself which one is at fault.
-        for (batch, reply) in group {
-            let _ = reply.send(self.commit_alone(&batch));
-        }
+        let outcomes = match together {
+            Some(outcomes) => outcomes,
+            None => group.iter().map(|(batch, _)| self.commit_alone(batch)).collect(),
+        };
+        let answer = |((_, reply), outcome): (Waiting, Result<Outcome>)| -> Answer {
+            Box::new(move || drop(reply.send(outcome)))
+        };
+        group.into_iter().zip(outcomes).map(answer).collect()
     }
 
     fn commit_alone(&mut self, batch: &Batch) -> Result<Outcome> {
@@ -391,12 +396,11 @@ fn gather(seat: &Seat<Writer>, jobs: &Receiver<Job>, first: Waiting) -> (Vec<Wai
     let local = is_local(&first.0);
     let mut group = vec![first];
     while group.len() < Writer::GROUP {
-        let next = jobs.try_recv();
-        if next.is_ok() {
-            seat.begun();
-        }
-        match next {
-            Ok(Job::Commit(batch, reply)) if is_local(&batch) == local => group.push((batch, reply)),
+        match jobs.try_recv() {
+            Ok(Job::Commit(batch, reply)) if is_local(&batch) == local => {
+                seat.begun();
+                group.push((batch, reply));
+            }
             Ok(other) => return (group, Some(other)),
             Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
         }
