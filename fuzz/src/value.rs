@@ -228,7 +228,12 @@ fn over_the_wire(fields: &Fields) -> Fields {
 /// Whether a value is kept by a column, as the crate's documentation says: as it is but for the notation, or as SQLite
 /// converts values for columns of this type.
 fn is_kept(given: &Value, read: &Value, declared: &str) -> bool {
-    let bytes = |value: &Value, name: &str| STANDARD.decode(value.get(name)?.as_str()?).ok();
+    // An object with more in it is an object.
+    let written = |value: &Value, name: &str| match value {
+        Value::Object(object) if object.len() == 1 => Some(object.get(name)?.as_str()?.to_owned()),
+        _ => None,
+    };
+    let bytes = |value: &Value, name: &str| STANDARD.decode(written(value, name)?).ok();
     let text = |value: &Value| match value {
         Value::String(text) => text.clone().into_bytes(),
         value => bytes(value, "$text").unwrap_or_else(|| value.to_string().into_bytes()),
@@ -237,7 +242,7 @@ fn is_kept(given: &Value, read: &Value, declared: &str) -> bool {
     let number = |value: &Value| match value {
         Value::Bool(bit) => Some(f64::from(u8::from(*bit))),
         Value::Number(number) => number.as_f64(),
-        Value::Object(object) if object.contains_key("$real") => object["$real"].as_str()?.parse().ok(),
+        value if written(value, "$real").is_some() => written(value, "$real")?.parse().ok(),
         value => std::str::from_utf8(&text(value)).ok()?.split('\0').next()?.trim_ascii().parse().ok(),
     };
     let near = |one: f64, other: f64| one == other || (one - other).abs() <= one.abs() * 1e-14;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use dynos_sync_core::{
-    TableName, Value,
+    TableName,
     plan::pull::check,
     wire::{ErrorBody, Heads, HeadsRequest, Page, PullRequest, PushAnswer, PushResult, RejectCode, Tables},
 };
@@ -169,7 +169,7 @@ impl Session<'_> {
         let text = String::from_utf8_lossy(body);
         let request: BTreeMap<String, &RawValue> =
             serde_json::from_str(&text).expect("a request that was answered");
-        let entries: Vec<Value> =
+        let entries: Vec<&RawValue> =
             serde_json::from_str(request["entries"].get()).expect("entries that were answered");
         let entries = entries.len();
         let [first, second]: [PushAnswer; 2] =

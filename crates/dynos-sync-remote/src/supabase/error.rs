@@ -53,7 +53,7 @@ pub(crate) fn check(answer: &Answer) -> Result<(), Failure> {
     if answer.status.is_success() {
         return Ok(());
     }
-    let body: ErrorBody = json::decode(&answer.body).unwrap_or_default();
+    let body: ErrorBody = json::failure(&answer.body);
     let readable = |text: Option<String>| text.map(|text| answer.readable(&text));
     let shown = ErrorBody { message: readable(body.message), hint: readable(body.hint), ..body };
     Err(match classify(answer.status.as_u16(), shown, answer.retry_after()) {

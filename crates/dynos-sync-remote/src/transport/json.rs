@@ -19,9 +19,30 @@ pub(crate) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, RemoteError>
     })
 }
 
+/// What the body of a failure says, nothing where it is no JSON object: a proxy's page, say. A list is none either, though
+/// serde would take its items for the fields.
+pub(crate) fn failure<T: DeserializeOwned + Default>(body: &[u8]) -> T {
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return T::default();
+    }
+    decode(body).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_an_object_says_why_a_call_failed() {
+        #[derive(Debug, Default, PartialEq, serde::Deserialize)]
+        struct Said {
+            code: String,
+        }
+        let said = |body: &str| failure::<Said>(body.as_bytes()).code;
+        assert_eq!(said(" {\"code\": \"PGRST202\"}"), "PGRST202");
+        assert_eq!(said("[\"PGRST202\"]"), "");
+        assert_eq!(said("<html>"), "");
+    }
 
     #[test]
     fn the_position_is_told_and_the_content_is_not() {

@@ -45,8 +45,7 @@ struct ErrorBody {
 
 /// What a status that is no success means.
 pub(crate) fn refused(answer: &Answer, secret: &Secret) -> SignInError {
-    let ErrorBody { error_code, error, msg, error_description, message } =
-        json::decode(&answer.body).unwrap_or_default();
+    let ErrorBody { error_code, error, msg, error_description, message } = json::failure(&answer.body);
     let readable = |text: String| answer.readable_without(secret, &text);
     let by_gateway = message.map(readable);
     let code = error_code.or(error).map(readable);
