@@ -11,6 +11,7 @@ use std::{
 use async_trait::async_trait;
 use dynos_sync::core::{
     Remote, RemoteError, TableName, TableSpec,
+    snapshot::{Snapshot, SnapshotRequest, SnapshotSource},
     wire::{Heads, HeadsRequest, Hint, Page, PullRequest, PushAnswer, PushRequest, PushResult},
 };
 use futures_util::stream::BoxStream;
@@ -97,6 +98,34 @@ impl Remote for Tally {
 
     fn hints(&self) -> BoxStream<'static, Hint> {
         self.remote.hints()
+    }
+
+    fn snapshots(&self) -> Option<&dyn SnapshotSource> {
+        self.remote.snapshots().map(|_| self as &dyn SnapshotSource)
+    }
+}
+
+#[async_trait]
+impl SnapshotSource for Tally {
+    async fn offer(&self, request: &SnapshotRequest) -> Result<Option<Snapshot>, RemoteError> {
+        match self.remote.snapshots() {
+            Some(source) => source.offer(request).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn fetch(&self, snapshot: &Snapshot, from: u64) -> Result<Vec<u8>, RemoteError> {
+        let source = self.remote.snapshots().ok_or_else(|| RemoteError::transient("no snapshots"))?;
+        let piece = source.fetch(snapshot, from).await?;
+        if from + piece.len() as u64 == snapshot.bytes {
+            for (table, held) in &snapshot.tables {
+                let rows = usize::try_from(held.rows).unwrap_or(usize::MAX);
+                self.note(table, |passed| passed.pulled += rows);
+                let received = self.received.fetch_add(rows, Ordering::Relaxed) + rows;
+                self.progress.received(received);
+            }
+        }
+        Ok(piece)
     }
 }
 

@@ -45,6 +45,7 @@ pub mod remote;
 pub mod replica;
 #[doc(hidden)]
 pub mod sabotage;
+pub mod snapshot;
 pub mod split;
 mod table;
 pub mod wire;

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt};
 
 use crate::{
+    snapshot::SnapshotSource,
     table::TableSpec,
     wire::{Expired, Heads, HeadsRequest, Hint, Page, PullRequest, PushAnswer, PushRequest},
 };
@@ -35,6 +36,11 @@ pub trait Remote: Debug + Send + Sync + 'static {
     /// pause. A backend without hints returns a stream that never yields.
     fn hints(&self) -> BoxStream<'static, Hint> {
         stream::pending().boxed()
+    }
+
+    /// Snapshots for first pulls, where the backend prepares them.
+    fn snapshots(&self) -> Option<&dyn SnapshotSource> {
+        None
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
     error::Invalid,
     ids::{Counter, Generation, RecordId, RecordKey, ReplicaId, Seq, TableName},
     record::Fields,
+    snapshot::SnapshotStore,
     table::TableSpec,
     wire::Expired,
 };
@@ -68,6 +69,11 @@ pub trait Replica: Debug + Send + Sync + 'static {
 
     /// The conflict journal, newest first.
     async fn conflicts(&self, before: i64, limit: usize) -> Result<Vec<Journaled>, ReplicaError>;
+
+    /// What takes snapshots for first pulls, where the replica can.
+    fn snapshots(&self) -> Option<&dyn SnapshotStore> {
+        None
+    }
 
     /// Ends the replica's threads once what was handed in is done. Later calls answer [`ReplicaError::Closed`].
     async fn close(&self);

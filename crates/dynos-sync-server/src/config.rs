@@ -24,6 +24,8 @@ pub struct Config {
     pub limits: Limits,
     /// How long things are remembered.
     pub retention: Retention,
+    /// Snapshots for the first pulls of devices.
+    pub snapshots: SnapshotOptions,
     /// When a commit is on the disk. Default: [`Durability::Full`].
     pub durability: Durability,
     /// Who does the work of the SQLite store. Default: [`Threads::Own`].
@@ -43,6 +45,7 @@ impl Config {
             shared_tables: BTreeSet::new(),
             limits: Limits::default(),
             retention: Retention::default(),
+            snapshots: SnapshotOptions::default(),
             durability: Durability::default(),
             threads: Threads::default(),
             now: Now::default(),
@@ -171,6 +174,27 @@ impl Default for Retention {
             outcomes: Duration::from_secs(30 * DAY),
             interval: Duration::from_secs(60 * 60),
         }
+    }
+}
+
+/// Snapshots: SQLite files that the server prepares, so that a device's first pull is quick.
+#[derive(Clone, Debug)]
+pub struct SnapshotOptions {
+    /// The most bytes that a snapshot may have while it is built, and about the most that all of them take when they are packed.
+    /// Default: 1 GiB. With 0 there are none, and devices pull pages.
+    pub bytes: u64,
+    /// The least records: fewer are pulled by pages. Default: 5000.
+    pub rows: u64,
+    /// How long a snapshot is given out. Default: 10 minutes. A device pulls afterwards what has changed since.
+    pub age: Duration,
+    /// Where they are kept while the server runs. Default: beside the SQLite file, with `-snapshots` behind its name; with another
+    /// store, in the system's directory for temporary files.
+    pub directory: Option<PathBuf>,
+}
+
+impl Default for SnapshotOptions {
+    fn default() -> Self {
+        Self { bytes: 1 << 30, rows: 5000, age: Duration::from_secs(10 * 60), directory: None }
     }
 }
 

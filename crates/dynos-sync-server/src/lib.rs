@@ -54,6 +54,7 @@ mod http;
 mod metrics;
 mod patient;
 mod server;
+mod snapshots;
 pub mod store;
 
 pub use self::{

@@ -1,6 +1,7 @@
 //! The server as a whole: opening, serving, closing.
 
 use std::{
+    path::PathBuf,
     pin::pin,
     sync::{
         Arc,
@@ -28,6 +29,7 @@ use crate::{
     http::{self, State},
     metrics::Metrics,
     patient::Patient,
+    snapshots::Snapshots,
     store::{SqliteStore, Store, StoreError},
 };
 
@@ -59,7 +61,9 @@ impl Server {
     pub fn open(config: Config) -> Result<Self, OpenError> {
         let verifier = Verifier::new(&config)?;
         let store = SqliteStore::open(&config)?;
-        Ok(Self::assemble(Arc::new(store), verifier, config))
+        let mut beside = config.database.clone().into_os_string();
+        beside.push("-snapshots");
+        Ok(Self::assemble(Arc::new(store), verifier, config, Some(beside.into())))
     }
 
     /// Takes a store that is open already, one of another kind for instance. What the configuration says of
@@ -69,13 +73,19 @@ impl Server {
     /// [`OpenError::Keys`], where the keys cannot be used.
     pub fn with_store(store: Arc<dyn Store>, config: Config) -> Result<Self, OpenError> {
         let verifier = Verifier::new(&config)?;
-        Ok(Self::assemble(store, verifier, config))
+        Ok(Self::assemble(store, verifier, config, None))
     }
 
-    fn assemble(store: Arc<dyn Store>, verifier: Verifier, config: Config) -> Self {
+    fn assemble(
+        store: Arc<dyn Store>,
+        verifier: Verifier,
+        config: Config,
+        snapshots: Option<PathBuf>,
+    ) -> Self {
         let (closing, closed) = watch::channel(false);
         let state = State {
             store,
+            snapshots: Snapshots::new(&config, snapshots),
             verifier: Arc::new(verifier),
             metrics: Arc::new(Metrics::new()),
             limits: Arc::new(config.limits),
@@ -143,6 +153,7 @@ impl Server {
     /// [`StoreError`], where the store could not be closed. Everything that was acknowledged is kept all the same.
     pub async fn close(&self) -> Result<(), StoreError> {
         self.closing.send_replace(true);
+        self.state.snapshots.clear();
         self.state.store.close().await
     }
 }

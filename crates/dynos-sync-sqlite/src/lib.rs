@@ -94,6 +94,7 @@ mod reading;
 mod replica;
 mod rows;
 mod session;
+pub mod snapshot;
 mod sql;
 mod sum;
 mod sync;

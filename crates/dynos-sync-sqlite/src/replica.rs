@@ -11,6 +11,7 @@ use dynos_sync_core::{
     Counter, Entry, Fields, RecordId, RecordKey, Replica, ReplicaError, TableName, TableSpec,
     replica::{Batch, DeadLetter, Due, DueLimits, Journaled, Logout, Outcome, Seen, State, TableOptions},
     sabotage::{Mutant, is_on},
+    snapshot::SnapshotStore,
 };
 use futures_channel::oneshot;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
@@ -28,6 +29,7 @@ use crate::{
     random::Random,
     reading,
     session::Session,
+    snapshot::Staging,
     sql::exec,
     sync::{
         Arc, Mutex, PoisonError,
@@ -114,6 +116,7 @@ struct Inner {
     reader: Desk<Reader>,
     readers: Crew,
     checkpointers: Crew,
+    staging: Option<Arc<Staging>>,
 }
 
 type ReadJob = Box<dyn FnOnce(&mut Reader) + Send>;
@@ -158,7 +161,8 @@ impl SqliteReplica {
                 (on_thread(&writers, writer)?, on_threads(&readers, reading?)?)
             }
         };
-        Ok(Self(Arc::new(Inner { path, writer, writers, reader, readers, checkpointers })))
+        let staging = Staging::beside(&path).map(Arc::new);
+        Ok(Self(Arc::new(Inner { path, writer, writers, reader, readers, checkpointers, staging })))
     }
 
     /// The database's file.
@@ -209,7 +213,11 @@ impl SqliteReplica {
         self.read(|reader| work(&reader.db).map_err(of_theirs)).await
     }
 
-    async fn write<T: Send + 'static>(
+    pub(crate) fn staging(&self) -> Option<Arc<Staging>> {
+        self.0.staging.clone()
+    }
+
+    pub(crate) async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Writer) -> Result<T> + Send + 'static,
     ) -> Result<T> {
@@ -223,7 +231,7 @@ impl SqliteReplica {
     }
 
     /// As [`write`](Self::write), in one transaction in which everything is collected.
-    async fn session<T: Send + 'static>(
+    pub(crate) async fn session<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Session<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
@@ -259,10 +267,25 @@ impl SqliteReplica {
         &self,
         work: impl FnOnce(&mut Reader) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.on_reader(|reader| reader.at_one_moment(work)).await?.map_err(at(&self.0.path))
+    }
+
+    /// Does something else on a thread that reads.
+    pub(crate) async fn beside_reading<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.on_reader(|_| caught(work)).await?
+    }
+
+    async fn on_reader<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Reader) -> T + Send + 'static,
+    ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        let job: ReadJob = Box::new(move |reader| drop(reply.send(reader.snapshot(work))));
+        let job: ReadJob = Box::new(move |reader| drop(reply.send(work(reader))));
         self.0.reader.hand_in(job)?;
-        answer.await.map_err(|_| ReplicaError::Closed)?.map_err(at(&self.0.path))
+        answer.await.map_err(|_| ReplicaError::Closed)
     }
 }
 
@@ -319,7 +342,7 @@ impl Reader {
     }
 
     /// Everything that `work` reads is of one moment.
-    fn snapshot<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+    fn at_one_moment<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         exec(&self.db, "BEGIN")?;
         let result = caught(|| work(self));
         // Some failures end the transaction by themselves.
@@ -467,6 +490,9 @@ impl Replica for SqliteReplica {
     async fn logout(&self, discard: bool) -> Result<Logout> {
         let done = self.whole_tables(move |session| admin::logout(session, discard)).await?;
         if matches!(done, Logout::Done { .. }) {
+            if self.staging().is_some() {
+                self.unstage().await?;
+            }
             match self.write(Writer::scrub).await {
                 Err(ReplicaError::Busy) => {
                     tracing::warn!("another program reads the file: it is scrubbed at the next opening");
@@ -493,7 +519,14 @@ impl Replica for SqliteReplica {
         .await
     }
 
+    fn snapshots(&self) -> Option<&dyn SnapshotStore> {
+        self.0.staging.as_ref().map(|_| self as &dyn SnapshotStore)
+    }
+
     async fn close(&self) {
+        if let Some(staging) = &self.0.staging {
+            staging.release();
+        }
         drop(self.0.reader.close());
         let writer = self.0.writer.close();
         // The connection that goes last moves the journal into the file, if it may write.

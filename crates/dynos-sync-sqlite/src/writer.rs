@@ -39,7 +39,7 @@ pub(crate) type Answer = Box<dyn FnOnce()>;
 /// The writing connection, and what it knows.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    db: Connection,
+    pub(crate) db: Connection,
     catalog: Catalog,
     foreign_keys: Option<bool>,
     temporary_files: Option<bool>,
@@ -260,7 +260,7 @@ impl Writer {
     }
 
     /// As [`transaction`](Self::transaction); it is undone as well where its result is not to be kept.
-    fn transaction_if<T>(
+    pub(crate) fn transaction_if<T>(
         &mut self,
         work: impl FnOnce(&mut Session<'_>) -> Result<T>,
         keep: impl FnOnce(&T) -> bool,

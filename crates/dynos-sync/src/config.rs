@@ -17,6 +17,9 @@ pub struct SyncConfig {
     pub max_batch_bytes: usize,
     /// The most changes that one page of a pull holds. Default 1000. Memory grows with it.
     pub page_size: usize,
+    /// The largest snapshot that is taken for a first pull, in bytes, unpacked. Default 1 GiB; with 0 first pulls come as pages. While it is
+    /// fetched, its file and a packed one lie beside the database; while a table of it is put in place, edits wait.
+    pub max_snapshot_bytes: u64,
     /// How long a decided conflict stays in the journal. Default 30 days. The server remembers what it has applied for as
     /// long. What is queued is kept until it is settled, however long that takes.
     pub queue_retention: Duration,
@@ -63,6 +66,7 @@ impl Default for SyncConfig {
             batch_size: 1000,
             max_batch_bytes: MIB,
             page_size: 1000,
+            max_snapshot_bytes: 1 << 30,
             queue_retention: Duration::from_secs(30 * 24 * 60 * 60),
             stop_on_first_error: true,
             max_retries: 3,

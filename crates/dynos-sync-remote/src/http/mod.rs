@@ -2,6 +2,7 @@
 
 mod builder;
 mod hints;
+mod snapshots;
 pub(crate) mod sse;
 mod status;
 
@@ -10,6 +11,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use dynos_sync_core::{
     Remote, RemoteError, TableSpec,
+    snapshot::SnapshotSource,
     wire::{Heads, HeadsRequest, Hint, Page, PullRequest, PushAnswer, PushRequest, Tables},
 };
 use futures_util::stream::BoxStream;
@@ -98,5 +100,9 @@ impl Remote for HttpRemote {
 
     fn hints(&self) -> BoxStream<'static, Hint> {
         hints::stream(Arc::clone(&self.transport), self.hints_idle_timeout)
+    }
+
+    fn snapshots(&self) -> Option<&dyn SnapshotSource> {
+        Some(self)
     }
 }

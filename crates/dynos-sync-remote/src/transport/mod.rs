@@ -87,6 +87,11 @@ impl Transport {
         &self.endpoint
     }
 
+    /// The longest answer that is read, decoded.
+    pub(crate) fn max_response_bytes(&self) -> usize {
+        self.settings.max_response_bytes
+    }
+
     /// Whether requests are worth compressing.
     pub(crate) fn compresses(&self) -> bool {
         self.compresses.load(Ordering::Relaxed)

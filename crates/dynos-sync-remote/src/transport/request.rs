@@ -25,6 +25,8 @@ pub(crate) enum Accept {
     Json,
     /// A stream of events, uncompressed so that each arrives at once.
     Events,
+    /// Bytes as they are.
+    Bytes,
 }
 
 /// A request, which may have to be sent more than once.
@@ -112,6 +114,9 @@ impl Request {
             }
             Accept::Events => {
                 headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            }
+            Accept::Bytes => {
                 headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             }
         }

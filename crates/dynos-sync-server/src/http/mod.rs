@@ -6,6 +6,7 @@ mod events;
 mod observe;
 mod push;
 mod routes;
+mod snapshots;
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +19,11 @@ use axum::{
     routing::{get, post},
 };
 use tokio::sync::{Semaphore, watch};
-use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer, timeout::TimeoutLayer};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    compression::{CompressionLayer, DefaultPredicate, Predicate, predicate::NotForContentType},
+    timeout::TimeoutLayer,
+};
 
 pub(crate) use self::error::ApiError;
 use self::events::Slots;
@@ -26,6 +31,7 @@ use crate::{
     auth::{Identity, Verifier},
     config::{Limits, Now},
     metrics::Metrics,
+    snapshots::Snapshots,
     store::{Caller, Store},
 };
 
@@ -33,6 +39,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct State {
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) snapshots: Snapshots,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Arc<Limits>,
@@ -45,11 +52,14 @@ pub(crate) struct State {
 /// All paths of the protocol.
 pub(crate) fn router(state: State) -> Router {
     let working = Arc::new(Semaphore::new(state.limits.requests));
+    let worth = DefaultPredicate::new().and(NotForContentType::const_new(snapshots::MEDIA_TYPE));
     let protocol = Router::new()
         .route("/v1/tables", get(routes::tables).post(routes::declare))
         .route("/v1/heads", post(routes::heads))
         .route("/v1/push", post(routes::offer))
         .route("/v1/pull", post(routes::pull))
+        .route("/v1/snapshot", post(snapshots::offer))
+        .route("/v1/snapshot/{id}", get(snapshots::fetch))
         .route("/v1/events", get(events::events))
         .layer(middleware::from_fn(move |request, next| crowd(working.clone(), request, next)));
     Router::new()
@@ -58,7 +68,7 @@ pub(crate) fn router(state: State) -> Router {
         .route("/healthz", get(routes::healthz))
         .route("/metrics", get(routes::metrics))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, state.limits.request_time))
-        .layer(CompressionLayer::new().gzip(true).zstd(true))
+        .layer(CompressionLayer::new().gzip(true).zstd(true).compress_when(worth))
         .layer(CatchPanicLayer::custom(error::panicked))
         .layer(middleware::from_fn(error::shape))
         .layer(middleware::from_fn_with_state(state.clone(), observe::observe))

@@ -3,4 +3,5 @@
 mod drain;
 mod pull;
 mod review;
+mod snapshot;
 mod write;

@@ -32,8 +32,12 @@ impl Driver {
         let start = self.clock.now();
         let mut report = PullReport::default();
         let mut first_error = None;
-        for table in self.changed_tables().await? {
-            match self.pull_table(&table).await {
+        let (state, changed) = self.changed_tables().await?;
+        let snapshot = self.take_snapshot(&state, &changed).await?;
+        for table in changed {
+            let installed =
+                snapshot.get(&table).map_or(0, |rows| usize::try_from(*rows).unwrap_or(usize::MAX));
+            match self.pull_on(&table, installed, |_| false).await {
                 Ok(done) => drop(report.tables.insert(table, done)),
                 Err(error) if self.config.stop_on_first_error || error.is_auth() => return Err(error),
                 Err(error) => {
@@ -82,8 +86,8 @@ impl Driver {
         self.commit_in(state.generation, vec![Op::Prune { before }]).await.map(drop)
     }
 
-    /// The tables whose head is not where they stand here.
-    async fn changed_tables(&self) -> Result<Vec<TableName>, SyncError> {
+    /// The tables whose head is not where they stand here, and the state that they were seen in.
+    async fn changed_tables(&self) -> Result<(State, Vec<TableName>), SyncError> {
         let state = self.state().await?;
         let pulled: Vec<&TableState> = state.tables.iter().filter(|table| table.policy.pull).collect();
         let mut changed = Vec::new();
@@ -96,7 +100,7 @@ impl Driver {
             changed.extend(tables.iter().filter(|table| !stands(table)).map(|table| table.spec.name.clone()));
         }
         self.declare(&state).await?;
-        Ok(changed)
+        Ok((state, changed))
     }
 
     /// Pulls one table to the end.
@@ -110,7 +114,17 @@ impl Driver {
         name: &TableName,
         is_enough: fn(&TableState) -> bool,
     ) -> Result<TableReport, SyncError> {
-        let mut report = TableReport::default();
+        self.pull_on(name, 0, is_enough).await
+    }
+
+    /// As [`pull_until`](Self::pull_until), after so many rows have come in another way.
+    async fn pull_on(
+        &self,
+        name: &TableName,
+        installed: usize,
+        is_enough: fn(&TableState) -> bool,
+    ) -> Result<TableReport, SyncError> {
+        let mut report = TableReport { rows: installed, ..TableReport::default() };
         let mut restarts = 0;
         let mut last: Seq = 0;
         while report.pages < self.config.max_pages {

@@ -24,4 +24,5 @@ mod refused_edits;
 mod resources;
 mod restore;
 mod sensitive;
+mod snapshots;
 mod strategies;

@@ -4,11 +4,14 @@ use std::{
     borrow::Cow,
     fs,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use dynos_sync::{
+    Builder,
     core::{
         Fields, Remote, ReplicaId,
+        snapshot::SnapshotRequest,
         wire::{Page, PullRequest},
     },
     sqlite::Synchronous,
@@ -61,9 +64,15 @@ async fn fill(case: &Case, server: &Process) -> Result<(), Failure> {
 
 /// A device with an empty table.
 pub(super) async fn new_device(case: &Case, server: &Process) -> Result<Device, Failure> {
+    device_taking(case, server, 0).await
+}
+
+/// As [`new_device`], which takes snapshots up to a size.
+async fn device_taking(case: &Case, server: &Process, snapshots: u64) -> Result<Device, Failure> {
     let path = case.fresh()?;
     Connection::open(&path)?.execute_batch(&case.shape.schema())?;
-    Device::start(&path, Synchronous::Normal, server.remote()?, |builder| builder).await
+    let set_up = |builder: Builder| builder.configure(|config| config.max_snapshot_bytes = snapshots);
+    Device::start(&path, Synchronous::Normal, server.remote()?, set_up).await
 }
 
 async fn save_pages(server: &Process, dir: &Path) -> Result<(), Failure> {
@@ -88,10 +97,34 @@ async fn save_pages(server: &Process, dir: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The first pull of everything into the application's own table.
-pub(super) async fn first(case: &Case) -> Result<Sample, Failure> {
+/// The first pull of everything into the application's own table, by pages.
+pub(super) async fn by_pages(case: &Case) -> Result<Sample, Failure> {
     let server = Process::server(&filled(case))?;
     let device = new_device(case, &server).await?;
+    first(case, &server, device).await
+}
+
+/// The first pull of everything as a snapshot that the server has prepared, for the user's last device, say.
+pub(super) async fn by_snapshot(case: &Case) -> Result<Sample, Failure> {
+    let server = Process::server(&filled(case))?;
+    let device = device_taking(case, &server, u64::MAX).await?;
+    let prepared = prepare(&server).await?;
+    let sample = first(case, &server, device).await?;
+    let remark = format!("prepared in {} ms", prepared.as_millis());
+    Ok(sample.remarking(remark))
+}
+
+/// Has the snapshot made that the device will ask for, and answers how long that takes.
+async fn prepare(server: &Process) -> Result<Duration, Failure> {
+    let remote = server.remote()?;
+    let tables = remote.tables().await?;
+    let source = remote.snapshots().ok_or_else(|| failed(&"there are no snapshots"))?;
+    let start = Instant::now();
+    let offer = source.offer(&SnapshotRequest { replica: ReplicaId::from_random([9; 16]), tables }).await?;
+    offer.map(|_| start.elapsed()).ok_or_else(|| failed(&"no snapshot was offered"))
+}
+
+async fn first(case: &Case, server: &Process, device: Device) -> Result<Sample, Failure> {
     let watch = Watch::start();
     let report = device.engine.pull_all().await?;
     let sample = watch.stop(case.rows);

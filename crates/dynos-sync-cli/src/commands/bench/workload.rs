@@ -48,8 +48,10 @@ pub(crate) enum Workload {
     P,
     /// Pushes what is queued to a server on Postgres: one that DYNOS_BENCH_POSTGRES names, in databases of its own.
     Pp,
-    /// First pull.
+    /// First pull, by pages.
     D,
+    /// First pull, by a snapshot.
+    Ds,
     /// Pulls 100 changed rows of many.
     Di,
     /// Asks for what is new, where nothing is, in 50 tables.
@@ -101,6 +103,7 @@ impl Workload {
             Self::P => ("push to the embedded server", "the same bytes posted and inserted"),
             Self::Pp => ("push to a server on Postgres", "COPY of the same rows"),
             Self::D => ("first pull, JSON", "the same bytes fetched, parsed and inserted"),
+            Self::Ds => ("first pull, snapshot", "the limit of d"),
             Self::Di => ("pull of 100 changed rows", "the same in a table of 1,000 rows"),
             Self::D0 => ("nothing new in 50 tables", "one HTTP round trip"),
             Self::Q => ("push of 1,000 queued rows", "the same with 1,000 queued"),
@@ -120,7 +123,7 @@ impl Workload {
             Self::S => 1000,
             Self::Idle => 60,
             Self::Di | Self::Q | Self::C => 1_000_000,
-            Self::W64 | Self::Wb | Self::Wc | Self::P | Self::Pp | Self::D => 100_000,
+            Self::W64 | Self::Wb | Self::Wc | Self::P | Self::Pp | Self::D | Self::Ds => 100_000,
         }
     }
 
@@ -134,7 +137,7 @@ impl Workload {
         use Side::{Limit, Ours, SetUp};
         let sample = match (self, side) {
             (Self::P | Self::Pp, SetUp) => return pushing::set_up(case).await.map(|()| None),
-            (Self::D, SetUp) => return pulling::set_up(case).await.map(|()| None),
+            (Self::D | Self::Ds, SetUp) => return pulling::set_up(case).await.map(|()| None),
             (Self::Di, SetUp) => return steady::set_up_delta(case).await.map(|()| None),
             (Self::Q, SetUp) => return steady::set_up_drain(case).await.map(|()| None),
             (Self::C, SetUp) => return steady::set_up_open(case).await.map(|()| None),
@@ -152,8 +155,9 @@ impl Workload {
             (Self::P, Ours) => pushing::push(case).await?,
             (Self::Pp, Limit) => postgres::copy(case).await?,
             (Self::Pp, Ours) => postgres::push(case).await?,
-            (Self::D, Limit) => pulling::first_limit(case).await?,
-            (Self::D, Ours) => pulling::first(case).await?,
+            (Self::D | Self::Ds, Limit) => pulling::first_limit(case).await?,
+            (Self::D, Ours) => pulling::by_pages(case).await?,
+            (Self::Ds, Ours) => pulling::by_snapshot(case).await?,
             (Self::Di, Limit) => steady::delta_few(case).await?,
             (Self::Di, Ours) => steady::delta(case).await?,
             (Self::D0, Limit) => steady::round_trip(case).await?,

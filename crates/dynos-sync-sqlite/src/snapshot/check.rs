@@ -1,0 +1,70 @@
+//! Looking through a file that came over the network, before anything of it is used.
+//!
+//! It is opened on a connection of its own that writes nothing, trusts no schema and minds every cell. Its schema has to be, word for
+//! word, what this crate makes of the declarations: so there is no view, trigger, index, constraint or default in it that the
+//! device does not know. Then SQLite looks through every page, row and constraint.
+
+use std::path::Path;
+
+use dynos_sync_core::TableSpec;
+use rusqlite::{Connection, Error, ErrorCode, OpenFlags, config::DbConfig};
+
+use crate::{
+    create,
+    error::{Result, of_theirs},
+};
+
+/// What is wrong with the file, if something is.
+pub(super) fn fault(file: &Path, specs: &[TableSpec]) -> Result<Option<String>> {
+    let wanted = match made(specs) {
+        Ok(wanted) => wanted,
+        Err(error) => return Ok(Some(error.to_string())),
+    };
+    match look(file, &wanted) {
+        Ok(fault) => Ok(fault),
+        Err(error) if is_content(&error) => Ok(Some(format!("SQLite says: {error}"))),
+        Err(error) => Err(of_theirs(error)),
+    }
+}
+
+/// Whether the file is at fault, and not the machine.
+fn is_content(error: &Error) -> bool {
+    let machines =
+        [ErrorCode::DiskFull, ErrorCode::SystemIoFailure, ErrorCode::OutOfMemory, ErrorCode::CannotOpen];
+    error.sqlite_error_code().is_none_or(|code| !machines.contains(&code))
+}
+
+type Schema = Vec<(String, String, String, Option<String>)>;
+
+/// The schema that the declarations lead to.
+fn made(specs: &[TableSpec]) -> Result<Schema> {
+    let db = Connection::open_in_memory().map_err(of_theirs)?;
+    for spec in specs {
+        for statement in create::statements(spec)? {
+            db.execute_batch(&statement).map_err(of_theirs)?;
+        }
+    }
+    schema(&db).map_err(of_theirs)
+}
+
+fn schema(db: &Connection) -> rusqlite::Result<Schema> {
+    // SQLite keeps that table by itself, once any table has counted with it.
+    let sql = "SELECT type, name, tbl_name, sql FROM sqlite_schema
+               WHERE sql IS NOT 'CREATE TABLE sqlite_sequence(name,seq)' ORDER BY 1, 2, 3, 4";
+    let mut statement = db.prepare(sql)?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    rows.collect()
+}
+
+fn look(file: &Path, wanted: &Schema) -> rusqlite::Result<Option<String>> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(file, flags)?;
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    db.execute_batch("PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0")?;
+    if schema(&db)? != *wanted {
+        return Ok(Some("its tables are not made as they are here".to_owned()));
+    }
+    let found: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    Ok((found != "ok").then(|| format!("SQLite finds: {found}")))
+}

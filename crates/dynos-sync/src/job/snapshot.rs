@@ -1,0 +1,92 @@
+//! First pulls in one piece, where the server and the replica can.
+
+use std::collections::BTreeMap;
+
+use dynos_sync_core::{
+    RemoteError, TableName,
+    replica::{Phase, State},
+    snapshot::{Snapshot, SnapshotError, SnapshotRequest, SnapshotSource, SnapshotStore},
+};
+
+use crate::{driver::Driver, error::SyncError, event::SyncEvent};
+
+impl Driver {
+    /// Takes a snapshot of those among the tables of which nothing was pulled yet. Answers how many rows each has got; those that it
+    /// does not name are pulled by pages from the beginning, the others from where the snapshot ends.
+    ///
+    /// # Errors
+    /// Where the session has ended, the database fails, or the connection breaks after a part has arrived: the next attempt goes on
+    /// from there. Whatever else is wrong with a snapshot is told, and pages are pulled.
+    pub(crate) async fn take_snapshot(
+        &self,
+        state: &State,
+        tables: &[TableName],
+    ) -> Result<BTreeMap<TableName, u64>, SyncError> {
+        let most = self.config.max_snapshot_bytes;
+        let (Some(source), Some(store)) = (self.remote.snapshots(), self.replica.snapshots()) else {
+            return Ok(BTreeMap::new());
+        };
+        let is_new = |name: &&TableName| {
+            state.table(name).is_some_and(|table| table.cursor.is_none() && table.phase == Phase::First)
+        };
+        let new: Vec<TableName> = tables.iter().filter(is_new).cloned().collect();
+        let tables = if new.is_empty() || most == 0 { Vec::new() } else { store.takes(&new).await? };
+        if tables.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let request = SnapshotRequest { replica: state.replica, tables };
+        let snapshot = match source.offer(&request).await {
+            Ok(Some(snapshot)) => snapshot,
+            Ok(None) => return Ok(BTreeMap::new()),
+            Err(error) if error.is_auth() => return Err(error.into()),
+            Err(error) => return self.without(&error.to_string()),
+        };
+        if let Err(problem) = snapshot.check(&request, most) {
+            return self.without(&problem);
+        }
+        if let Err(error) = self.fetch(source, store, &snapshot).await? {
+            return self.without(&error.to_string());
+        }
+        match store.install(&snapshot, state.generation).await {
+            Ok(installed) => Ok(installed),
+            Err(SnapshotError::Replica(error)) => Err(error.into()),
+            Err(error) => self.without(&error.to_string()),
+        }
+    }
+
+    /// Fetches what is not here yet. The inner error is one that did not get anywhere: asking again would not help.
+    async fn fetch(
+        &self,
+        source: &dyn SnapshotSource,
+        store: &dyn SnapshotStore,
+        snapshot: &Snapshot,
+    ) -> Result<Result<(), RemoteError>, SyncError> {
+        let begun = store.staged(snapshot).await?;
+        let mut here = begun;
+        while here < snapshot.bytes {
+            let piece = match source.fetch(snapshot, here).await {
+                Ok(piece) => piece,
+                Err(error) if error.is_auth() || (here > begun && self.config.is_transient(&error)) => {
+                    return Err(error.into());
+                }
+                Err(error) => {
+                    store.unstage().await?;
+                    return Ok(Err(error));
+                }
+            };
+            let length = piece.len() as u64;
+            if length == 0 || length > snapshot.bytes - here {
+                store.unstage().await?;
+                return Ok(Err(RemoteError::Protocol(format!("a piece of {length} bytes"))));
+            }
+            store.stage(snapshot, here, piece).await?;
+            here += length;
+        }
+        Ok(Ok(()))
+    }
+
+    fn without(&self, problem: &str) -> Result<BTreeMap<TableName, u64>, SyncError> {
+        self.tell(SyncEvent::SyncError { error: problem.to_owned(), context: "snapshot" });
+        Ok(BTreeMap::new())
+    }
+}
