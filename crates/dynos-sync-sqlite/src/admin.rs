@@ -29,6 +29,16 @@ pub(crate) fn add_table(session: &mut Session<'_>, options: &TableOptions) -> Re
         session.header.layout += 1;
         return Ok(true);
     }
+    let table = register(session, options)?;
+    match options.existing {
+        Existing::Push => capture::note_existing(session.db, &table)?,
+        Existing::Ignore => rows::for_each_id(session.db, &table, |id| session.keep_local(table.n, &id))?,
+    }
+    Ok(true)
+}
+
+/// Begins to sync a table. Nothing is done about its rows.
+pub(crate) fn register(session: &mut Session<'_>, options: &TableOptions) -> Result<Table> {
     let description = match describe(session.db, &options.name)? {
         Some(description) => description,
         None => create_table(session, options)?,
@@ -55,12 +65,8 @@ pub(crate) fn add_table(session: &mut Session<'_>, options: &TableOptions) -> Re
     let forget = "DELETE FROM dynos_former WHERE name = ?";
     session.db.execute(forget, [options.name.as_str()]).map_err(translate)?;
     capture::install(session.db, &table)?;
-    match options.existing {
-        Existing::Push => capture::note_existing(session.db, &table)?,
-        Existing::Ignore => rows::for_each_id(session.db, &table, |id| session.keep_local(n, &id))?,
-    }
     session.header.layout += 1;
-    Ok(true)
+    Ok(table)
 }
 
 fn create_table(session: &Session<'_>, options: &TableOptions) -> Result<Description> {

@@ -15,7 +15,7 @@ use dynos_sync_core::{
 };
 use dynos_sync_sqlite::{
     SqliteOptions, SqliteReplica,
-    snapshot::{Builder, pack},
+    snapshot::{Builder, NewDatabase, pack},
 };
 use futures_executor::block_on;
 use rusqlite::Connection;
@@ -152,7 +152,9 @@ impl Made {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("built");
         let mut builder = Builder::create(&path, specs).unwrap();
-        for entry in block_on(source.replica.queue(0, 100)).unwrap() {
+        let asked = |name: &TableName| specs.iter().any(|spec| spec.name == *name);
+        let queued = block_on(source.replica.queue(0, 100)).unwrap();
+        for entry in queued.into_iter().filter(|entry| asked(&entry.key.table)) {
             let record = entry.edit.into_fields();
             builder.put(&entry.key.table, &entry.key.id, Some(&record)).unwrap();
         }
@@ -514,4 +516,87 @@ fn an_edit_that_is_made_while_it_is_fetched_is_not_lost() {
     device.install(&made).unwrap();
     assert_eq!(block_on(device.replica.get(&key)).unwrap().unwrap()["title"], "mine");
     assert_eq!(block_on(device.replica.state()).unwrap().pending, 1);
+}
+
+/// A database that is to be made beside the device's.
+fn new_database(dir: &TempDir, tables: &[TableSpec]) -> Result<NewDatabase, ReplicaError> {
+    let path = dir.path().join("new.sqlite");
+    NewDatabase::new(&path, &SqliteOptions::default(), "the server", tables.to_vec())
+}
+
+fn install(new: &NewDatabase, made: &Made) -> Result<BTreeMap<TableName, u64>, SnapshotError> {
+    let here = block_on(new.staged(&made.snapshot)).unwrap();
+    let rest = made.bytes[usize::try_from(here).unwrap()..].to_vec();
+    block_on(new.stage(&made.snapshot, here, rest)).unwrap();
+    block_on(new.install(&made.snapshot, 0))
+}
+
+fn names(dir: &TempDir) -> Vec<String> {
+    let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    names.map(|name| name.into_string().unwrap()).collect()
+}
+
+#[test]
+fn a_snapshot_becomes_a_new_database() {
+    let (source, device, _) = scene();
+    let specs = device.takes();
+    // Of the last one there is nothing in it.
+    let made = Made::of(&source, &specs[..3]);
+    let dir = tempfile::tempdir().unwrap();
+    let new = new_database(&dir, &specs).unwrap();
+    assert_eq!(install(&new, &made).unwrap().len(), 3);
+    assert_eq!(names(&dir), ["new.sqlite"]);
+
+    let path = dir.path().join("new.sqlite");
+    let device = Device { replica: open(&path), dir };
+    let state = block_on(device.replica.state()).unwrap();
+    assert_eq!(
+        (state.server.as_deref(), state.pending, state.clock),
+        (Some("the server"), 0, 1_700_000_000_000)
+    );
+    assert_eq!(state.tables.len(), 4);
+    for table in &state.tables {
+        let held = made.snapshot.tables.contains_key(&table.spec.name);
+        assert_eq!((table.cursor.is_some(), table.declared), (held, held), "{}", table.spec.name);
+        let expected = if held { rows(&source.sql(), table.spec.name.as_str()) } else { vec![] };
+        let db = Connection::open(&path).unwrap();
+        assert_eq!(rows(&db, table.spec.name.as_str()), expected, "{}", table.spec.name);
+    }
+    let db = Connection::open(&path).unwrap();
+    db.execute("INSERT INTO notes (id) VALUES ('of another program')", []).unwrap();
+    assert_eq!(block_on(device.replica.state()).unwrap().pending, 1);
+    block_on(device.replica.close());
+    assert_eq!(block_on(open(&path).state()).unwrap().replica, state.replica, "it is no copy of itself");
+    #[cfg(unix)]
+    {
+        let file = fs::metadata(&path).unwrap();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&file.permissions()) & 0o777, 0o600);
+    }
+}
+
+#[test]
+fn a_new_database_is_made_whole_or_not_at_all_and_takes_nobodys_place() {
+    let (_, device, made) = scene();
+    let specs = device.takes();
+    let dir = tempfile::tempdir().unwrap();
+    let new = new_database(&dir, &specs).unwrap();
+    let bad = made.spoilt("CREATE TRIGGER evil AFTER INSERT ON notes BEGIN DELETE FROM lines; END");
+    assert!(matches!(install(&new, &bad), Err(SnapshotError::Refused(_))));
+    assert_eq!(names(&dir), Vec::<String>::new());
+
+    block_on(new.staged(&made.snapshot)).unwrap();
+    block_on(new.stage(&made.snapshot, 0, made.bytes[..50].to_vec())).unwrap();
+    drop(new);
+    let new = new_database(&dir, &specs).unwrap();
+    assert_eq!(
+        block_on(new.staged(&made.snapshot)).unwrap(),
+        50,
+        "an attempt that broke off is gone on with"
+    );
+
+    fs::write(dir.path().join("new.sqlite"), "somebody's").unwrap();
+    assert!(install(&new, &made).is_err());
+    assert_eq!(fs::read(dir.path().join("new.sqlite")).unwrap(), b"somebody's");
+    assert_eq!(names(&dir), ["new.sqlite"]);
+    assert!(matches!(new_database(&dir, &specs), Err(ReplicaError::Invalid(_))));
 }

@@ -58,6 +58,8 @@
 //! * `supabase`: `remote::SupabaseRemote`, a Supabase project in place of a server, and `remote::GoTrueSession`.
 
 mod clock;
+#[cfg(feature = "sqlite")]
+mod clone;
 mod config;
 mod driver;
 mod engine;
@@ -68,6 +70,8 @@ mod report;
 mod worker;
 
 pub use clock::SystemClock;
+#[cfg(feature = "sqlite")]
+pub use clone::clone_database;
 pub use config::{SyncConfig, TransientHook};
 pub use driver::Driver;
 pub use engine::{Builder, Status, SyncEngine};

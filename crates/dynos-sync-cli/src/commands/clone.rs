@@ -3,7 +3,7 @@
 use std::{fs::OpenOptions, io, path::Path, sync::Arc};
 
 use dynos_sync::{
-    SyncError,
+    SyncError, clone_database,
     core::{
         Remote, Replica, TableSpec,
         replica::{Existing, TableOptions},
@@ -17,7 +17,9 @@ use crate::{
     connection::Connection,
     error::{Code, Failure},
     output::{Output, count},
+    progress::Progress,
     secret::directory,
+    tally::Tally,
 };
 
 pub(crate) async fn run(args: &CloneArgs, output: &Output) -> Result<(), Failure> {
@@ -31,11 +33,16 @@ pub(crate) async fn run(args: &CloneArgs, output: &Output) -> Result<(), Failure
         .hint("make the tables in a new file, then use dynos track --plain and dynos sync"));
     }
     let remote = connection.open().await?;
-    // Asked before the file is made: a wrong token leaves nothing behind.
-    let tables =
-        sync::patiently(args.retries, async || remote.tables().await.map_err(SyncError::from)).await?;
-    let replica = create(&args.database, TableSpec::parents_first(tables)).await?;
-    let pulled = pull(&replica, remote.clone(), args, output).await;
+    let progress = if output.shows_progress() { Progress::shown(0) } else { Progress::hidden() };
+    let tally = Arc::new(Tally::new(remote.clone(), progress));
+    let whole = sync::patiently(args.retries, async || {
+        clone_database(&args.database, &SqliteOptions::default(), &*tally, u64::MAX).await
+    });
+    let replica = match whole.await? {
+        true => SqliteReplica::open(&args.database, &SqliteOptions::default())?,
+        false => by_pages(&remote, args).await?,
+    };
+    let pulled = pull(&replica, tally, args).await;
     replica.close().await;
     if args.remember {
         connection.remember().await?;
@@ -50,13 +57,16 @@ pub(crate) async fn run(args: &CloneArgs, output: &Output) -> Result<(), Failure
     report.verdict(&args.database)
 }
 
-async fn pull(
-    replica: &SqliteReplica,
-    remote: Arc<dyn Remote>,
-    args: &CloneArgs,
-    output: &Output,
-) -> Result<sync::Report, Failure> {
-    let done = sync::once(replica, remote, StrategyArg::LastWriteWins, args.retries, output).await;
+/// The tables, empty.
+async fn by_pages(remote: &Arc<dyn Remote>, args: &CloneArgs) -> Result<SqliteReplica, Failure> {
+    // Asked before the file is made: a wrong token leaves nothing behind.
+    let tables =
+        sync::patiently(args.retries, async || remote.tables().await.map_err(SyncError::from)).await?;
+    create(&args.database, TableSpec::parents_first(tables)).await
+}
+
+async fn pull(replica: &SqliteReplica, tally: Arc<Tally>, args: &CloneArgs) -> Result<sync::Report, Failure> {
+    let done = sync::counted(replica, tally, StrategyArg::LastWriteWins, args.retries).await;
     done.map_err(|failure| {
         Failure::new(failure.code(), failure.message())
             .hint(format!("what was pulled is kept: go on with dynos sync {}", args.database.display()))

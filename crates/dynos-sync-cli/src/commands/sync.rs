@@ -60,7 +60,16 @@ pub(crate) async fn once(
 ) -> Result<Report, Failure> {
     let before = replica.state().await?;
     let progress = if output.shows_progress() { Progress::shown(before.pending) } else { Progress::hidden() };
-    let tally = Arc::new(Tally::new(remote, progress));
+    counted(replica, Arc::new(Tally::new(remote, progress)), strategy, retries).await
+}
+
+/// As [`once`], with what has been counted before.
+pub(crate) async fn counted(
+    replica: &SqliteReplica,
+    tally: Arc<Tally>,
+    strategy: StrategyArg,
+    retries: u32,
+) -> Result<Report, Failure> {
     let mark = Mark::take(replica).await?;
     let driver = driver(replica, tally.clone(), strategy).await?;
     to_the_end(&driver, replica, retries).await?;

@@ -6,6 +6,7 @@
 
 mod build;
 mod check;
+mod found;
 mod install;
 mod staging;
 
@@ -17,8 +18,11 @@ use dynos_sync_core::{
     snapshot::{Snapshot, SnapshotError, SnapshotStore},
 };
 
-pub use self::build::{Builder, pack};
 pub(crate) use self::staging::Staging;
+pub use self::{
+    build::{Builder, pack},
+    found::NewDatabase,
+};
 use crate::{error::Result, replica::SqliteReplica};
 
 #[async_trait]

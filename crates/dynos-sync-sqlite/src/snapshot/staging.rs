@@ -84,6 +84,11 @@ impl Staging {
         })
     }
 
+    /// Where the unpacked file is.
+    pub(super) fn unpacked(&self) -> &Path {
+        &self.unpacked
+    }
+
     /// Removes both files.
     pub(crate) fn clear(&self) -> Result<()> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -189,7 +194,7 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-fn of_file(path: &Path, error: io::Error) -> ReplicaError {
+pub(super) fn of_file(path: &Path, error: io::Error) -> ReplicaError {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ReplicaError::Full,
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {

@@ -3,5 +3,5 @@
 mod drain;
 mod pull;
 mod review;
-mod snapshot;
+pub(crate) mod snapshot;
 mod write;

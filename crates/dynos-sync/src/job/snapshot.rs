@@ -44,7 +44,8 @@ impl Driver {
         if let Err(problem) = snapshot.check(&request, most) {
             return self.without(&problem);
         }
-        if let Err(error) = self.fetch(source, store, &snapshot).await? {
+        let is_transient = |error: &RemoteError| self.config.is_transient(error);
+        if let Err(error) = fetch(source, store, &snapshot, is_transient).await? {
             return self.without(&error.to_string());
         }
         match store.install(&snapshot, state.generation).await {
@@ -54,39 +55,39 @@ impl Driver {
         }
     }
 
-    /// Fetches what is not here yet. The inner error is one that did not get anywhere: asking again would not help.
-    async fn fetch(
-        &self,
-        source: &dyn SnapshotSource,
-        store: &dyn SnapshotStore,
-        snapshot: &Snapshot,
-    ) -> Result<Result<(), RemoteError>, SyncError> {
-        let begun = store.staged(snapshot).await?;
-        let mut here = begun;
-        while here < snapshot.bytes {
-            let piece = match source.fetch(snapshot, here).await {
-                Ok(piece) => piece,
-                Err(error) if error.is_auth() || (here > begun && self.config.is_transient(&error)) => {
-                    return Err(error.into());
-                }
-                Err(error) => {
-                    store.unstage().await?;
-                    return Ok(Err(error));
-                }
-            };
-            let length = piece.len() as u64;
-            if length == 0 || length > snapshot.bytes - here {
-                store.unstage().await?;
-                return Ok(Err(RemoteError::Protocol(format!("a piece of {length} bytes"))));
-            }
-            store.stage(snapshot, here, piece).await?;
-            here += length;
-        }
-        Ok(Ok(()))
-    }
-
     fn without(&self, problem: &str) -> Result<BTreeMap<TableName, u64>, SyncError> {
         self.tell(SyncEvent::SyncError { error: problem.to_owned(), context: "snapshot" });
         Ok(BTreeMap::new())
     }
+}
+
+/// Fetches what is not here yet. The inner error is one that did not get anywhere: asking again would not help.
+pub(crate) async fn fetch(
+    source: &dyn SnapshotSource,
+    store: &dyn SnapshotStore,
+    snapshot: &Snapshot,
+    is_transient: impl Fn(&RemoteError) -> bool,
+) -> Result<Result<(), RemoteError>, SyncError> {
+    let begun = store.staged(snapshot).await?;
+    let mut here = begun;
+    while here < snapshot.bytes {
+        let piece = match source.fetch(snapshot, here).await {
+            Ok(piece) => piece,
+            Err(error) if error.is_auth() || (here > begun && is_transient(&error)) => {
+                return Err(error.into());
+            }
+            Err(error) => {
+                store.unstage().await?;
+                return Ok(Err(error));
+            }
+        };
+        let length = piece.len() as u64;
+        if length == 0 || length > snapshot.bytes - here {
+            store.unstage().await?;
+            return Ok(Err(RemoteError::Protocol(format!("a piece of {length} bytes"))));
+        }
+        store.stage(snapshot, here, piece).await?;
+        here += length;
+    }
+    Ok(Ok(()))
 }

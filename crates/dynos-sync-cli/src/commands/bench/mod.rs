@@ -3,6 +3,7 @@
 //! Each measurement is a process of its own, so that its memory is its own; the limit and the engine take turns, so that what else the
 //! machine does meets both; of all runs the median counts.
 
+mod cloning;
 mod crowd;
 mod device;
 mod limit;

@@ -11,9 +11,10 @@ use dynos_sync::{
     Builder,
     core::{
         Fields, Remote, ReplicaId,
-        snapshot::SnapshotRequest,
+        snapshot::{Snapshot, SnapshotRequest},
         wire::{Page, PullRequest},
     },
+    remote::HttpRemote,
     sqlite::Synchronous,
 };
 use rusqlite::{Connection, params, params_from_iter, types::Value as Cell};
@@ -116,12 +117,17 @@ pub(super) async fn by_snapshot(case: &Case) -> Result<Sample, Failure> {
 
 /// Has the snapshot made that the device will ask for, and answers how long that takes.
 async fn prepare(server: &Process) -> Result<Duration, Failure> {
-    let remote = server.remote()?;
+    let start = Instant::now();
+    offer(&server.remote()?).await?;
+    Ok(start.elapsed())
+}
+
+/// A snapshot of all tables.
+pub(super) async fn offer(remote: &HttpRemote) -> Result<Snapshot, Failure> {
     let tables = remote.tables().await?;
     let source = remote.snapshots().ok_or_else(|| failed(&"there are no snapshots"))?;
-    let start = Instant::now();
     let offer = source.offer(&SnapshotRequest { replica: ReplicaId::from_random([9; 16]), tables }).await?;
-    offer.map(|_| start.elapsed()).ok_or_else(|| failed(&"no snapshot was offered"))
+    offer.ok_or_else(|| failed(&"no snapshot was offered"))
 }
 
 async fn first(case: &Case, server: &Process, device: Device) -> Result<Sample, Failure> {

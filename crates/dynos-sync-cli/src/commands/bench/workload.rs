@@ -5,7 +5,7 @@ use std::fmt;
 use clap::ValueEnum;
 use dynos_sync::sqlite::Synchronous;
 
-use super::{Case, crowd, live, postgres, pulling, pushing, sample::Sample, steady, writing};
+use super::{Case, cloning, crowd, live, postgres, pulling, pushing, sample::Sample, steady, writing};
 use crate::error::Failure;
 
 /// What of a workload a process does.
@@ -52,6 +52,8 @@ pub(crate) enum Workload {
     D,
     /// First pull, by a snapshot.
     Ds,
+    /// A new database, of a snapshot.
+    Dc,
     /// Pulls 100 changed rows of many.
     Di,
     /// Asks for what is new, where nothing is, in 50 tables.
@@ -104,6 +106,7 @@ impl Workload {
             Self::Pp => ("push to a server on Postgres", "COPY of the same rows"),
             Self::D => ("first pull, JSON", "the same bytes fetched, parsed and inserted"),
             Self::Ds => ("first pull, snapshot", "the limit of d"),
+            Self::Dc => ("clone", "the snapshot fetched, unpacked and written"),
             Self::Di => ("pull of 100 changed rows", "the same in a table of 1,000 rows"),
             Self::D0 => ("nothing new in 50 tables", "one HTTP round trip"),
             Self::Q => ("push of 1,000 queued rows", "the same with 1,000 queued"),
@@ -123,7 +126,7 @@ impl Workload {
             Self::S => 1000,
             Self::Idle => 60,
             Self::Di | Self::Q | Self::C => 1_000_000,
-            Self::W64 | Self::Wb | Self::Wc | Self::P | Self::Pp | Self::D | Self::Ds => 100_000,
+            Self::W64 | Self::Wb | Self::Wc | Self::P | Self::Pp | Self::D | Self::Ds | Self::Dc => 100_000,
         }
     }
 
@@ -137,7 +140,7 @@ impl Workload {
         use Side::{Limit, Ours, SetUp};
         let sample = match (self, side) {
             (Self::P | Self::Pp, SetUp) => return pushing::set_up(case).await.map(|()| None),
-            (Self::D | Self::Ds, SetUp) => return pulling::set_up(case).await.map(|()| None),
+            (Self::D | Self::Ds | Self::Dc, SetUp) => return pulling::set_up(case).await.map(|()| None),
             (Self::Di, SetUp) => return steady::set_up_delta(case).await.map(|()| None),
             (Self::Q, SetUp) => return steady::set_up_drain(case).await.map(|()| None),
             (Self::C, SetUp) => return steady::set_up_open(case).await.map(|()| None),
@@ -158,6 +161,8 @@ impl Workload {
             (Self::D | Self::Ds, Limit) => pulling::first_limit(case).await?,
             (Self::D, Ours) => pulling::by_pages(case).await?,
             (Self::Ds, Ours) => pulling::by_snapshot(case).await?,
+            (Self::Dc, Limit) => cloning::fetch(case).await?,
+            (Self::Dc, Ours) => cloning::clone(case).await?,
             (Self::Di, Limit) => steady::delta_few(case).await?,
             (Self::Di, Ours) => steady::delta(case).await?,
             (Self::D0, Limit) => steady::round_trip(case).await?,

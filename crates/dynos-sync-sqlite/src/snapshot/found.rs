@@ -1,0 +1,149 @@
+//! A new database that is a snapshot: its file becomes the database.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use async_trait::async_trait;
+use dynos_sync_core::{
+    Generation, Invalid, Replica, ReplicaError, TableName, TableSpec,
+    replica::{Existing, TableOptions},
+    snapshot::{Held, Snapshot, SnapshotError, SnapshotStore},
+};
+
+use super::{
+    check,
+    staging::{Staging, of_file},
+};
+use crate::{
+    admin,
+    error::Result,
+    listing,
+    replica::{SqliteOptions, SqliteReplica},
+    session::Session,
+};
+
+/// A database that is not there yet, and will be what a snapshot holds.
+///
+/// [`install`](SnapshotStore::install) makes the file, with its tables synced from where the snapshot ends, or leaves nothing behind;
+/// then [`SqliteReplica::open`] opens it. Tables that the snapshot does not hold are made empty. What has been fetched so far is kept
+/// beside the file, so that a later attempt goes on from there.
+#[derive(Debug)]
+pub struct NewDatabase {
+    path: PathBuf,
+    staging: Staging,
+    options: SqliteOptions,
+    server: String,
+    tables: Vec<TableSpec>,
+}
+
+impl NewDatabase {
+    /// A database at `path` with these tables, parents before the children that refer to them, which belongs to the server of that
+    /// identity ([`Heads::server`](dynos_sync_core::wire::Heads)).
+    ///
+    /// # Errors
+    /// [`ReplicaError::Invalid`] where something is there already, or the path is no file's.
+    pub fn new(path: &Path, options: &SqliteOptions, server: &str, tables: Vec<TableSpec>) -> Result<Self> {
+        let refuse = |problem: &str| Invalid::new("path", problem).remedy("name a file that is not there");
+        if path.symlink_metadata().is_ok() {
+            return Err(refuse("there is something of this name").into());
+        }
+        let staging = Staging::beside(path).ok_or_else(|| refuse("it is not a file's name"))?;
+        let (path, server) = (path.to_owned(), server.to_owned());
+        Ok(Self { path, staging, options: options.clone(), server, tables })
+    }
+
+    async fn make(&self, snapshot: &Snapshot) -> Result<BTreeMap<TableName, u64>, SnapshotError> {
+        let file = self.staging.unpack(snapshot)?.map_err(SnapshotError::Refused)?;
+        let held = |spec: &&TableSpec| snapshot.tables.contains_key(&spec.name);
+        let specs: Vec<TableSpec> = self.tables.iter().filter(held).cloned().collect();
+        if let Some(fault) = check::fault(&file, &specs)? {
+            return Err(SnapshotError::Refused(fault));
+        }
+        let replica = SqliteReplica::open(&file, &self.options)?;
+        let furnished = self.furnish(&replica, snapshot).await;
+        replica.close().await;
+        furnished?;
+        appear(&file, &self.path).map_err(|error| of_file(&self.path, error))?;
+        Ok(snapshot.tables.iter().map(|(name, held)| (name.clone(), held.rows)).collect())
+    }
+
+    async fn furnish(&self, replica: &SqliteReplica, snapshot: &Snapshot) -> Result<()> {
+        let (tables, server, at) = (self.tables.clone(), self.server.clone(), snapshot.at);
+        let held = snapshot.tables.clone();
+        let work = move |session: &mut Session<'_>| {
+            session.header.server = Some(server);
+            session.header.clock = at;
+            tables.into_iter().try_for_each(|spec| register(session, spec, &held))
+        };
+        replica.session(work).await
+    }
+}
+
+fn register(session: &mut Session<'_>, spec: TableSpec, held: &BTreeMap<TableName, Held>) -> Result<()> {
+    let name = spec.name.clone();
+    let options = TableOptions { create: Some(spec), existing: Existing::Ignore, ..TableOptions::new(name) };
+    let table = admin::register(session, &options)?;
+    match held.get(&options.name) {
+        Some(Held { cursor, .. }) => {
+            let seal = session.header.seal;
+            listing::change(session.db, seal, table.n, "cursor = ?, declared = 1", [cursor.as_str()])
+        }
+        None => Ok(()),
+    }
+}
+
+/// Gives a file its name, unless something has it. On the disk, too: what is written to it later must not vanish with the name.
+fn appear(file: &Path, path: &Path) -> io::Result<()> {
+    match fs::hard_link(file, path) {
+        Ok(()) => fs::remove_file(file)?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+        // Not every file system has links.
+        Err(_) if !path.exists() => fs::rename(file, path)?,
+        Err(error) => return Err(error),
+    }
+    #[cfg(unix)]
+    {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl SnapshotStore for NewDatabase {
+    async fn takes(&self, tables: &[TableName]) -> Result<Vec<TableSpec>> {
+        Ok(self.tables.iter().filter(|spec| tables.contains(&spec.name)).cloned().collect())
+    }
+
+    async fn staged(&self, snapshot: &Snapshot) -> Result<u64> {
+        self.staging.begin(snapshot)
+    }
+
+    async fn stage(&self, snapshot: &Snapshot, from: u64, bytes: Vec<u8>) -> Result<()> {
+        self.staging.append(snapshot, from, &bytes)
+    }
+
+    /// Makes the file. The session is a new one, whatever `generation` is.
+    async fn install(
+        &self,
+        snapshot: &Snapshot,
+        _: Generation,
+    ) -> Result<BTreeMap<TableName, u64>, SnapshotError> {
+        let made = self.make(snapshot).await;
+        self.unstage().await?;
+        made
+    }
+
+    async fn unstage(&self) -> Result<(), ReplicaError> {
+        for suffix in ["-wal", "-shm"] {
+            let mut name = self.staging.unpacked().as_os_str().to_owned();
+            name.push(suffix);
+            // What is not there need not go.
+            let _ = fs::remove_file(name);
+        }
+        self.staging.clear()
+    }
+}
