@@ -167,6 +167,9 @@ pub(crate) struct ServeArgs {
     /// For how many days deletions are remembered. Devices that stay away for longer compare everything.
     #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=36500))]
     pub(crate) tombstone_days: u32,
+    /// The most MiB that the snapshots for first pulls take, in DIR/snapshots. With 0 there are none.
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    pub(crate) snapshot_mib: u32,
     /// Do not wait for the disk: a power failure may take the last commits away.
     #[arg(long, conflicts_with = "database_url")]
     pub(crate) allow_lazy_commits: bool,

@@ -84,13 +84,13 @@ async fn it_holds_the_newest_versions_and_leads_on_to_what_comes_later() {
     let snapshot = ask(&device, documents(&["t"])).await.unwrap();
     let held = &snapshot.tables[&"t".parse().unwrap()];
     assert_eq!((held.rows, &held.cursor, snapshot.at), (2, &device.head("t").await, 1005));
-    let bytes = bytes(&device, &snapshot).await;
-    assert_eq!(bytes.len() as u64, snapshot.bytes);
-    let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let whole = bytes(&device, &snapshot).await;
+    assert_eq!(whole.len() as u64, snapshot.bytes);
+    let digest: String = Sha256::digest(&whole).iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(digest, snapshot.digest);
-    assert_eq!(zstd::decode_all(bytes.as_slice()).unwrap().len() as u64, snapshot.size);
+    assert_eq!(zstd::decode_all(whole.as_slice()).unwrap().len() as u64, snapshot.size);
     let expected = vec![("r2".to_owned(), json!({"n": 2, "m": 1})), ("r3".to_owned(), json!({"n": 3}))];
-    assert_eq!(rows(&bytes, "t"), expected);
+    assert_eq!(rows(&whole, "t"), expected);
 
     device.push(vec![entry(6, Operation::Upsert, "r4", json!({}))]).await;
     let again = ask(&device, documents(&["t"])).await.unwrap();
@@ -99,11 +99,18 @@ async fn it_holds_the_newest_versions_and_leads_on_to_what_comes_later() {
     let page = device.pull_with(&dynos_sync_core::wire::PullRequest { all: true, ..request }).await;
     assert_eq!(page.changes.iter().map(|change| change.id.as_str()).collect::<Vec<_>>(), ["r4"]);
 
-    home.clock.advance(Duration::from_secs(10 * 60));
+    home.clock.advance(Duration::from_secs(9 * 60 + 59));
+    bytes(&device, &snapshot).await;
+    home.clock.advance(Duration::from_secs(1));
     let later = ask(&device, documents(&["t"])).await.unwrap();
     assert_ne!(later.id, snapshot.id);
     assert_eq!(later.tables[&"t".parse().unwrap()].rows, 3);
-    assert_eq!(fetch(&device, &snapshot.id, "bytes=0-").await.status(), StatusCode::NOT_FOUND);
+    let mut piece = fetch(&device, &snapshot.id, "bytes=0-").await.status();
+    assert_eq!(piece, StatusCode::PARTIAL_CONTENT, "somebody is fetching it");
+    home.clock.advance(Duration::from_secs(10 * 60));
+    ask(&device, documents(&["t"])).await.unwrap();
+    piece = fetch(&device, &snapshot.id, "bytes=0-").await.status();
+    assert_eq!(piece, StatusCode::NOT_FOUND);
     server.stop().await;
 }
 
@@ -230,6 +237,7 @@ async fn the_files_are_the_servers_alone_and_go_with_it() {
     }
     // Another selection takes the place of what this user had.
     device.declare(&["u"]).await;
+    home.clock.advance(Duration::from_secs(60));
     ask(&device, documents(&["t", "u"])).await.unwrap();
     assert_eq!(files(&directory), 1);
     server.stop().await;

@@ -594,6 +594,10 @@ fn a_new_database_is_made_whole_or_not_at_all_and_takes_nobodys_place() {
         "an attempt that broke off is gone on with"
     );
 
+    // A process that was killed has left a log that is none of this file's.
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        fs::write(dir.path().join(format!("new.sqlite-snapshot.db{suffix}")), "left over").unwrap();
+    }
     fs::write(dir.path().join("new.sqlite"), "somebody's").unwrap();
     assert!(install(&new, &made).is_err());
     assert_eq!(fs::read(dir.path().join("new.sqlite")).unwrap(), b"somebody's");

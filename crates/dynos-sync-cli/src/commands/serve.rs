@@ -97,6 +97,8 @@ fn make_private(path: &Path) -> io::Result<()> {
 fn config(args: &ServeArgs) -> Result<Config, Failure> {
     let mut config = Config::new(args.data.join("sync.db"), auth(args)?);
     config.audience.clone_from(&args.audience);
+    config.snapshots.bytes = u64::from(args.snapshot_mib) << 20;
+    config.snapshots.directory = Some(args.data.join("snapshots"));
     config.shared_tables =
         args.shared.iter().map(|table| table.parse()).collect::<Result<BTreeSet<TableName>, _>>()?;
     config.retention.tombstones = Duration::from_secs(u64::from(args.tombstone_days) * 24 * 60 * 60);

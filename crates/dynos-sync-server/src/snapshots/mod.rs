@@ -11,6 +11,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use dynos_sync_core::{
@@ -29,6 +30,9 @@ use crate::{
 /// How many are built at once: building takes a core, and pushes and pulls are to go on.
 const BUILT_AT_ONCE: usize = 1;
 
+/// Whoever has fetched a piece within this time is about to fetch the next.
+const IN_USE: Duration = Duration::from_secs(60);
+
 /// The snapshots of a server. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshots(Arc<Inner>);
@@ -39,8 +43,15 @@ struct Inner {
     shared: BTreeSet<TableName>,
     now: Now,
     place: Place,
-    slots: Mutex<HashMap<Key, Arc<Slot>>>,
+    kept: Mutex<Kept>,
     building: Semaphore,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    made: Vec<Made>,
+    /// Whoever wants the same waits for the same.
+    turns: HashMap<Key, Arc<tokio::sync::Mutex<()>>>,
 }
 
 /// What can be one snapshot.
@@ -52,14 +63,14 @@ struct Key {
     tables: String,
 }
 
-/// Whoever wants the same waits for the same.
-type Slot = tokio::sync::Mutex<Option<Arc<Made>>>;
-
 #[derive(Debug)]
 struct Made {
+    key: Key,
     snapshot: Snapshot,
     at: Millis,
-    packed: Packed,
+    /// When a piece of it was fetched last.
+    used: Millis,
+    packed: Arc<Packed>,
 }
 
 impl Snapshots {
@@ -72,7 +83,7 @@ impl Snapshots {
             shared: config.shared_tables.clone(),
             now: config.now.clone(),
             place,
-            slots: Mutex::default(),
+            kept: Mutex::default(),
             building: Semaphore::new(BUILT_AT_ONCE),
         }))
     }
@@ -102,14 +113,14 @@ impl Snapshots {
         from: u64,
         most: usize,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(made) = self.named(caller, id) else { return Ok(None) };
-        let read = spawn_blocking(move || made.packed.read(from, most)).await;
+        let Some(packed) = self.named(caller, id) else { return Ok(None) };
+        let read = spawn_blocking(move || packed.read(from, most)).await;
         read.unwrap_or_else(|_| Err(StoreError::Unavailable)).map(Some)
     }
 
     /// Drops everything.
     pub(crate) fn clear(&self) {
-        self.slots().clear();
+        self.kept().made.clear();
         self.0.place.remove();
     }
 
@@ -120,24 +131,22 @@ impl Snapshots {
         tables: Vec<TableSpec>,
     ) -> Result<Option<Snapshot>, StoreError> {
         let key = self.key(caller, &tables);
-        let slot = Arc::clone(self.slots().entry(key.clone()).or_default());
-        let mut kept = slot.lock().await;
-        if let Some(made) = kept.as_ref()
-            && self.is_fresh(made)
-            && still_leads_on(store, caller, &made.snapshot).await?
+        let turn = Arc::clone(self.kept().turns.entry(key.clone()).or_default());
+        let _turn = turn.lock().await;
+        if let Some(snapshot) = self.newest(&key)
+            && still_leads_on(store, caller, &snapshot).await?
         {
-            return Ok(Some(made.snapshot.clone()));
+            return Ok(Some(snapshot));
         }
-        *kept = None;
-        let _turn = self.0.building.acquire().await.map_err(|_| StoreError::Unavailable)?;
+        let _building = self.0.building.acquire().await.map_err(|_| StoreError::Unavailable)?;
         self.make_room(&key);
         let file = self.0.place.file()?;
         let Some((snapshot, packed)) = build::build(store, caller, tables, &self.0.options, file).await?
         else {
             return Ok(None);
         };
-        let at = self.0.now.millis();
-        *kept = Some(Arc::new(Made { snapshot: snapshot.clone(), at, packed }));
+        let (at, packed) = (self.0.now.millis(), Arc::new(packed));
+        self.kept().made.push(Made { key, snapshot: snapshot.clone(), at, used: at, packed });
         Ok(Some(snapshot))
     }
 
@@ -147,49 +156,48 @@ impl Snapshots {
         Key { subject, tables: serde_json::to_string(tables).unwrap_or_default() }
     }
 
-    fn is_fresh(&self, made: &Made) -> bool {
-        let age = self.0.now.millis().saturating_sub(made.at);
-        (0..i64::try_from(self.0.options.age.as_millis()).unwrap_or(i64::MAX)).contains(&age)
+    /// What is given out again.
+    fn newest(&self, key: &Key) -> Option<Snapshot> {
+        let kept = self.kept();
+        let made = kept.made.iter().rev().find(|made| made.key == *key)?;
+        self.is_within(made.at, self.0.options.age).then(|| made.snapshot.clone())
     }
 
-    /// Drops what is too old, what this caller had before, and the oldest for as long as there is no room for another one.
+    fn is_within(&self, time: Millis, age: Duration) -> bool {
+        let passed = self.0.now.millis().saturating_sub(time);
+        (0..i64::try_from(age.as_millis()).unwrap_or(i64::MAX)).contains(&passed)
+    }
+
+    /// Drops what is too old, what this caller had before, and what was used longest ago for as long as there is no room for another
+    /// one. What somebody is fetching stays, unless there is no room.
     fn make_room(&self, wanted: &Key) {
-        let mut slots = self.slots();
-        slots.retain(|key, slot| {
-            // One that is locked is being made or asked for.
-            let Ok(kept) = slot.try_lock() else { return true };
-            let same_caller = wanted.subject.is_some() && key.subject == wanted.subject;
-            kept.as_ref().is_some_and(|made| self.is_fresh(made) && !same_caller)
+        let mut kept = self.kept();
+        kept.made.retain(|made| {
+            let same_caller = wanted.subject.is_some() && made.key.subject == wanted.subject;
+            let of_use = self.is_within(made.at, self.0.options.age) && !same_caller;
+            of_use || self.is_within(made.used, IN_USE)
         });
-        let mut by_age: Vec<(Millis, u64, Key)> = slots
-            .iter()
-            .filter_map(|(key, slot)| {
-                let made = slot.try_lock().ok()?.clone()?;
-                Some((made.at, made.snapshot.bytes, key.clone()))
-            })
-            .collect();
-        by_age.sort_by_key(|(at, ..)| *at);
-        let mut total: u64 = by_age.iter().map(|(_, bytes, _)| bytes).sum();
-        for (_, bytes, key) in by_age {
-            if total <= self.0.options.bytes / 2 {
-                break;
-            }
-            slots.remove(&key);
-            total -= bytes;
+        kept.made.sort_by_key(|made| made.used);
+        let mut total: u64 = kept.made.iter().map(|made| made.snapshot.bytes).sum();
+        while total > self.0.options.bytes / 2 {
+            total -= kept.made.remove(0).snapshot.bytes;
         }
+        kept.made.sort_by_key(|made| made.at);
+        kept.turns.retain(|_, turn| Arc::strong_count(turn) > 1);
     }
 
-    fn named(&self, caller: &Caller, id: &str) -> Option<Arc<Made>> {
-        let slots = self.slots();
-        let theirs = slots
-            .iter()
-            .filter(|(key, _)| key.subject.as_ref().is_none_or(|subject| *subject == caller.subject));
-        // One that is locked is being replaced, or looked at for a moment: the caller asks for it anew.
-        theirs.filter_map(|(_, slot)| slot.try_lock().ok()?.clone()).find(|made| made.snapshot.id == id)
+    fn named(&self, caller: &Caller, id: &str) -> Option<Arc<Packed>> {
+        let now = self.0.now.millis();
+        let mut kept = self.kept();
+        let made = kept.made.iter_mut().find(|made| made.snapshot.id == id)?;
+        made.key.subject.as_ref().is_none_or(|subject| *subject == caller.subject).then(|| {
+            made.used = now;
+            Arc::clone(&made.packed)
+        })
     }
 
-    fn slots(&self) -> MutexGuard<'_, HashMap<Key, Arc<Slot>>> {
-        self.0.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -138,12 +138,6 @@ impl SnapshotStore for NewDatabase {
     }
 
     async fn unstage(&self) -> Result<(), ReplicaError> {
-        for suffix in ["-wal", "-shm"] {
-            let mut name = self.staging.unpacked().as_os_str().to_owned();
-            name.push(suffix);
-            // What is not there need not go.
-            let _ = fs::remove_file(name);
-        }
         self.staging.clear()
     }
 }

@@ -77,22 +77,17 @@ impl Staging {
                 return Ok(Err("it has not arrived whole".to_owned()));
             }
             file.seek(SeekFrom::Start(Snapshot::DIGEST_CHARS as u64))?;
-            remove(&self.unpacked)?;
+            self.remove_unpacked()?;
             let mut target = private(OpenOptions::new().write(true).create_new(true)).open(&self.unpacked)?;
             let fault = copy(file, &mut target, snapshot)?;
             Ok(fault.map_or_else(|| Ok(self.unpacked.clone()), Err))
         })
     }
 
-    /// Where the unpacked file is.
-    pub(super) fn unpacked(&self) -> &Path {
-        &self.unpacked
-    }
-
     /// Removes both files.
     pub(crate) fn clear(&self) -> Result<()> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        remove(&self.unpacked)
+        self.remove_unpacked()
             .and_then(|()| remove(&self.packed))
             .map_err(|error| of_file(&self.packed, error))?;
         *open = None;
@@ -102,6 +97,16 @@ impl Staging {
     /// Leaves what has arrived to whoever opens the database next.
     pub(crate) fn release(&self) {
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// With what SQLite keeps beside it: a log that a killed process has left would be taken for that of the next file of this name.
+    fn remove_unpacked(&self) -> io::Result<()> {
+        for suffix in ["-wal", "-shm", "-journal", ""] {
+            let mut name = self.unpacked.clone().into_os_string();
+            name.push(suffix);
+            remove(Path::new(&name))?;
+        }
+        Ok(())
     }
 
     fn with_file<T>(&self, work: impl FnOnce(&mut File) -> io::Result<T>) -> Result<T> {
