@@ -43,6 +43,8 @@ pub struct Driver {
     remembering: tokio::sync::Mutex<()>,
     /// Whether the server has been asked who it is, and whether it knows this replica, since the driver was made.
     met: AtomicBool,
+    /// Whether it was seen to that no part of a snapshot lies around.
+    pub(crate) has_swept: AtomicBool,
     session: Session,
 }
 
@@ -82,8 +84,21 @@ impl Driver {
         let edits = HybridClock::new(0);
         let (tables, remembering) = (RwLock::default(), tokio::sync::Mutex::default());
         let (met, session, events) = (AtomicBool::new(false), Session::default(), Events::new());
-        let driver =
-            Self { replica, remote, clock, config, events, edits, random, tables, remembering, met, session };
+        let has_swept = AtomicBool::new(false);
+        let driver = Self {
+            replica,
+            remote,
+            clock,
+            config,
+            events,
+            edits,
+            random,
+            tables,
+            remembering,
+            met,
+            has_swept,
+            session,
+        };
         driver.begin_session().await?;
         Ok(driver)
     }

@@ -84,14 +84,20 @@ impl Staging {
         })
     }
 
-    /// Removes both files.
+    /// Removes what is there, unless another process is at work with it.
     pub(crate) fn clear(&self) -> Result<()> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        self.remove_unpacked()
-            .and_then(|()| remove(&self.packed))
-            .map_err(|error| of_file(&self.packed, error))?;
-        *open = None;
-        Ok(())
+        // Locked first, so that nobody begins with it meanwhile.
+        let _held = match open.take() {
+            Some(held) => Some(held),
+            None if !self.packed.exists() => None,
+            None => match locked(&self.packed) {
+                Err(ReplicaError::Busy) => return Ok(()),
+                held => Some(held?),
+            },
+        };
+        let removed = self.remove_unpacked().and_then(|()| remove(&self.packed));
+        removed.map_err(|error| of_file(&self.packed, error))
     }
 
     /// Leaves what has arrived to whoever opens the database next.

@@ -1,6 +1,6 @@
 //! First pulls in one piece, where the server and the replica can.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use dynos_sync_core::{
     RemoteError, TableName,
@@ -22,10 +22,26 @@ impl Driver {
         state: &State,
         tables: &[TableName],
     ) -> Result<BTreeMap<TableName, u64>, SyncError> {
-        let most = self.config.max_snapshot_bytes;
-        let (Some(source), Some(store)) = (self.remote.snapshots(), self.replica.snapshots()) else {
-            return Ok(BTreeMap::new());
+        let Some(store) = self.replica.snapshots() else { return Ok(BTreeMap::new()) };
+        let taken = match self.remote.snapshots() {
+            Some(source) => self.take_from(source, store, state, tables).await?,
+            None => BTreeMap::new(),
         };
+        if !self.has_swept.swap(true, Ordering::Relaxed) {
+            // What an earlier process began with and nobody needs any more.
+            store.unstage().await?;
+        }
+        Ok(taken)
+    }
+
+    async fn take_from(
+        &self,
+        source: &dyn SnapshotSource,
+        store: &dyn SnapshotStore,
+        state: &State,
+        tables: &[TableName],
+    ) -> Result<BTreeMap<TableName, u64>, SyncError> {
+        let most = self.config.max_snapshot_bytes;
         let is_new = |name: &&TableName| {
             state.table(name).is_some_and(|table| table.cursor.is_none() && table.phase == Phase::First)
         };
