@@ -20,7 +20,11 @@ fn task(counter: u64, fields: Value) -> Value {
 }
 
 fn seqs(results: &[Value]) -> Vec<u64> {
-    results.iter().filter(|result| result["status"] == "applied").map(|it| it["seq"].as_u64().unwrap()).collect()
+    results
+        .iter()
+        .filter(|result| result["status"] == "applied")
+        .map(|it| it["seq"].as_u64().unwrap())
+        .collect()
 }
 
 #[tokio::test]
@@ -28,7 +32,9 @@ async fn entries_of_all_kinds_keep_their_order_and_their_verdicts() {
     let database = Database::installed().await;
     database.sql(SCHEMA).await;
     let [ada, tablet] = [Caller::new(&database, "ada", 1).await, Caller::new(&database, "ada", 2).await];
-    ada.call("declare", &json!({"tables": [{"name": "notes", "shape": {"kind": "document"}}]})).await.unwrap();
+    ada.call("declare", &json!({"tables": [{"name": "notes", "shape": {"kind": "document"}}]}))
+        .await
+        .unwrap();
     let repeated = task(1, json!({"title": "first", "user_id": "ada"}));
     assert_eq!(statuses(&ada.push(json!([repeated])).await), ["applied"]);
     let entry = Caller::entry;
@@ -56,8 +62,22 @@ async fn entries_of_all_kinds_keep_their_order_and_their_verdicts() {
         ]))
         .await;
     let expected = [
-        "applied", "duplicate", "conflict", "unknown_column", "applied", "applied", "not_found", "applied", "applied",
-        "applied", "unknown_table", "applied", "applied", "forbidden", "applied", "applied",
+        "applied",
+        "duplicate",
+        "conflict",
+        "unknown_column",
+        "applied",
+        "applied",
+        "not_found",
+        "applied",
+        "applied",
+        "applied",
+        "unknown_table",
+        "applied",
+        "applied",
+        "forbidden",
+        "applied",
+        "applied",
     ];
     assert_eq!(statuses(&results), expected, "{results:?}");
     // What is written of a record for the first time is numbered in the order of the edits, then what follows on it.
@@ -81,7 +101,9 @@ async fn one_row_that_breaks_a_constraint_leaves_the_block_as_it_was_and_is_reme
         (1..=200)
             .map(|n| {
                 let fields = json!({"n": n, "title": format!("title {n}"), "user_id": "ada"});
-                odd.iter().find(|(at, _)| *at == n).map_or_else(|| task(n, fields), |(_, entry)| entry.clone())
+                odd.iter()
+                    .find(|(at, _)| *at == n)
+                    .map_or_else(|| task(n, fields), |(_, entry)| entry.clone())
             })
             .collect()
     };
@@ -114,9 +136,13 @@ async fn one_row_that_breaks_a_constraint_leaves_the_block_as_it_was_and_is_reme
 async fn who_is_slower_finds_that_the_record_was_changed_meanwhile() {
     let database = Database::installed().await;
     let [ada, tablet] = [Caller::new(&database, "ada", 1).await, Caller::new(&database, "ada", 2).await];
-    ada.call("declare", &json!({"tables": [{"name": "notes", "shape": {"kind": "document"}}]})).await.unwrap();
+    ada.call("declare", &json!({"tables": [{"name": "notes", "shape": {"kind": "document"}}]}))
+        .await
+        .unwrap();
     let phone = database.client().await;
-    for (round, expected) in [(1, ["applied", "conflict", "applied"]), (2, ["applied", "conflict", "applied"])] {
+    for (round, expected) in
+        [(1, ["applied", "conflict", "applied"]), (2, ["applied", "conflict", "applied"])]
+    {
         let base = ada.head("notes").await;
         let note = |counter: u64, id: &str| {
             let mut entry = Caller::entry(counter, "notes", id, "upsert", json!({"round": round}));
@@ -128,7 +154,8 @@ async fn who_is_slower_finds_that_the_record_was_changed_meanwhile() {
         phone.batch_execute("BEGIN").await.unwrap();
         let sql = "SELECT dynos.call('ada', 'authenticated', 'push', $1::text::json)::text";
         phone.query_one(sql, &[&faster]).await.unwrap();
-        let slower = json!([note(10 * round, "before"), note(10 * round + 1, "both"), note(10 * round + 2, "after")]);
+        let slower =
+            json!([note(10 * round, "before"), note(10 * round + 1, "both"), note(10 * round + 2, "after")]);
         let commit = async {
             tokio::time::sleep(Duration::from_millis(300)).await;
             phone.batch_execute("RESET ROLE; COMMIT").await.unwrap();
