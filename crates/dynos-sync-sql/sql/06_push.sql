@@ -208,7 +208,7 @@ language sql stable as $$
 $$;
 
 create or replace function dynos.stranger(fields text[], columns text[]) returns text language sql immutable as $$
-    select f from unnest(fields) f where f <> all (columns) limit 1
+    select f from unnest(fields) f where f <> all (columns) order by f limit 1
 $$;
 
 -- Has entries of different records take effect, as often as somebody else is faster.
