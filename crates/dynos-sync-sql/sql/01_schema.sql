@@ -135,6 +135,8 @@ create table if not exists dynos.note (
     dead boolean not null
 );
 create index if not exists note_by_transaction on dynos.note (xid);
+-- Many ids are long, and are read and gone in a moment: to compress them would take longer than that.
+alter table dynos.note alter column ids set storage external;
 
 -- A change that a transaction makes. ord: its place among those of a push. seen: the record's newest change when the
 -- entry was judged. Numbering fills in the rest: the change's number, the head of its table before, and whether

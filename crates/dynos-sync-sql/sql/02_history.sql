@@ -1,4 +1,7 @@
 -- Scopes, lives and cursors.
+--
+-- Functions that calls of the protocol are made of are in PL/pgSQL where they cannot become a part of the statement that
+-- calls them: it keeps their plans for as long as the connection lasts. One in SQL would be planned at every call.
 
 -- The user who calls, as the token says.
 create or replace function dynos.subject() returns text language sql stable as $$
@@ -16,13 +19,16 @@ end $$;
 
 -- The scope in which the caller's table is.
 create or replace function dynos.scope_of(wanted text) returns text
-language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-    select case when coalesce(
-            (select t.owner is null from dynos.track t where t.name = wanted),
-            exists (select from dynos.shared s where s.name = wanted)) then 's'
-        else dynos.mine()
-    end
-$$;
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    return (
+        select case when coalesce(
+                (select t.owner is null from dynos.track t where t.name = wanted),
+                exists (select from dynos.shared s where s.name = wanted)) then 's'
+            else dynos.mine()
+        end
+    );
+end $$;
 
 create or replace function dynos.now_ms() returns bigint language sql volatile as $$
     select floor(extract(epoch from clock_timestamp()) * 1000)::bigint
@@ -30,12 +36,15 @@ $$;
 
 -- What tells this life of the database from those before it: a restored copy or a promoted standby is served by
 -- another process, or is another database.
-create or replace function dynos.life() returns text language sql stable
+create or replace function dynos.life() returns text language plpgsql stable
 security definer set search_path = pg_catalog, pg_temp as $$
-    select concat_ws('/', m.lives, d.oid, case m.history
-        when 'auto' then extract(epoch from pg_postmaster_start_time())::text end)
-    from dynos.meta m, pg_database d where d.datname = current_database()
-$$;
+begin
+    return (
+        select concat_ws('/', m.lives, d.oid, case m.history
+            when 'auto' then extract(epoch from pg_postmaster_start_time())::text end)
+        from dynos.meta m, pg_database d where d.datname = current_database()
+    );
+end $$;
 
 -- The number of this life, which is appended to the history if it is new.
 -- An incarnation's id begins with the time at which it began: where a cursor's incarnation is unknown (the database
@@ -63,9 +72,12 @@ $$;
 -- The cursor of a place in a scope's history.
 drop function if exists dynos.cursor(bigint, bigint, bigint);
 create or replace function dynos.cursor(place bigint, seq bigint) returns text
-language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-    select dynos.life_of(place, seq) || '.' || seq
-$$;
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    return (
+        select dynos.life_of(place, seq) || '.' || seq
+    );
+end $$;
 
 -- The cursor of a place in a walk. "floor": tombstones purged up to there cannot be missed. "ends": how far the history
 -- went when the page was read. What was changed again before that was not listed, and never would be, had the end been lost.
@@ -76,20 +88,26 @@ $$;
 
 -- The incarnation in which a seq was committed.
 create or replace function dynos.life_of(place bigint, wanted bigint) returns text
-language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-    select coalesce(
-        (select i.id from dynos.epoch e join dynos.incarnation i using (n)
-         where e.scope = place and e.start < wanted order by n desc limit 1),
-        (select i.id from dynos.incarnation i order by n limit 1))
-$$;
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    return (
+        select coalesce(
+            (select i.id from dynos.epoch e join dynos.incarnation i using (n)
+             where e.scope = place and e.start < wanted order by n desc limit 1),
+            (select i.id from dynos.incarnation i order by n limit 1))
+    );
+end $$;
 
 -- The last seq of a scope that belongs to an incarnation or an earlier one.
 create or replace function dynos.ending(place bigint, incarnation bigint) returns bigint
-language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-    select coalesce(
-        (select min(start) from dynos.epoch where scope = place and n > incarnation),
-        (select seq from dynos.scope where scope = place), 0)
-$$;
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    return (
+        select coalesce(
+            (select min(start) from dynos.epoch where scope = place and n > incarnation),
+            (select seq from dynos.scope where scope = place), 0)
+    );
+end $$;
 
 do $$ begin
     create type dynos.standing as (fault text, seq bigint, floor bigint, common bigint);

@@ -80,7 +80,8 @@ begin
 end $$;
 
 -- A text key that cannot stand for itself (it is empty, or begins like this) is written as JSON after a \x01.
-create or replace function dynos.id_of_text(key text) returns text language sql immutable as $$
+-- (Stable, as what it is made of is: an immutable one would be called for every row, and not be a part of the statement.)
+create or replace function dynos.id_of_text(key text) returns text language sql stable as $$
     select case when key = '' or left(key, 1) = E'\x01' then E'\x01' || to_json(key)::text else key end
 $$;
 

@@ -22,10 +22,13 @@ create or replace function dynos.is_number(type oid) returns boolean language sq
 $$;
 
 -- The schema-qualified name, whatever the search path is.
-create or replace function dynos.qualified(relation regclass) returns text language sql stable as $$
-    select format('%I.%I', n.nspname, c.relname)
-    from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = relation
-$$;
+create or replace function dynos.qualified(relation regclass) returns text language plpgsql stable as $$
+begin
+    return (
+        select format('%I.%I', n.nspname, c.relname)
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = relation
+    );
+end $$;
 
 -- Begins to sync a table, or brings what is known of it up to date after its key, or the way in which it is
 -- tracked, has changed. owner: the column that holds a row's user, as tokens name users in "sub"; each user

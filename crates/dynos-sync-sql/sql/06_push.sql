@@ -4,10 +4,13 @@
 --
 --   dynos_push ─► dynos.opened                      reads, locks the writer, answers what was answered before
 --       └──────► dynos.settled ─► dynos.attempted ─► dynos.judged     compares entries with what they change
---                    │                  └─────────► dynos.written     a statement for each run of like entries
+--                    │                  └─────────► dynos.write_all   a statement for each run of like entries
 --                    ├──────────► dynos.shown_as_stored
 --                    └──────────► dynos.number      numbers, or finds that somebody was faster: once more
 --       └──────► dynos.closed                       keeps the outcomes
+--
+-- Each step is one statement for all entries. Those of the functions that have rights of their own keep their plans: to
+-- plan for so many entries in particular takes longer than it gains, and compiling what they do takes longer than doing it.
 --
 -- Of these only opened, judged, number, closed and what writes documents have rights of their own. They take nobody's
 -- word for who calls.
@@ -26,17 +29,28 @@ begin
     -- What was answered before, and what cannot be judged.
     done := dynos.shown_as_stored(array(select s from unnest(opened) s where (s.r).status <> 'todo'));
     -- A record that occurs several times is taken one entry after the other.
-    for part in
-        select array_agg(p.s order by p.ord) from (
-            select s, (s.e).ord, row_number() over (partition by (s.e).name, (s.e).id order by (s.e).ord) as round
-            from unnest(opened) s where (s.r).status = 'todo') p
-        group by p.round order by p.round
-    loop
+    for part in select * from dynos.rounds(opened) loop
         settled := dynos.settled(replica, part);
         done := done || settled.done;
         acts := acts || settled.acts;
     end loop;
     return dynos.closed(replica, done, acts, seen);
+end $$;
+
+-- What is to be judged, so that no round holds a record twice.
+create or replace function dynos.rounds(opened dynos.step[]) returns setof dynos.step[] language plpgsql stable as $$
+begin
+    -- Most pushes are one round, and need not be sorted.
+    if not exists (
+        select from unnest(opened) s where (s.r).status = 'todo' group by (s.e).name, (s.e).id having count(*) > 1
+    ) then
+        return query select array_agg(s) from unnest(opened) s where (s.r).status = 'todo' having count(*) > 0;
+    else
+        return query select array_agg(p.s order by p.ord) from (
+            select s, (s.e).ord, row_number() over (partition by (s.e).name, (s.e).id order by (s.e).ord) as round
+            from unnest(opened) s where (s.r).status = 'todo') p
+        group by p.round order by p.round;
+    end if;
 end $$;
 
 -- Entries as they come. (One with a NUL does not come this far: Postgres does not read JSON that has one in it. Clients
@@ -47,15 +61,15 @@ language plpgsql stable as $$
 begin
     return (
         select array_agg(row(
-            x.ord, case when r.counter between 1 and 9223372036854775807 then r.counter::bigint end, r."table", r.id,
+            r.ord, case when r.counter between 1 and 9223372036854775807 then r.counter::bigint end, r.name, r.id,
             r.op, r.base, case when r.at between 0 and 253402300799999 then r.at::bigint end, r.data,
-            sha256(convert_to(json_build_array(r."table", r.id, r.op, r.at)::text || coalesce(r.data::text, ''), 'UTF8')),
+            sha256(convert_to(json_build_array(r.name, r.id, r.op, r.at)::text || coalesce(r.data::text, ''), 'UTF8')),
             case when r.op = 'delete' then '{}'::text[]
-                 when json_typeof(r.data) = 'object' then array(select k from json_object_keys(r.data) k order by k) end,
-            null, null, true)::dynos.entry order by x.ord)
-        from json_array_elements(entries) with ordinality x (e, ord)
-        cross join lateral json_to_record(x.e)
-            as r (counter numeric, "table" text, id text, op text, base text, at numeric, data json)
+                 when json_typeof(r.data) = 'object' then array(select json_object_keys(r.data)) end,
+            null, null, true)::dynos.entry)
+        from rows from (json_to_recordset(entries)
+                as (counter numeric, "table" text, id text, op text, base text, at numeric, data json))
+            with ordinality as r (counter, name, id, op, base, at, data, ord)
     );
 exception when data_exception then
     raise sqlstate 'PT422' using message = 'the entries are malformed';
@@ -63,7 +77,8 @@ end $$;
 
 -- Reads a request. The writer's row is locked: a repeat that overtakes its original waits for it.
 create or replace function dynos.opened(replica uuid, entries json, seen json) returns dynos.step[]
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set jit = off as $$
 #variable_conflict use_column
 declare
     limits dynos.meta;
@@ -71,6 +86,8 @@ declare
     me bigint;
     todo dynos.entry[];
     lost constant text[] := dynos.lost(seen);
+    highest numeric;
+    answered dynos.outcome[];
     forked bigint;
 begin
     select * into limits from dynos.meta;
@@ -85,11 +102,15 @@ begin
     insert into dynos.writer (scope, replica) select s.scope, opened.replica from dynos.scope s
     where s.name = mine and dynos.me(opened.replica) is null on conflict do nothing;
     me := dynos.me(opened.replica);
-    perform from dynos.writer where writer = me for update;
+    select counter into highest from dynos.writer where writer = me for update;
 
     todo := dynos.entries(entries);
+    -- Outcomes are looked up under numbers that were used: of a push that is new there is none.
+    answered := array(
+        select o from (select distinct e.counter from unnest(todo) e where e.counter <= highest) e
+        cross join lateral (select * from dynos.outcome k where k.writer = me and k.counter = e.counter offset 0) o);
     select min(e.counter) into forked
-    from unnest(todo) e join dynos.outcome o on o.writer = me and o.counter = e.counter where o.digest <> e.digest;
+    from unnest(answered) o join unnest(todo) e using (counter) where o.digest <> e.digest;
     if forked is not null then
         raise sqlstate 'PT409' using detail = forked, message = format(
             'counter %s was used before for another entry: two databases use this replica''s identity', forked);
@@ -103,13 +124,15 @@ begin
                 o.writer is null and e.counter is not null)::dynos.entry,
             row(case when o.seq is not null then 'duplicate' when o.code is not null then 'rejected'
                     -- The pull that follows says what was lost.
-                    when e.name = any (lost) then 'conflict' when f.code is not null then 'rejected' else 'todo' end,
-                null, null, case when e.name = any (lost) then coalesce(o.seq, 0) else o.seq end, coalesce(o.code, f.code), coalesce(o.message, f.message), null)::dynos.result
+                    when e.name = any (lost) then 'conflict' when f.flaw is not null then 'rejected' else 'todo' end,
+                null, null, case when e.name = any (lost) then coalesce(o.seq, 0) else o.seq end,
+                coalesce(o.code, f.flaw[1]), coalesce(o.message, f.flaw[2]), null)::dynos.result
             )::dynos.step order by e.ord)
         from unnest(todo) e
         left join tables t on t.name = e.name
-        left join dynos.outcome o on o.writer = me and o.counter = e.counter
-        left join lateral dynos.fault(e, coalesce(t.known, false), t.columns, limits.record_bytes) f on o.writer is null
+        left join unnest(answered) o on o.counter = e.counter
+        cross join lateral (select case when o.writer is null then
+            dynos.flaw(e, coalesce(t.known, false), t.columns, limits.record_bytes) end as flaw offset 0) f
     );
 end $$;
 
@@ -132,15 +155,21 @@ end $$;
 
 -- The caller's replica, as the books know it.
 create or replace function dynos.me(replica uuid) returns bigint
-language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-    select w.writer from dynos.writer w join dynos.scope s using (scope)
-    where s.name = dynos.mine() and w.replica = me.replica
-$$;
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    return (
+        select w.writer from dynos.writer w join dynos.scope s using (scope)
+        where s.name = dynos.mine() and w.replica = me.replica
+    );
+end $$;
 
 -- What a table's name stands for, for the caller. columns: null in a document table.
 create or replace function dynos.named(wanted text)
 returns table (name text, scope text, known boolean, tracked boolean, columns text[])
-language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql stable rows 1 security definer set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
+begin
+    return query
     -- A table that was dropped is not known until its operator untracks it.
     select wanted, s.scope, c.relation is not null or t.name is null and exists (
             select from dynos.tab b join dynos.scope k using (scope)
@@ -151,36 +180,36 @@ language sql stable security definer set search_path = pg_catalog, pg_temp as $$
              where a.attrelid = c.relation and a.attnum > 0 and not a.attisdropped) end
     from (select dynos.scope_of(wanted) as scope) s
     left join dynos.track t on t.name = wanted
-    left join lateral (select oid as relation from pg_class where oid = t.relation) c on true
+    left join lateral (select oid as relation from pg_class where oid = t.relation) c on true;
+end $$;
+
+-- What can be said against an entry without looking at its record: a code and a message.
+drop function if exists dynos.fault(dynos.entry, boolean, text[], bigint);
+create or replace function dynos.flaw(e dynos.entry, known boolean, columns text[], record_bytes bigint) returns text[]
+language sql stable as $$
+    select case
+        when e.counter is null then array['invalid', 'the counter is out of range']
+        when e.name is null or e.id is null or octet_length(e.id) not between 1 and 1024
+            then array['invalid', 'the id has 1 to 1024 bytes']
+        when e.op is null or e.op not in ('upsert', 'replace', 'patch', 'delete')
+            then array['invalid', 'the operation is unknown']
+        when e.at is null then array['invalid', 'the edit''s time is out of range']
+        when not known then array['unknown_table', format('table %s was not declared', left(e.name, 128))]
+        when e.fields is null then array['invalid', 'the entry has no data']
+        when octet_length(e.data::text) > record_bytes then
+            array['too_large', format('%s bytes, the limit is %s', octet_length(e.data::text), record_bytes)]
+        -- Most hold no further object or array, which is seen fastest.
+        when (strpos(e.data::text, '[') > 0 or strpos(substr(e.data::text, 2), '{') > 0)
+            and length(e.data::text) - length(translate(e.data::text, '{[', '')) > 64 and dynos.depth(e.data) > 64
+            then array['invalid', 'nested deeper than 64 levels']
+        when columns is not null and not e.fields <@ columns then array['unknown_column',
+            format('table %s has no column %s', e.name, left(dynos.stranger(e.fields, columns), 128))]
+    end
 $$;
 
--- What can be said against an entry without looking at its record.
-create or replace function dynos.fault(
-    e dynos.entry, known boolean, columns text[], record_bytes bigint, out code text, out message text
-) language plpgsql stable as $$
-begin
-    if e.counter is null then
-        select 'invalid', 'the counter is out of range' into code, message;
-    elsif e.name is null or e.id is null or octet_length(e.id) not between 1 and 1024 then
-        select 'invalid', 'the id has 1 to 1024 bytes' into code, message;
-    elsif e.op is null or e.op not in ('upsert', 'replace', 'patch', 'delete') then
-        select 'invalid', 'the operation is unknown' into code, message;
-    elsif e.at is null then
-        select 'invalid', 'the edit''s time is out of range' into code, message;
-    elsif not known then
-        select 'unknown_table', format('table %s was not declared', left(e.name, 128)) into code, message;
-    elsif e.fields is null then
-        select 'invalid', 'the entry has no data' into code, message;
-    elsif octet_length(e.data::text) > record_bytes then
-        select 'too_large', format('%s bytes, the limit is %s', octet_length(e.data::text), record_bytes)
-        into code, message;
-    elsif length(e.data::text) - length(translate(e.data::text, '{[', '')) > 64 and dynos.depth(e.data) > 64 then
-        select 'invalid', 'nested deeper than 64 levels' into code, message;
-    elsif columns is not null and not e.fields <@ columns then
-        select 'unknown_column', format('table %s has no column %s', e.name, left(f, 128)) into code, message
-        from unnest(e.fields) f where f <> all (columns) limit 1;
-    end if;
-end $$;
+create or replace function dynos.stranger(fields text[], columns text[]) returns text language sql immutable as $$
+    select f from unnest(fields) f where f <> all (columns) order by f limit 1
+$$;
 
 -- Has entries of different records take effect, as often as somebody else is faster.
 create or replace function dynos.settled(
@@ -201,7 +230,8 @@ end $$;
 
 -- Numbers what was applied, as changes of the caller's replica.
 create or replace function dynos.pushed(replica uuid, done dynos.step[]) returns dynos.act[]
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set jit = off as $$
 declare
     me constant bigint := dynos.me(replica);
 begin
@@ -216,11 +246,14 @@ end $$;
 
 -- Neither the planner nor we know how many entries there are: it is not to compare each with each.
 create or replace function dynos.with_numbers(done dynos.step[], acts dynos.act[]) returns dynos.step[]
-language sql stable set enable_nestloop = off as $$
-    select array_agg(row(s.e, row((s.r).status, (s.r).seen, (s.r).living, coalesce(a.seq, (s.r).seq), (s.r).code,
-        (s.r).message, (s.r).record)::dynos.result)::dynos.step)
-    from unnest(done) s left join unnest(acts) a on a.ord = (s.e).ord
-$$;
+language plpgsql stable set enable_nestloop = off as $$
+begin
+    return (
+        select array_agg(row(s.e, row((s.r).status, (s.r).seen, (s.r).living, coalesce(a.seq, (s.r).seq), (s.r).code,
+            (s.r).message, (s.r).record)::dynos.result)::dynos.step)
+        from unnest(done) s left join unnest(acts) a on a.ord = (s.e).ord
+    );
+end $$;
 
 -- Judges and writes, together or, where that fails, one by one.
 create or replace function dynos.attempted(replica uuid, todo dynos.step[]) returns dynos.step[]
@@ -233,7 +266,8 @@ declare
     reason text;
 begin
     begin
-        done := dynos.written(dynos.judged(replica, todo));
+        done := dynos.judged(replica, todo);
+        perform dynos.write_all(done);
         perform dynos.constraints_checked();
         return done;
     exception when others then
@@ -247,6 +281,7 @@ begin
         return array[row((todo[1]).e, row('rejected', null, null, null, refusal, left(reason, 400), null)::dynos.result
             )::dynos.step];
     end if;
+    done := '{}';
     foreach each in array todo loop
         done := done || dynos.attempted(replica, array[each]);
     end loop;
@@ -280,9 +315,11 @@ begin
     end if;
 end $$;
 
--- Compare and set: an entry may take effect if nobody else changed the record since its author saw it.
+-- Compare and set: an entry may take effect if nobody else changed the record since its author saw it. What is
+-- "applied" then is yet to be written.
 create or replace function dynos.judged(replica uuid, todo dynos.step[]) returns dynos.step[]
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set jit = off as $$
 #variable_conflict use_column
 declare
     me constant bigint := dynos.me(replica);
@@ -308,7 +345,7 @@ begin
                 or b.fault is not null then row('conflict', c.seq, null, coalesce(c.seq, 0), null, null, null)::dynos.result
             when (s.e).op = 'patch' and coalesce(c.dead, true) then
                 row('rejected', c.seq, false, null, 'not_found', 'there is no such record', null)::dynos.result
-            else row('todo', c.seq, not coalesce(c.dead, true), null, null, null, null)::dynos.result
+            else row('applied', c.seq, not coalesce(c.dead, true), null, null, null, null)::dynos.result
         end)::dynos.step order by (s.e).ord)
         from unnest(todo) s
         join bases b on b.name = (s.e).name and b.base is not distinct from (s.e).base
@@ -318,18 +355,20 @@ end $$;
 
 -- Keeps outcomes, and tells how the heads moved.
 create or replace function dynos.closed(replica uuid, done dynos.step[], acts dynos.act[], seen json) returns json
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set jit = off as $$
 #variable_conflict use_column
 declare
     me constant bigint := dynos.me(replica);
     -- The caller has yet to learn where the histories of these tables end now.
     lost constant text[] := dynos.lost(seen);
+    now constant bigint := dynos.now_ms();
 begin
     insert into dynos.outcome (writer, counter, digest, seq, code, message, stored)
-    select me, (s.e).counter, (s.e).digest, (s.r).seq, (s.r).code, (s.r).message, dynos.now_ms()
-    from unnest(done) s where (s.e).keep and (s.r).status in ('applied', 'duplicate', 'rejected')
     -- One request may hold an entry twice.
-    on conflict do nothing;
+    select distinct on ((s.e).counter) me, (s.e).counter, (s.e).digest, (s.r).seq, (s.r).code, (s.r).message, now
+    from unnest(done) with ordinality s (e, r, o)
+    where (s.e).keep and (s.r).status in ('applied', 'duplicate', 'rejected') order by (s.e).counter, s.o;
     update dynos.writer set counter = greatest(counter, m.newest)
     from (select max((s.e).counter) as newest from unnest(done) s
           where (s.e).keep and (s.r).status in ('applied', 'duplicate', 'rejected')) m
@@ -349,7 +388,7 @@ begin
                        from unnest(acts) group by name) a on a.name = t.name), '{}'));
 end $$;
 
-create or replace function dynos.result_json(r dynos.result) returns json language sql immutable as $$
+create or replace function dynos.result_json(r dynos.result) returns json language sql stable as $$
     select case
         when r.status = 'conflict' then json_build_object('status', 'conflict', 'seq', r.seq)
         when r.status = 'rejected' and r.record is null then

@@ -65,7 +65,9 @@ begin
     end if;
     case verb
         when 'push' then
-            return public.dynos_push((request ->> 'replica')::uuid, request -> 'entries', request -> 'seen');
+            -- The request is long: it is read once.
+            return (select public.dynos_push(r.replica, r.entries, r.seen)
+                    from json_to_record(request) as r (replica uuid, entries json, seen json));
         when 'pull' then
             return public.dynos_pull((request ->> 'replica')::uuid, request ->> 'table', request ->> 'cursor',
                 (request ->> 'limit')::bigint, request -> 'unsettled', (request ->> 'all')::boolean,

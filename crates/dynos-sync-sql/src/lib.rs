@@ -51,6 +51,8 @@ pub const INSTALL: &str = concat!(
     "\n",
     include_str!("../sql/07_write.sql"),
     "\n",
+    include_str!("../sql/07_shown.sql"),
+    "\n",
     include_str!("../sql/08_pull.sql"),
     "\n",
     include_str!("../sql/09_declare.sql"),
