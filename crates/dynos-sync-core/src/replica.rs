@@ -269,6 +269,9 @@ pub struct DueLimits {
     pub records: usize,
     /// The most bytes of fields; one record may exceed them alone.
     pub bytes: usize,
+    /// How many entries were sent and are under way. Where there are some, what was never sent is due, of other records; but nothing
+    /// while more than these were sent: they go first.
+    pub under_way: usize,
 }
 
 /// What can be sent.

@@ -167,7 +167,7 @@ mod tests {
             (
                 |offer| {
                     offer.tables =
-                        [("u".parse().unwrap(), offer.tables.values().next().unwrap().clone())].into()
+                        [("u".parse().unwrap(), offer.tables.values().next().unwrap().clone())].into();
                 },
                 "asked",
             ),

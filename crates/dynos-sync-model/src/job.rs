@@ -35,6 +35,7 @@ impl Worker {
             longest_wait: i64::MAX,
             records: self.variant.batch,
             bytes: usize::MAX,
+            under_way: 0,
         };
         let due = block_on(device.replica.due(&limits)).ok()?;
         let walks = matches!(device.table().phase, Phase::Resync | Phase::Restore { .. });

@@ -85,7 +85,7 @@ fn the_next_batch_does_not_walk_the_queue() {
     assert_constant("due", |session| {
         let due = reading::due(
             session,
-            &DueLimits { now: 0, longest_wait: i64::MAX, records: 100, bytes: 1 << 20 },
+            &DueLimits { now: 0, longest_wait: i64::MAX, records: 100, bytes: 1 << 20, under_way: 0 },
         )?;
         assert_eq!(due.groups.len(), 100);
         Ok(())

@@ -90,6 +90,14 @@ pub(crate) fn heads(db: &Connection, which: Which, after: i64, limit: usize) -> 
     rows.map_err(translate)?.collect::<rusqlite::Result<_>>().map_err(translate)
 }
 
+/// How many entries were sent and not answered.
+pub(crate) fn sent(db: &Connection) -> Result<usize> {
+    let sql = "SELECT count(*) FROM dynos_queue INDEXED BY dynos_queue_sent WHERE sent = 1";
+    let mut statement = db.prepare_cached(sql).map_err(translate)?;
+    let sent: i64 = statement.query_row([], |row| row.get(0)).map_err(translate)?;
+    Ok(usize::try_from(sent).unwrap_or(usize::MAX))
+}
+
 /// When the first of the waiting records may be sent.
 pub(crate) fn next_retry(db: &Connection) -> Result<Option<Millis>> {
     waiting(db, "min")

@@ -125,7 +125,13 @@ fn pending(session: &mut Session<'_>, n: i64, id: &str) -> Result<Pending> {
 /// Everything must have been collected, and the waiting records released.
 pub(crate) fn due(session: &mut Session<'_>, limits: &DueLimits) -> Result<Due> {
     let next_retry = queue::next_retry(session.db)?;
-    let mut groups = groups(session, Which::Sent, limits)?;
+    let mut groups = match limits.under_way {
+        0 => groups(session, Which::Sent, limits)?,
+        under_way if queue::sent(session.db)? > under_way => {
+            return Ok(Due { groups: Vec::new(), next_retry });
+        }
+        _ => Vec::new(),
+    };
     if groups.is_empty() {
         groups = self::groups(session, Which::Ready, limits)?;
     }

@@ -277,7 +277,7 @@ fn a_table_that_is_dropped_holds_nobody_up() {
             shared.commit(vec![Op::Freeze(Entry { sent: Some(Sent { base: None }), ..first.clone() })]);
             shared.run("DROP TABLE gone");
         }
-        let limits = DueLimits { now: 0, longest_wait: i64::MAX, records: 1, bytes: 1000 };
+        let limits = DueLimits { now: 0, longest_wait: i64::MAX, records: 1, bytes: 1000, under_way: 0 };
         let due = block_on(shared.replica.due(&limits)).unwrap();
         assert_eq!(due.groups[0][0].key.to_string(), "kept/1");
     }
@@ -342,7 +342,7 @@ fn a_queued_edit_that_cannot_be_read_holds_nobody_up() {
             shared.run("INSERT INTO notes VALUES (1, 'a', 1, NULL), (2, 'b', 2, NULL)");
             shared.queue();
             shared.run(&format!("UPDATE dynos_queue SET {damage}, sent = {sent} WHERE id = '1'"));
-            let limits = DueLimits { now: 0, longest_wait: i64::MAX, records: 10, bytes: 1000 };
+            let limits = DueLimits { now: 0, longest_wait: i64::MAX, records: 10, bytes: 1000, under_way: 0 };
             let due = || block_on(shared.replica.due(&limits)).unwrap().groups;
             let groups = due();
             let ids: Vec<&str> = groups.iter().map(|group| group[0].key.id.as_str()).collect();
@@ -362,7 +362,7 @@ fn an_edit_whose_base_cannot_be_read_holds_up_neither_a_push_nor_a_pull() {
         shared.queue();
         shared.run("INSERT INTO dynos_base (tbl, id, data) SELECT tbl, id, '{\"v\": ' FROM dynos_queue WHERE id = '1'");
         let ids = ["1", "2"].map(|id| id.parse().unwrap());
-        let limits = DueLimits { now: 0, longest_wait: i64::MAX, records: 10, bytes: 1000 };
+        let limits = DueLimits { now: 0, longest_wait: i64::MAX, records: 10, bytes: 1000, under_way: 0 };
         let pending: Vec<_> = if pulls {
             let seen = block_on(shared.replica.records(&"notes".parse().unwrap(), &ids, false)).unwrap();
             seen.into_iter().map(|seen| seen.id).collect()

@@ -48,7 +48,7 @@ impl Device {
     }
 
     fn due(&self) -> Result<Due, ReplicaError> {
-        let limits = DueLimits { now: 0, longest_wait: i64::MAX, records: 100, bytes: 1 << 20 };
+        let limits = DueLimits { now: 0, longest_wait: i64::MAX, records: 100, bytes: 1 << 20, under_way: 0 };
         block_on(self.replica.due(&limits))
     }
 

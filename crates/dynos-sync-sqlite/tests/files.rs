@@ -119,7 +119,7 @@ mod temporary {
         }
         let edit = |n| Op::Write { key: key(n), edit: Edit::Upsert(record(n)), at: 1 };
         block_on(replica.commit(Batch { ops: (0..5000).map(edit).collect(), ..Batch::default() })).unwrap();
-        let limits = DueLimits { now: 0, longest_wait: i64::MAX, records: 500, bytes: 1 << 20 };
+        let limits = DueLimits { now: 0, longest_wait: i64::MAX, records: 500, bytes: 1 << 20, under_way: 0 };
         assert_eq!(block_on(replica.due(&limits)).unwrap().groups.len(), 500);
         let ids: Vec<_> = (0..1000).map(|n| key(n * 90).id).collect();
         assert_eq!(block_on(replica.records(&"t".parse().unwrap(), &ids, true)).unwrap().len(), 1000);

@@ -98,7 +98,7 @@ async fn to_the_end(driver: &Driver, replica: &SqliteReplica, retries: u32) -> R
     const ROUNDS: usize = 10;
     for _ in 0..ROUNDS {
         patiently(retries, async || driver.sync_all().await).await?;
-        let now = DueLimits { now: time::now(), longest_wait: i64::MAX, records: 1, bytes: 0 };
+        let now = DueLimits { now: time::now(), longest_wait: i64::MAX, records: 1, bytes: 0, under_way: 0 };
         if replica.due(&now).await?.groups.is_empty() {
             break;
         }

@@ -494,8 +494,11 @@ impl Store {
                 .filter(|at| *at > limits.now && at.saturating_sub(limits.now) <= limits.longest_wait)
         };
         let ready = self.order.values().filter_map(|key| Some(&self.queue.get(key)?.entries));
-        let candidates: Vec<Vec<Entry>> = if sent.is_empty() {
-            ready.filter(|entries| waiting(&entries[0]).is_none()).cloned().collect()
+        let candidates: Vec<Vec<Entry>> = if limits.under_way > 0 && sent.len() > limits.under_way {
+            Vec::new()
+        } else if sent.is_empty() || limits.under_way > 0 {
+            let is_ready = |first: &Entry| first.sent.is_none() && waiting(first).is_none();
+            ready.filter(|entries| is_ready(&entries[0])).cloned().collect()
         } else {
             sent
         };

@@ -128,7 +128,13 @@ async fn take(step: &Step, replica: &dyn Replica) -> Result<(), ReplicaError> {
         Step::Commit(ops) => ops.clone(),
         Step::Send => {
             let due = replica
-                .due(&DueLimits { now: 10_000, longest_wait: i64::MAX, records: 10, bytes: 10_000 })
+                .due(&DueLimits {
+                    now: 10_000,
+                    longest_wait: i64::MAX,
+                    records: 10,
+                    bytes: 10_000,
+                    under_way: 0,
+                })
                 .await?;
             push::prepare(&replica.state().await?, due.groups).batch.ops
         }

@@ -69,7 +69,7 @@ impl Device {
         let state = self.replica.state().await.unwrap();
         let due = self
             .replica
-            .due(&DueLimits { now: 0, longest_wait: i64::MAX, records: 100, bytes: 100_000 })
+            .due(&DueLimits { now: 0, longest_wait: i64::MAX, records: 100, bytes: 100_000, under_way: 0 })
             .await
             .unwrap();
         let prepared = push::prepare(&state, due.groups);

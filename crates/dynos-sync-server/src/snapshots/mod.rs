@@ -1,6 +1,6 @@
 //! Snapshots for first pulls: prepared once, kept for a while, fetched in pieces.
 //!
-//! What a snapshot holds is what its caller's own pulls answer ([`build`]), so whoever may not see a record does not find it there. It is
+//! What a snapshot holds is what its caller's own pulls answer, so whoever may not see a record does not find it there. It is
 //! kept for that caller alone, or, where all of its tables are shared, for everybody. Giving out one that is some minutes old loses
 //! nothing: the device pulls what came later.
 

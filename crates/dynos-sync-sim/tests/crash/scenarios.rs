@@ -106,7 +106,7 @@ fn acts(
 fn nothing(_: &SqliteReplica) {}
 
 pub(crate) fn due(replica: &SqliteReplica) -> Result<Vec<Entry>, ReplicaError> {
-    let limits = DueLimits { now: 0, longest_wait: i64::MAX, records: 10, bytes: 1 << 20 };
+    let limits = DueLimits { now: 0, longest_wait: i64::MAX, records: 10, bytes: 1 << 20, under_way: 0 };
     Ok(block_on(replica.due(&limits))?.groups.into_iter().flatten().collect())
 }
 

@@ -1,7 +1,7 @@
 //! Snapshots: a first pull as an SQLite file, in place of pages.
 //!
 //! A server [builds](Builder) the file from its own records, with the very code that stores pulled rows on a device. A device keeps
-//! what has arrived of it [beside its database](staging), [believes nothing](check) of it, and [copies](install) whole tables: SQLite moves
+//! what has arrived of it beside its database, believes nothing of it, and copies whole tables: SQLite moves
 //! them record by record, without decoding, where both sides are made alike.
 
 mod build;

@@ -5,19 +5,40 @@ use std::collections::BTreeSet;
 use dynos_sync_core::{
     Entry, Millis, RemoteError, TableName, measure,
     plan::push::{self, Answered, EntryOutcome, Prepared, RetryRules},
-    replica::{Batch, DueLimits, Op, Outcome, Phase, Revert, State},
+    replica::{self, DueLimits, Op, Outcome, Phase, Revert, State, TableState},
     sabotage::{Mutant, is_on},
-    wire::PushAnswer,
+    wire::{PushAnswer, PushResult},
 };
+use futures_util::future::join;
 
 use crate::{driver::Driver, error::SyncError, event::SyncEvent, report::DrainReport};
 
-/// What one cycle found.
-enum Cycle {
-    /// Something was sent.
-    Sent(DrainReport),
-    /// Nothing can be sent now.
-    Idle,
+/// Entries that are marked as sent, and the state that they were read in.
+struct Batch {
+    state: State,
+    prepared: Prepared,
+    begun: Millis,
+}
+
+/// A batch that was taken in full, and what the server says of it.
+struct Taken {
+    batch: Batch,
+    answer: PushAnswer,
+}
+
+/// A drain under way. There is never more than one push: but while the server works on it, what it said of the last one is put in the
+/// queue, and the next one is read and marked.
+struct Drain<'a> {
+    driver: &'a Driver,
+    report: DrainReport,
+    /// The most records of a push: fewer where the server has found one too large.
+    records: usize,
+    /// Batches in a row that moved nothing.
+    in_vain: usize,
+    /// What is sent next, where that is known.
+    next: Option<Batch>,
+    /// What is put in the queue while the next is under way.
+    taken: Option<Taken>,
 }
 
 impl Driver {
@@ -27,22 +48,14 @@ impl Driver {
     /// See [`SyncEngine::drain`](crate::SyncEngine::drain).
     pub async fn drain(&self) -> Result<DrainReport, SyncError> {
         let start = self.clock.now();
-        let mut total = DrainReport::default();
-        let mut in_vain = 0;
-        // Every cycle deals with a record at least. Who goes on writing meanwhile does not keep the drain from ending.
-        let mut cycles = self.state().await?.pending.saturating_add(Self::REPLANS as u64);
-        while cycles > 0
-            && let Cycle::Sent(cycle) = self.cycle().await?
-        {
-            cycles -= 1;
-            total.add(&cycle);
-            let moved = cycle.pushed + cycle.retried + cycle.dead_letters > 0;
-            in_vain = if moved { 0 } else { in_vain + 1 };
-            if in_vain == Self::REPLANS {
-                // Others change the same records faster than this device can, or the server is broken.
-                return Err(SyncError::Contention("queue".to_owned()));
-            }
-        }
+        // Every batch deals with a record at least. Who goes on writing meanwhile does not keep the drain from ending.
+        let batches = self.state().await?.pending.saturating_add(Self::REPLANS as u64);
+        let mut drain = Drain::new(self);
+        let pushed = drain.run(batches).await;
+        // Whatever came after it, this has been answered.
+        let settled = drain.settle().await;
+        pushed.and(settled)?;
+        let mut total = drain.report;
         total.duration = self.since(start);
         self.tell(SyncEvent::DrainComplete(total.clone()));
         Ok(total)
@@ -53,10 +66,10 @@ impl Driver {
     /// # Errors
     /// See [`SyncEngine::drain`](crate::SyncEngine::drain).
     pub async fn drain_once(&self) -> Result<DrainReport, SyncError> {
-        match self.cycle().await? {
-            Cycle::Sent(report) => Ok(report),
-            Cycle::Idle => Ok(DrainReport::default()),
-        }
+        let mut drain = Drain::new(self);
+        let pushed = drain.run(1).await;
+        let settled = drain.settle().await;
+        pushed.and(settled).map(|()| drain.report)
     }
 
     /// Whether anything can be sent now.
@@ -69,17 +82,17 @@ impl Driver {
             Ok(longest) if !is_on(Mutant::ClockSetBack) => longest,
             _ => Millis::MAX,
         };
-        DueLimits { now: self.clock.now(), longest_wait, records, bytes }
+        DueLimits { now: self.clock.now(), longest_wait, records, bytes, under_way: 0 }
     }
 
-    async fn cycle(&self) -> Result<Cycle, SyncError> {
-        let start = self.clock.now();
-        let mut records = self.config.batch_size.max(1);
+    /// Reads what is due, sees to what its tables need first, and marks it as sent. `None` where nothing can be sent now.
+    async fn next_batch(&self, records: usize) -> Result<Option<Batch>, SyncError> {
         let mut begun = BTreeSet::new();
         for _ in 0..Self::REPLANS {
+            let start = self.clock.now();
             let due = self.replica.due(&self.limits(records, self.config.max_batch_bytes)).await?;
             if due.groups.is_empty() {
-                return Ok(Cycle::Idle);
+                return Ok(None);
             }
             if !self.has_met() {
                 // The server may know better who this is: look again afterwards.
@@ -92,27 +105,30 @@ impl Driver {
                 continue;
             }
             let prepared = push::prepare(&state, due.groups);
-            if !self.mark_sent(&prepared).await? {
-                continue;
-            }
-            match self.remote.push(&prepared.request).await {
-                Ok(answer) => {
-                    let mut report = self.take_answer(&state, &prepared, &answer).await?;
-                    report.duration = self.since(start);
-                    return Ok(Cycle::Sent(report));
-                }
-                Err(RemoteError::TooLarge) => match prepared.entries.as_slice() {
-                    [entry] => self.bury_oversize(entry).await?,
-                    entries => records = entries.len() / 2,
-                },
-                Err(RemoteError::ReplicaForked) => self.rename(&state).await?,
-                Err(error) => {
-                    self.blame(&prepared.entries).await?;
-                    return Err(error.into());
-                }
+            if self.mark_sent(&prepared).await? {
+                return Ok(Some(Batch { state, prepared, begun: start }));
             }
         }
         Err(SyncError::Contention("queue".to_owned()))
+    }
+
+    /// Reads and marks what can be sent after what is under way, where nothing has to be seen to first. What it leaves marked is sent
+    /// in any case, if not next.
+    async fn look_ahead(&self, under_way: usize, records: usize) -> Result<Option<Batch>, SyncError> {
+        let begun = self.clock.now();
+        let limits = DueLimits { under_way, ..self.limits(records, self.config.max_batch_bytes) };
+        let due = self.replica.due(&limits).await?;
+        let state = self.state().await?;
+        let tables = due.groups.iter().flatten().map(|entry| state.table(&entry.key.table));
+        let is_plain = |table: &TableState| {
+            let has_begun = table.cursor.is_some() || !table.policy.pull;
+            table.declared && has_begun && matches!(table.phase, Phase::First | Phase::Following)
+        };
+        if due.groups.is_empty() || !tables.into_iter().all(|table| table.is_some_and(is_plain)) {
+            return Ok(None);
+        }
+        let prepared = push::prepare(&state, due.groups);
+        Ok(self.mark_sent(&prepared).await?.then_some(Batch { state, prepared, begun }))
     }
 
     /// What a failed call means for what was to be sent: nothing, in an engine without these defects.
@@ -172,22 +188,19 @@ impl Driver {
         Ok(self.replica.commit(prepared.batch.clone()).await? != Outcome::Stale)
     }
 
-    async fn take_answer(
-        &self,
-        state: &State,
-        prepared: &Prepared,
-        answer: &PushAnswer,
-    ) -> Result<DrainReport, SyncError> {
+    /// Puts in the queue what the server says of a batch.
+    async fn take_answer(&self, batch: &Batch, answer: &PushAnswer) -> Result<DrainReport, SyncError> {
         let rules = RetryRules {
             max_retries: self.config.max_retries,
             backoff: self.config.backoff(),
             keep_refused: self.config.keep_refused,
             now: self.clock.now(),
         };
-        let answered = push::answer(state, &prepared.entries, answer, &rules, || self.random());
-        let Answered { batch, outcomes, pull } = answered.map_err(Self::protocol)?;
-        self.commit_answer(batch).await?;
-        let mut report = DrainReport { cycles: 1, bytes: bytes(&prepared.entries), ..DrainReport::default() };
+        let entries = &batch.prepared.entries;
+        let answered = push::answer(&batch.state, entries, answer, &rules, || self.random());
+        let Answered { batch: ops, outcomes, pull } = answered.map_err(Self::protocol)?;
+        self.commit_answer(ops).await?;
+        let mut report = DrainReport { cycles: 1, bytes: bytes(entries), ..DrainReport::default() };
         for outcome in outcomes {
             self.count(&mut report, outcome);
         }
@@ -195,10 +208,11 @@ impl Driver {
         for table in &pull {
             self.pull_table(table).await?;
         }
+        report.duration = self.since(batch.begun);
         Ok(report)
     }
 
-    async fn commit_answer(&self, batch: Batch) -> Result<(), SyncError> {
+    async fn commit_answer(&self, batch: replica::Batch) -> Result<(), SyncError> {
         match self.replica.commit(batch).await? {
             Outcome::Committed(_) => Ok(()),
             Outcome::Stale => Err(SyncError::SessionEnded),
@@ -246,6 +260,153 @@ impl Driver {
         self.commit_in(state.generation, vec![bury]).await?;
         self.tell(SyncEvent::PoisonPill { entry, error: format!("too_large: {message}") });
         Ok(())
+    }
+}
+
+impl<'a> Drain<'a> {
+    fn new(driver: &'a Driver) -> Self {
+        let records = driver.config.batch_size.max(1);
+        Self { driver, report: DrainReport::default(), records, in_vain: 0, next: None, taken: None }
+    }
+
+    /// Pushes so many batches, or until nothing is left.
+    async fn run(&mut self, mut batches: u64) -> Result<(), SyncError> {
+        let mut refused = 0;
+        while batches > 0 {
+            let batch = match self.next.take() {
+                Some(batch) => batch,
+                None => {
+                    self.settle().await?;
+                    match self.driver.next_batch(self.records).await? {
+                        Some(batch) => batch,
+                        None => return Ok(()),
+                    }
+                }
+            };
+            batches -= 1;
+            if self.push(batch, batches > 0).await? {
+                refused = 0;
+                continue;
+            }
+            (batches, refused) = (batches + 1, refused + 1);
+            if refused == Driver::REPLANS {
+                return Err(SyncError::Contention("queue".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Pushes a batch, and prepares the `next` meanwhile. Answers false where the call was refused as a whole, and what is due has to
+    /// be read again.
+    async fn push(&mut self, mut batch: Batch, next: bool) -> Result<bool, SyncError> {
+        if !self.is_current(&mut batch).await? {
+            return Ok(false);
+        }
+        let (driver, records, under_way) = (self.driver, self.records, batch.prepared.entries.len());
+        let looks_ahead = next && self.is_full(&batch.prepared);
+        let meanwhile = async {
+            self.settle().await?;
+            if looks_ahead { driver.look_ahead(under_way, records).await } else { Ok(None) }
+        };
+        let (answer, ahead) = join(driver.remote.push(&batch.prepared.request), meanwhile).await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.refused(&batch, error).await?;
+                // What was marked meanwhile is read again.
+                return ahead.map(|_| false);
+            }
+        };
+        let taken = Taken { batch, answer };
+        if taken.in_full() {
+            self.taken = Some(taken);
+            self.next = ahead?;
+        } else {
+            self.take(taken).await?;
+            ahead?;
+        }
+        Ok(true)
+    }
+
+    /// Whether there may be more than fits.
+    fn is_full(&self, prepared: &Prepared) -> bool {
+        let entries = &prepared.entries;
+        entries.len() >= self.records || bytes(entries) > self.driver.config.max_batch_bytes / 2
+    }
+
+    /// Brings a batch that was prepared earlier up to what is known now. Answers false where it is no longer to be sent like this: the
+    /// replica has another identity, or a table is pulled from the beginning again.
+    async fn is_current(&self, batch: &mut Batch) -> Result<bool, SyncError> {
+        let Some(last) = &self.taken else { return Ok(true) };
+        let now = self.driver.state().await?;
+        let phase = |state: &State, table: &TableName| state.table(table).map(|table| table.phase);
+        let tables: BTreeSet<&TableName> =
+            batch.prepared.entries.iter().map(|entry| &entry.key.table).collect();
+        if now.replica != batch.state.replica
+            || tables.into_iter().any(|table| phase(&now, table) != phase(&batch.state, table))
+        {
+            return Ok(false);
+        }
+        for (table, moved) in &last.answer.heads {
+            if let Some(seen) = batch.prepared.request.seen.get_mut(table) {
+                seen.clone_from(&moved.after);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Puts in the queue what was answered last.
+    async fn settle(&mut self) -> Result<(), SyncError> {
+        match self.taken.take() {
+            Some(taken) => self.take(taken).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn take(&mut self, Taken { batch, answer }: Taken) -> Result<(), SyncError> {
+        let report = self.driver.take_answer(&batch, &answer).await?;
+        let moved = report.pushed + report.retried + report.dead_letters > 0;
+        self.in_vain = if moved { 0 } else { self.in_vain + 1 };
+        self.report.add(&report);
+        if self.in_vain == Driver::REPLANS {
+            // Others change the same records faster than this device can, or the server is broken.
+            return Err(SyncError::Contention("queue".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// What a call means that was refused as a whole.
+    async fn refused(&mut self, batch: &Batch, error: RemoteError) -> Result<(), SyncError> {
+        let entries = &batch.prepared.entries;
+        match error {
+            RemoteError::TooLarge => match entries.as_slice() {
+                [entry] => self.driver.bury_oversize(entry).await,
+                entries => {
+                    self.records = entries.len() / 2;
+                    Ok(())
+                }
+            },
+            RemoteError::ReplicaForked => self.driver.rename(&batch.state).await,
+            error => {
+                self.driver.blame(entries).await?;
+                Err(error.into())
+            }
+        }
+    }
+}
+
+impl Taken {
+    /// Whether everything was taken as it was sent: nothing that it was made on top of has changed, and the next batch, which was
+    /// read before, is as it would be read now.
+    fn in_full(&self) -> bool {
+        let plain = |result: &PushResult| {
+            matches!(
+                result,
+                PushResult::Applied { record: None, .. } | PushResult::Duplicate { record: None, .. }
+            )
+        };
+        self.answer.results.len() == self.batch.prepared.entries.len()
+            && self.answer.results.iter().all(plain)
     }
 }
 

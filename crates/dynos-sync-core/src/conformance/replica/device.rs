@@ -188,8 +188,17 @@ impl Device {
         self.due_within(now, 1000, usize::MAX).await
     }
 
+    /// What else can be sent while so many entries are under way.
+    pub(super) async fn due_beside(&self, under_way: usize, records: usize) -> Due {
+        let limits = DueLimits { now: 0, longest_wait: i64::MAX, records, bytes: usize::MAX, under_way };
+        self.replica.due(&limits).await.unwrap()
+    }
+
     pub(super) async fn due_within(&self, now: Millis, records: usize, bytes: usize) -> Due {
-        self.replica.due(&DueLimits { now, longest_wait: i64::MAX, records, bytes }).await.unwrap()
+        self.replica
+            .due(&DueLimits { now, longest_wait: i64::MAX, records, bytes, under_way: 0 })
+            .await
+            .unwrap()
     }
 
     pub(super) async fn unsettled(&self) -> Vec<Entry> {

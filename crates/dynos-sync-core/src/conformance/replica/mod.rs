@@ -104,6 +104,7 @@ macro_rules! replica_conformance {
             }
             sending {
                 due_groups_records_in_the_order_of_their_oldest_entries
+                what_is_under_way_and_its_records_can_be_left_out
                 due_is_bounded_by_records
                 due_is_bounded_by_bytes_but_never_empty
                 a_record_is_left_out_until_its_retry

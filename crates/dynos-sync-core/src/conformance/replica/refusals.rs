@@ -205,7 +205,7 @@ pub async fn a_refused_record_waits_no_longer_than_the_longest_wait(fixture: &dy
     let (device, sent) = refused(fixture).await;
     device.commit(vec![postpone(&sent, 1_000_000)]).await;
     let due = async |longest_wait| {
-        let limits = DueLimits { now: 500, longest_wait, records: 10, bytes: 1000 };
+        let limits = DueLimits { now: 500, longest_wait, records: 10, bytes: 1000, under_way: 0 };
         device.replica.due(&limits).await.unwrap().groups.len()
     };
     assert_eq!(due(999_500).await, 0);

@@ -46,6 +46,28 @@ pub async fn due_is_bounded_by_records(fixture: &dyn Fixture) {
     assert_eq!(records(&device.due_within(0, 1, usize::MAX).await), ["a"]);
 }
 
+pub async fn what_is_under_way_and_its_records_can_be_left_out(fixture: &dyn Fixture) {
+    let device = Device::new(fixture).await;
+    write_all(&device, &["a", "b"]).await;
+    device.send().await;
+    write_all(&device, &["b", "c", "d", "c"]).await;
+    assert_eq!(records(&device.due_at(0).await), ["a", "b"], "what was sent is asked about first");
+    let due = device.due_beside(2, 1000).await;
+    assert_eq!(due.groups.iter().map(ids).collect::<Vec<_>>(), [vec!["c", "c"], vec!["d"]]);
+    assert_eq!(records(&device.due_beside(2, 1).await), ["c"]);
+    device.commit(vec![postpone(&due.groups[0][0], LATE)]).await;
+    assert_eq!(
+        records(&device.due_beside(2, 1000).await),
+        ["d"],
+        "what waits is no more ready than otherwise"
+    );
+    assert_eq!(
+        records(&device.due_beside(1, 1000).await),
+        [""; 0],
+        "something else was sent, too: it goes first"
+    );
+}
+
 pub async fn due_is_bounded_by_bytes_but_never_empty(fixture: &dyn Fixture) {
     let device = Device::new(fixture).await;
     let text = json!({"text": "x".repeat(1000)});

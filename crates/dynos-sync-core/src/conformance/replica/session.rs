@@ -39,7 +39,7 @@ pub async fn a_new_replica_is_empty(fixture: &dyn Fixture) {
     assert_eq!((state.server, state.last_counter, state.tables), (None, 0, vec![]));
     assert_eq!((state.pending, state.dead_letters, state.conflicts, state.quarantined), (0, 0, 0, 0));
     let due = replica
-        .due(&DueLimits { now: LATE, longest_wait: i64::MAX, records: 10, bytes: 1000 })
+        .due(&DueLimits { now: LATE, longest_wait: i64::MAX, records: 10, bytes: 1000, under_way: 0 })
         .await
         .unwrap();
     assert_eq!((due.groups.len(), due.next_retry), (0, None));
@@ -217,7 +217,7 @@ pub async fn a_closed_replica_says_so(fixture: &dyn Fixture) {
     let replica = device.replica;
     replica.close().await;
     replica.close().await;
-    let limits = DueLimits { now: 0, longest_wait: i64::MAX, records: 1, bytes: 1 };
+    let limits = DueLimits { now: 0, longest_wait: i64::MAX, records: 1, bytes: 1, under_way: 0 };
     let batch = Batch { expected: Expected::default(), ops: vec![write("1", upsert(json!({})))] };
     let table = name(TABLE);
     for (call, failed) in [
