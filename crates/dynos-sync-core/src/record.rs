@@ -1,7 +1,7 @@
 //! Records and the changes of records that a server reports.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use crate::{
     clock::Millis,
@@ -44,7 +44,7 @@ fn size_of(value: &Value, depth: usize) -> Option<usize> {
     Some(match value {
         Value::Null => 4,
         Value::Bool(b) => 5 - usize::from(*b),
-        Value::Number(n) => n.to_string().len(),
+        Value::Number(n) => number_size(n),
         Value::String(s) => text_size(s),
         Value::Array(items) => {
             let inner: Option<usize> = items.iter().map(|item| size_of(item, depth_left)).sum();
@@ -58,8 +58,22 @@ fn size_of(value: &Value, depth: usize) -> Option<usize> {
     })
 }
 
+fn number_size(number: &Number) -> usize {
+    let digits = |n: u64| n.checked_ilog10().map_or(1, |log| log as usize + 1);
+    match (number.as_u64(), number.as_i64()) {
+        (Some(n), _) => digits(n),
+        (None, Some(n)) => 1 + digits(n.unsigned_abs()),
+        (None, None) => number.to_string().len(),
+    }
+}
+
 /// The length of a JSON string literal, quotes and escapes included.
 fn text_size(text: &str) -> usize {
+    let is_escaped = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\');
+    // Mostly nothing is, and this looks at many bytes at once.
+    if !text.bytes().fold(false, |any, byte| any | is_escaped(byte)) {
+        return text.len() + 2;
+    }
     let escapes: usize = text
         .bytes()
         .map(|byte| match byte {

@@ -210,14 +210,14 @@ fn settle(
 ) -> Result<()> {
     let table = session.catalog.named(&key.table)?;
     let id = key.id.as_str();
-    let (is_queued, others) = queue::has(session.db, table.n, id, counter)?;
-    if !is_queued {
+    let holding = queue::holding(session.db, table.n, id, counter)?;
+    if !holding.entry {
         return Ok(());
     }
     // The server has it, whatever the pages that were read before say.
     session.release(table.n, &key.id)?;
     note_seen(session, table.n, std::slice::from_ref(&key.id))?;
-    if others {
+    if holding.others {
         let Some(entry) = queue::entry(session.db, session.catalog, table.n, id, counter)? else {
             return Ok(());
         };
@@ -228,7 +228,7 @@ fn settle(
         };
         return queue::set_base(session.db, session.header.seal, table.n, &key.id, after.as_ref());
     }
-    queue::remove_last(session.db, &mut session.header, table.n, &key.id, counter)?;
+    queue::remove_last(session.db, &mut session.header, table.n, &key.id, counter, holding.base)?;
     match record {
         Some(record) => session.store(table, key, Some(record)),
         None => Ok(()),

@@ -5,7 +5,7 @@ use dynos_sync_core::{
     replica::DueLimits,
     sabotage::{Mutant, is_on},
 };
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use crate::{
     error::{Result, damaged, translate},
@@ -234,13 +234,24 @@ pub(crate) fn take(
     Ok(gone)
 }
 
-/// Whether a record has this entry, and whether it has others.
-pub(crate) fn has(db: &Connection, n: i64, id: &str, counter: Counter) -> Result<(bool, bool)> {
+/// What a record has in the queue.
+pub(crate) struct Holding {
+    /// Whether the entry that was asked about.
+    pub(crate) entry: bool,
+    /// Whether others.
+    pub(crate) others: bool,
+    /// Whether a base image.
+    pub(crate) base: bool,
+}
+
+/// What a record has, beside this entry.
+pub(crate) fn holding(db: &Connection, n: i64, id: &str, counter: Counter) -> Result<Holding> {
     let sql = "SELECT EXISTS (SELECT 1 FROM dynos_queue WHERE counter = ?1 AND tbl = ?2 AND id = ?3), \
-               EXISTS (SELECT 1 FROM dynos_queue WHERE tbl = ?2 AND id = ?3 AND counter <> ?1)";
+               EXISTS (SELECT 1 FROM dynos_queue WHERE tbl = ?2 AND id = ?3 AND counter <> ?1), \
+               EXISTS (SELECT 1 FROM dynos_base WHERE tbl = ?2 AND id = ?3)";
     let mut statement = db.prepare_cached(sql).map_err(translate)?;
-    let found = statement.query_row(params![counter as i64, n, id], |row| Ok((row.get(0)?, row.get(1)?)));
-    found.map_err(translate)
+    let read = |row: &Row<'_>| Ok(Holding { entry: row.get(0)?, others: row.get(1)?, base: row.get(2)? });
+    statement.query_row(params![counter as i64, n, id], read).map_err(translate)
 }
 
 /// Takes the only entry of a record out, with the record's base image.
@@ -250,9 +261,10 @@ pub(crate) fn remove_last(
     n: i64,
     id: &RecordId,
     counter: Counter,
+    has_base: bool,
 ) -> Result<()> {
     delete(db, header, counter)?;
-    set_base(db, header.seal, n, id, None)
+    if has_base { set_base(db, header.seal, n, id, None) } else { Ok(()) }
 }
 
 /// Takes one entry out and lets the next of the record be its oldest.
@@ -289,13 +301,13 @@ pub(crate) fn freeze(db: &Connection, header: &mut Header, n: i64, entry: &Entry
     let raw = Raw::of(entry.counter, n, id, &entry.edit, entry.at)?;
     let raw = Raw { sent: true, base: base.map(str::to_owned), ..raw };
     let sum = raw.right_sum(header.seal);
-    let sql = "UPDATE dynos_queue SET op = ?, data = ?, at = ?, base = ?, attempts = ?, retry_at = NULL, sent = 1, sum = ? \
-               WHERE counter = ? AND tbl = ? AND id = ? AND sent = 0 RETURNING head";
-    let mut statement = db.prepare_cached(sql).map_err(translate)?;
     let values =
         params![raw.op, raw.data, raw.at, raw.base, entry.attempts, sum, raw.counter, n, id.as_str()];
-    let head = statement.query_row(values, |row| row.get::<_, bool>(0)).optional().map_err(translate)?;
-    let Some(is_oldest) = head else { return Ok(false) };
+    // Mostly it is its record's oldest. (To have the row answer which it is, with RETURNING, costs more than to ask twice.)
+    let is_oldest = mark_sent(db, "head = 1", values)?;
+    if !is_oldest && !mark_sent(db, "head = 0", values)? {
+        return Ok(false);
+    }
     header.last_sent = header.last_sent.max(entry.counter);
     if !is_oldest {
         let merged = "DELETE FROM dynos_queue WHERE tbl = ? AND id = ? AND counter < ? AND sent = 0";
@@ -305,6 +317,15 @@ pub(crate) fn freeze(db: &Connection, header: &mut Header, n: i64, entry: &Entry
         promote(db, n, id)?;
     }
     Ok(true)
+}
+
+fn mark_sent(db: &Connection, which: &str, values: &[&dyn ToSql]) -> Result<bool> {
+    let sql = format!(
+        "UPDATE dynos_queue SET op = ?, data = ?, at = ?, base = ?, attempts = ?, retry_at = NULL, sent = 1, sum = ? \
+         WHERE counter = ? AND tbl = ? AND id = ? AND sent = 0 AND {which}"
+    );
+    let mut statement = db.prepare_cached(&sql).map_err(translate)?;
+    statement.execute(values).map(|marked| marked > 0).map_err(translate)
 }
 
 /// Lets a sent entry be sent again with a later base.

@@ -17,7 +17,17 @@ use crate::{driver::Driver, error::SyncError, event::SyncEvent, report::DrainRep
 struct Batch {
     state: State,
     prepared: Prepared,
+    /// Of fields.
+    bytes: usize,
     begun: Millis,
+}
+
+impl Batch {
+    fn new(state: State, prepared: Prepared, begun: Millis) -> Self {
+        let size = |entry: &Entry| measure(entry.edit.fields()?).ok();
+        let bytes = prepared.entries.iter().filter_map(size).sum();
+        Self { state, prepared, bytes, begun }
+    }
 }
 
 /// A batch that was taken in full, and what the server says of it.
@@ -104,9 +114,9 @@ impl Driver {
             if self.walk(&state, &due.groups, &mut begun).await? {
                 continue;
             }
-            let prepared = push::prepare(&state, due.groups);
-            if self.mark_sent(&prepared).await? {
-                return Ok(Some(Batch { state, prepared, begun: start }));
+            let mut prepared = push::prepare(&state, due.groups);
+            if self.mark_sent(&mut prepared).await? {
+                return Ok(Some(Batch::new(state, prepared, start)));
             }
         }
         Err(SyncError::Contention("queue".to_owned()))
@@ -127,8 +137,8 @@ impl Driver {
         if due.groups.is_empty() || !tables.into_iter().all(|table| table.is_some_and(is_plain)) {
             return Ok(None);
         }
-        let prepared = push::prepare(&state, due.groups);
-        Ok(self.mark_sent(&prepared).await?.then_some(Batch { state, prepared, begun }))
+        let mut prepared = push::prepare(&state, due.groups);
+        Ok(self.mark_sent(&mut prepared).await?.then(|| Batch::new(state, prepared, begun)))
     }
 
     /// What a failed call means for what was to be sent: nothing, in an engine without these defects.
@@ -181,11 +191,9 @@ impl Driver {
     }
 
     /// Records durably what is about to be sent. Answers false where the queue has changed meanwhile.
-    async fn mark_sent(&self, prepared: &Prepared) -> Result<bool, SyncError> {
-        if prepared.batch.ops.is_empty() {
-            return Ok(true);
-        }
-        Ok(self.replica.commit(prepared.batch.clone()).await? != Outcome::Stale)
+    async fn mark_sent(&self, prepared: &mut Prepared) -> Result<bool, SyncError> {
+        let batch = std::mem::take(&mut prepared.batch);
+        Ok(batch.ops.is_empty() || self.replica.commit(batch).await? != Outcome::Stale)
     }
 
     /// Puts in the queue what the server says of a batch.
@@ -200,7 +208,7 @@ impl Driver {
         let answered = push::answer(&batch.state, entries, answer, &rules, || self.random());
         let Answered { batch: ops, outcomes, pull } = answered.map_err(Self::protocol)?;
         self.commit_answer(ops).await?;
-        let mut report = DrainReport { cycles: 1, bytes: bytes(entries), ..DrainReport::default() };
+        let mut report = DrainReport { cycles: 1, bytes: batch.bytes, ..DrainReport::default() };
         for outcome in outcomes {
             self.count(&mut report, outcome);
         }
@@ -303,7 +311,7 @@ impl<'a> Drain<'a> {
             return Ok(false);
         }
         let (driver, records, under_way) = (self.driver, self.records, batch.prepared.entries.len());
-        let looks_ahead = next && self.is_full(&batch.prepared);
+        let looks_ahead = next && self.is_full(&batch);
         let meanwhile = async {
             self.settle().await?;
             if looks_ahead { driver.look_ahead(under_way, records).await } else { Ok(None) }
@@ -329,9 +337,8 @@ impl<'a> Drain<'a> {
     }
 
     /// Whether there may be more than fits.
-    fn is_full(&self, prepared: &Prepared) -> bool {
-        let entries = &prepared.entries;
-        entries.len() >= self.records || bytes(entries) > self.driver.config.max_batch_bytes / 2
+    fn is_full(&self, batch: &Batch) -> bool {
+        batch.prepared.entries.len() >= self.records || batch.bytes > self.driver.config.max_batch_bytes / 2
     }
 
     /// Brings a batch that was prepared earlier up to what is known now. Answers false where it is no longer to be sent like this: the
@@ -408,8 +415,4 @@ impl Taken {
         self.answer.results.len() == self.batch.prepared.entries.len()
             && self.answer.results.iter().all(plain)
     }
-}
-
-fn bytes(entries: &[Entry]) -> usize {
-    entries.iter().filter_map(|entry| measure(entry.edit.fields()?).ok()).sum()
 }

@@ -65,7 +65,8 @@ pub(super) fn write(
     now: Millis,
     after: Option<Fields>,
 ) -> Result<(), StoreError> {
-    let data = after.map(|fields| dynos_sync_core::Value::Object(fields).to_string());
+    let data = after.map(|fields| serde_json::to_string(&fields)).transpose();
+    let data = data.map_err(|_| StoreError::Corrupt("BUG: a record cannot be written as JSON".to_owned()))?;
     conn.prepare_cached(
         "INSERT INTO records (tbl, id, seq, writer, counter, at, stored, data)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
