@@ -10,6 +10,7 @@ pub mod jwt;
 pub mod postgrest_error;
 pub mod queue;
 mod script;
+pub mod snapshot;
 mod stage;
 pub mod value;
 pub mod wire_client;
@@ -48,5 +49,5 @@ mod tests {
         )* };
     }
 
-    replay!(wire_server wire_client cursor queue value postgrest_error jwt identifiers);
+    replay!(wire_server wire_client cursor queue value postgrest_error jwt identifiers snapshot);
 }

@@ -294,6 +294,8 @@ fn only_tables_that_take_the_servers_rows_as_they_are_come_as_a_snapshot() {
         "masked"
     );
     assert_eq!(takes(plain, &|_| ()), 0, "not synced");
+    let wide = format!("PRAGMA encoding = 'UTF-16le'; {plain}");
+    assert_eq!(takes(&wide, &add(|_| ())), 0, "text in another encoding");
     let computed = "CREATE TABLE t (id TEXT PRIMARY KEY, a TEXT DEFAULT (hex(randomblob(4))))";
     assert_eq!(takes(computed, &add(|_| ())), 0, "a default that only this device knows");
     let with_row = format!("{plain}; INSERT INTO t VALUES ('1', '', NULL)");
@@ -462,7 +464,26 @@ fn a_file_that_is_not_what_was_announced_is_refused() {
         Err(SnapshotError::Refused(_)) => {}
         other => panic!("{other:?}"),
     }
-    refused(&made.with_file(|path| fs::write(path, b"no database").unwrap()), "SQLite");
+    // An index that lacks a row: whoever looks by it would not find that, for ever.
+    let schema = "PRAGMA writable_schema = ON; DELETE FROM sqlite_schema WHERE name = 'notes_by_n'; PRAGMA writable_schema = RESET";
+    let hidden = made.spoilt(&format!(
+        "CREATE TEMP TABLE kept AS SELECT * FROM sqlite_schema WHERE name = 'notes_by_n'; {schema};
+         INSERT INTO notes (id) VALUES ('hidden');
+         PRAGMA writable_schema = ON; INSERT INTO sqlite_schema SELECT * FROM kept; PRAGMA writable_schema = RESET"
+    ));
+    refused(&hidden, "SQLite finds");
+    let noise = made.with_file(|path| fs::write(path, b"no database").unwrap());
+    refused(&noise, "no SQLite database");
+    let logged = made.spoilt("PRAGMA journal_mode = WAL");
+    refused(&logged, "without a log");
+    let wide = made.with_file(|path| {
+        fs::remove_file(path).unwrap();
+        Connection::open(path)
+            .unwrap()
+            .execute_batch("PRAGMA encoding = 'UTF-16le'; CREATE TABLE t (x)")
+            .unwrap();
+    });
+    refused(&wide, "in UTF-8");
     for page in 1..8 {
         let broken = made.with_file(|path| {
             let mut bytes = fs::read(path).unwrap();

@@ -4,23 +4,58 @@
 //! word, what this crate makes of the declarations: so there is no view, trigger, index, constraint or default in it that the
 //! device does not know. Then SQLite looks through every page, row and constraint.
 
-use std::path::Path;
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
 
 use dynos_sync_core::TableSpec;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, config::DbConfig};
 
+use super::staging::of_file;
 use crate::{
     create,
     error::{Result, of_theirs},
 };
 
-/// What is wrong with the file, if something is.
-pub(super) fn fault(file: &Path, specs: &[TableSpec]) -> Result<Option<String>> {
+/// Whether the file has these tables and nothing else; what is wrong with it, if something is.
+pub(super) fn schema_fault(file: &Path, specs: &[TableSpec]) -> Result<Option<String>> {
     let wanted = match made(specs) {
         Ok(wanted) => wanted,
         Err(error) => return Ok(Some(error.to_string())),
     };
-    match look(file, &wanted) {
+    if !is_plain(file).map_err(|error| of_file(file, error))? {
+        return Ok(Some("it is no SQLite database without a log and with text in UTF-8".to_owned()));
+    }
+    judged(look(file, |db| {
+        Ok((schema(db)? != wanted).then(|| "its tables are not made as they are here".to_owned()))
+    }))
+}
+
+/// What text is encoded in, in a snapshot and so in whatever takes one.
+pub(super) const ENCODING: &str = "UTF-8";
+
+/// Whether the file begins as one of SQLite's, says that it is read and written without a log beside it, and has text in UTF-8. (In the
+/// header, since SQLite itself takes no number for a UTF-8, but not in an attached database.)
+fn is_plain(file: &Path) -> io::Result<bool> {
+    let mut header = [0; 60];
+    let read = File::open(file)?.read_exact(&mut header);
+    let begins = header.starts_with(b"SQLite format 3\0");
+    Ok(read.is_ok() && begins && header[18..20] == [1, 1] && header[56..] == [0, 0, 0, 1])
+}
+
+/// Whether every page, row and index entry is sound. The schema was looked at before.
+pub(super) fn content_fault(file: &Path) -> Result<Option<String>> {
+    judged(look(file, |db| {
+        // Not the quick one: indexes are copied as they are, and one that lacks a row would hide it for ever.
+        let found: String = db.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+        Ok((found != "ok").then(|| format!("SQLite finds: {found}")))
+    }))
+}
+
+fn judged(looked: rusqlite::Result<Option<String>>) -> Result<Option<String>> {
+    match looked {
         Ok(fault) => Ok(fault),
         Err(error) if is_content(&error) => Ok(Some(format!("SQLite says: {error}"))),
         Err(error) => Err(of_theirs(error)),
@@ -56,15 +91,14 @@ fn schema(db: &Connection) -> rusqlite::Result<Schema> {
     rows.collect()
 }
 
-fn look(file: &Path, wanted: &Schema) -> rusqlite::Result<Option<String>> {
+fn look(
+    file: &Path,
+    find: impl FnOnce(&Connection) -> rusqlite::Result<Option<String>>,
+) -> rusqlite::Result<Option<String>> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(file, flags)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     db.execute_batch("PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0")?;
-    if schema(&db)? != *wanted {
-        return Ok(Some("its tables are not made as they are here".to_owned()));
-    }
-    let found: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    Ok((found != "ok").then(|| format!("SQLite finds: {found}")))
+    find(&db)
 }

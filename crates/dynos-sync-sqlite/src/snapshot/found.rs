@@ -21,7 +21,7 @@ use crate::{
     admin,
     error::Result,
     listing,
-    replica::{SqliteOptions, SqliteReplica},
+    replica::{SqliteOptions, SqliteReplica, Threads},
     session::Session,
 };
 
@@ -59,7 +59,7 @@ impl NewDatabase {
         let file = self.staging.unpack(snapshot)?.map_err(SnapshotError::Refused)?;
         let held = |spec: &&TableSpec| snapshot.tables.contains_key(&spec.name);
         let specs: Vec<TableSpec> = self.tables.iter().filter(held).cloned().collect();
-        if let Some(fault) = check::fault(&file, &specs)? {
+        if let Some(fault) = self.fault(&file, &specs)? {
             return Err(SnapshotError::Refused(fault));
         }
         let replica = SqliteReplica::open(&file, &self.options)?;
@@ -68,6 +68,21 @@ impl NewDatabase {
         furnished?;
         appear(&file, &self.path).map_err(|error| of_file(&self.path, error))?;
         Ok(snapshot.tables.iter().map(|(name, held)| (name.clone(), held.rows)).collect())
+    }
+
+    /// Looks through the file, while the disk takes it.
+    fn fault(&self, file: &Path, specs: &[TableSpec]) -> Result<Option<String>> {
+        if let Some(fault) = check::schema_fault(file, specs)? {
+            return Ok(Some(fault));
+        }
+        if self.options.threads == Threads::Caller {
+            return check::content_fault(file);
+        }
+        std::thread::scope(|scope| {
+            // It is synced again when it is closed: then there is nothing left to do. A failure shows there, too.
+            scope.spawn(|| fs::File::open(file).and_then(|file| file.sync_all()));
+            check::content_fault(file)
+        })
     }
 
     async fn furnish(&self, replica: &SqliteReplica, snapshot: &Snapshot) -> Result<()> {

@@ -10,6 +10,7 @@ use dynos_sync_core::{
 };
 use rusqlite::Connection;
 
+use super::check::ENCODING;
 use crate::{
     capture,
     describe::is_literal,
@@ -17,6 +18,7 @@ use crate::{
     listing,
     session::Session,
     sql::ident,
+    sync::mpsc::Receiver,
     table::Table,
     value::{Cell, to_json},
     writer::Writer,
@@ -24,6 +26,11 @@ use crate::{
 
 /// The tables among `names` that take a snapshot, as they are declared.
 pub(super) fn suitable(session: &mut Session<'_>, names: &[TableName]) -> Result<Vec<TableSpec>> {
+    let encoding: String =
+        session.db.query_row("PRAGMA encoding", [], |row| row.get(0)).map_err(of_theirs)?;
+    if encoding != ENCODING {
+        return Ok(Vec::new());
+    }
     let mut specs = Vec::new();
     for name in names {
         let Ok(table) = session.catalog.named(name) else { continue };
@@ -57,13 +64,15 @@ fn is_untouched(session: &mut Session<'_>, table: &Table) -> Result<bool> {
     session.db.query_row(&sql, [], |row| row.get::<_, bool>(0)).map(|any| !any).map_err(of_table)
 }
 
-/// Puts the snapshot's tables in place, each in a transaction of its own. Answers how many rows each has got.
+/// Puts the snapshot's tables in place, each in a transaction of its own. Answers how many rows each has got; or what is wrong with the
+/// file, by the verdict that comes while rows are copied.
 pub(super) fn install(
     writer: &mut Writer,
     file: &Path,
     snapshot: &Snapshot,
     generation: Generation,
-) -> Result<BTreeMap<TableName, u64>> {
+    verdict: &Receiver<Option<String>>,
+) -> Result<Result<BTreeMap<TableName, u64>, String>> {
     writer.collect()?;
     writer.set_temporary_files(true)?;
     writer.set_foreign_keys(false)?;
@@ -71,15 +80,35 @@ pub(super) fn install(
     let _ = writer.db.execute_batch("DETACH dynos_snapshot");
     let name = file.to_str().ok_or_else(|| damaged("the file's name", "is not UTF-8"))?;
     writer.db.execute("ATTACH ?1 AS dynos_snapshot", [name]).map_err(of_theirs)?;
-    let done = take_all(writer, snapshot, generation);
+    let mut verdict = Verdict { coming: verdict, known: None };
+    let done = take_all(writer, snapshot, generation, &mut verdict);
     let detached = writer.db.execute_batch("DETACH dynos_snapshot").map_err(of_theirs);
-    done.and_then(|done| detached.map(|()| done))
+    // What cannot be copied may be the file's fault.
+    if let Some(fault) = verdict.fault() {
+        return Ok(Err(fault.clone()));
+    }
+    done.and_then(|done| detached.map(|()| Ok(done)))
+}
+
+/// What comes of looking through the file.
+struct Verdict<'a> {
+    coming: &'a Receiver<Option<String>>,
+    known: Option<Option<String>>,
+}
+
+impl Verdict<'_> {
+    /// Waits for it.
+    fn fault(&mut self) -> Option<&String> {
+        let gone = || Some("it could not be looked through".to_owned());
+        self.known.get_or_insert_with(|| self.coming.recv().unwrap_or_else(|_| gone())).as_ref()
+    }
 }
 
 fn take_all(
     writer: &mut Writer,
     snapshot: &Snapshot,
     generation: Generation,
+    verdict: &mut Verdict<'_>,
 ) -> Result<BTreeMap<TableName, u64>> {
     let mut done = BTreeMap::new();
     for (name, held) in &snapshot.tables {
@@ -88,7 +117,8 @@ fn take_all(
                 return Ok(None);
             }
             session.header.clock = session.header.clock.max(snapshot.at);
-            take(session, name, held)
+            let rows = take(session, name, held)?;
+            Ok(rows.filter(|_| verdict.fault().is_none()))
         };
         let rows = writer.transaction_if(work, Option::is_some)?;
         done.extend(rows.map(|rows| (name.clone(), rows)));

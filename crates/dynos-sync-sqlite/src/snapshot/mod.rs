@@ -17,13 +17,14 @@ use dynos_sync_core::{
     Generation, ReplicaError, TableName, TableSpec,
     snapshot::{Snapshot, SnapshotError, SnapshotStore},
 };
+use futures_util::future::join;
 
 pub(crate) use self::staging::Staging;
 pub use self::{
     build::{Builder, pack},
     found::NewDatabase,
 };
-use crate::{error::Result, replica::SqliteReplica};
+use crate::{error::Result, replica::SqliteReplica, sync::mpsc};
 
 #[async_trait]
 impl SnapshotStore for SqliteReplica {
@@ -69,9 +70,21 @@ impl SqliteReplica {
         let unpacked = self.beside(move |staging| staging.unpack(&announced)).await?;
         let file = unpacked.map_err(SnapshotError::Refused)?;
         let looked_at = file.clone();
-        let fault = self.beside(move |_| check::fault(&looked_at, &specs)).await?;
+        let fault = self.beside(move |_| check::schema_fault(&looked_at, &specs)).await?;
         fault.map_or(Ok(()), |fault| Err(SnapshotError::Refused(fault)))?;
-        Ok(self.write(move |writer| install::install(writer, &file, &snapshot, generation)).await?)
+        // Rows are copied while another thread looks through the file, and committed once it has found nothing.
+        let (found, verdict) = mpsc::channel();
+        let looked_at = file.clone();
+        let looking = self.beside(move |_| {
+            // Whoever copies may have given up.
+            let _ = found.send(check::content_fault(&looked_at)?);
+            Ok(())
+        });
+        let copying =
+            self.write(move |writer| install::install(writer, &file, &snapshot, generation, &verdict));
+        let (looked, copied) = join(looking, copying).await;
+        looked?;
+        copied?.map_err(SnapshotError::Refused)
     }
 
     /// How the tables look now.
