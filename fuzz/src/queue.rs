@@ -62,7 +62,8 @@ fn in_place(shelf: &mut Shelf, lines: &[&str]) {
 
 /// Everything that only looks. Where only edits are damaged, those that are not go on.
 async fn look(replica: &SqliteReplica, edits_only: bool) {
-    let limits = DueLimits { now: 1 << 40, longest_wait: 1 << 40, records: 100, bytes: 1 << 20, under_way: 0 };
+    let limits =
+        DueLimits { now: 1 << 40, longest_wait: 1 << 40, records: 100, bytes: 1 << 20, under_way: 0 };
     let due = replica.due(&limits).await;
     let again = replica.due(&limits).await;
     if edits_only {

@@ -21,7 +21,8 @@ use tempfile::TempDir;
 
 use crate::script;
 
-const SCHEMA: &str = "CREATE TABLE t (id TEXT PRIMARY KEY, n INTEGER NOT NULL, x REAL, j JSON); CREATE INDEX t_by_n ON t (n);
+const SCHEMA: &str =
+    "CREATE TABLE t (id TEXT PRIMARY KEY, n INTEGER NOT NULL, x REAL, j JSON); CREATE INDEX t_by_n ON t (n);
                       CREATE TABLE u (id INTEGER PRIMARY KEY, b BLOB, UNIQUE (b))";
 const ROWS: u64 = 20;
 const PAGE: usize = 4096;
