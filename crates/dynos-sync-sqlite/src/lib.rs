@@ -79,6 +79,7 @@ mod crew;
 mod describe;
 mod desk;
 mod error;
+mod file;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -24,6 +24,7 @@ use crate::{
     describe,
     desk::{Clerk, Desk, Seat},
     error::{Result, at, caught, of_theirs},
+    file,
     header::{Header, migrate},
     letters, queue,
     random::Random,
@@ -371,16 +372,11 @@ fn file_identity(path: &Path) -> Option<String> {
 
 /// The rows are the user's, and nobody else's on this machine. SQLite makes its other files alike.
 fn make_private(path: &Path) {
-    if path.to_str().is_some_and(|text| text.starts_with("file:") || text == ":memory:") {
-        // To SQLite that is no file of this name.
+    if file::is_none(path) {
         return;
     }
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     // It is there already, or cannot be made: SQLite will say so.
-    let _ = options.open(path);
+    let _ = file::private(OpenOptions::new().write(true).create_new(true)).open(path);
 }
 
 fn connect(path: &Path, options: &SqliteOptions, flags: OpenFlags) -> Result<Connection> {

@@ -35,30 +35,18 @@ pub(super) async fn build(
     let mut work = Work { builder, at: 0, held: BTreeMap::new(), left_out: false };
     let mut records = 0;
     for name in names {
-        let (mut cursor, mut has_more) = (None, true);
-        let mut page: Option<Page> = None;
-        // The next page is read while this one is stored.
-        while has_more || page.is_some() {
-            let next = async {
-                match has_more {
-                    true => pull(store, caller, &name, cursor.clone()).await,
-                    false => Ok(None),
-                }
-            };
-            let (stored, next) = tokio::join!(work.take(name.clone(), page.take()), next);
+        let mut next = pull(store, caller, &name, None).await?;
+        let mut cursor = None;
+        while let Some(page) = next {
+            records += page.changes.len() as u64;
+            cursor = Some(page.next.clone());
+            let has_more = page.has_more;
+            // The next page is read while this one is stored.
+            let following =
+                async { if has_more { pull(store, caller, &name, cursor.clone()).await } else { Ok(None) } };
+            let (stored, following) = tokio::join!(work.take(name.clone(), page), following);
             work = stored?;
-            let next = next?;
-            has_more = next.as_ref().is_some_and(|page| page.has_more);
-            if let Some(page) = &next {
-                records += page.changes.len() as u64;
-                cursor = Some(page.next.clone());
-            }
-            if work.left_out || file.bytes() > options.bytes {
-                has_more = false;
-                page = None;
-                continue;
-            }
-            page = next;
+            next = following?.filter(|_| !work.left_out && file.bytes() <= options.bytes);
         }
         if file.bytes() > options.bytes {
             return Ok(None);
@@ -103,8 +91,7 @@ struct Work {
 }
 
 impl Work {
-    async fn take(mut self, table: TableName, page: Option<Page>) -> Result<Self, StoreError> {
-        let Some(page) = page else { return Ok(self) };
+    async fn take(mut self, table: TableName, page: Page) -> Result<Self, StoreError> {
         blocking(move || {
             self.left_out = !self.store(&table, page)?;
             Ok(self)

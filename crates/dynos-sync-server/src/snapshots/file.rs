@@ -2,13 +2,12 @@
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
-    io::{self, BufWriter, Read, Seek, SeekFrom, Write},
+    io::{self, BufWriter, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     sync::OnceLock,
 };
 
 use dynos_sync_sqlite::snapshot::pack;
-use sha2::{Digest, Sha256};
 
 use super::fresh_name;
 use crate::store::StoreError;
@@ -93,16 +92,10 @@ impl File {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         // Gone again where packing fails.
         let mut packed = Packed { path, bytes: 0, digest: String::new() };
-        let packing = || -> io::Result<(u64, String)> {
-            let file = options.open(&packed.path)?;
-            let mut hashing =
-                Hashing { to: BufWriter::with_capacity(1 << 17, file), digest: Sha256::new(), bytes: 0 };
-            pack(&self.0, &mut hashing)?;
-            hashing.to.flush()?;
-            let digest = hashing.digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-            Ok((hashing.bytes, digest))
-        };
-        (packed.bytes, packed.digest) = packing().map_err(|error| failed(&packed.path, &error))?;
+        let packing = options
+            .open(&packed.path)
+            .and_then(|file| pack(&self.0, BufWriter::with_capacity(1 << 17, file)));
+        (packed.bytes, packed.digest) = packing.map_err(|error| failed(&packed.path, &error))?;
         Ok(packed)
     }
 }
@@ -137,25 +130,6 @@ impl Packed {
 impl Drop for Packed {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
-    }
-}
-
-struct Hashing<W> {
-    to: W,
-    digest: Sha256,
-    bytes: u64,
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let written = self.to.write(buffer)?;
-        self.digest.update(&buffer[..written]);
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
     }
 }
 

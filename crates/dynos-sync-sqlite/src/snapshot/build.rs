@@ -4,17 +4,19 @@ use std::{
     collections::HashMap,
     fmt,
     fs::{File, OpenOptions},
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
 use dynos_sync_core::{Fields, RecordId, ReplicaError, TableName, TableSpec, replica::TablePolicy};
 use rusqlite::Connection;
+use sha2::{Digest, Sha256};
 
 use crate::{
     create,
     describe::describe,
     error::{Result, damaged, of_theirs},
+    file::{failed, private},
     rows,
     sql::{exec, ident},
     table::Table,
@@ -50,11 +52,7 @@ impl Builder {
     /// # Errors
     /// [`ReplicaError::Invalid`] for a declaration that is not plain; others where the file cannot be made.
     pub fn create(path: &Path, specs: &[TableSpec]) -> Result<Self> {
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        options.open(path).map_err(of_file)?;
+        private(OpenOptions::new().write(true).create_new(true)).open(path).map_err(failed(path))?;
         let db = Connection::open(path).map_err(of_theirs)?;
         db.set_prepared_statement_cache_capacity(256);
         // A file that is not finished is of no use to anybody.
@@ -119,26 +117,46 @@ impl Builder {
         exec(&self.db, "COMMIT")?;
         self.db.flush_prepared_statement_cache();
         self.db.close().map_err(|(_, error)| of_theirs(error))?;
-        self.path.metadata().map(|metadata| metadata.len()).map_err(of_file)
+        self.path.metadata().map(|metadata| metadata.len()).map_err(failed(&self.path))
     }
 }
 
-/// Packs a file as snapshots travel.
+/// Packs a file as snapshots travel. Answers how many bytes that are, and their digest.
 ///
 /// # Errors
 /// Where one cannot be read, or the other not be written.
-pub fn pack(file: &Path, packed: impl io::Write) -> io::Result<()> {
-    let mut source = File::open(file)?;
-    let mut encoder = zstd::stream::write::Encoder::new(packed, ZSTD_LEVEL)?;
-    io::copy(&mut source, &mut encoder)?;
-    encoder.finish().map(drop)
+pub fn pack(file: &Path, packed: impl Write) -> io::Result<(u64, String)> {
+    let hashing = Hashing { to: packed, digest: Sha256::new(), bytes: 0 };
+    let mut encoder = zstd::stream::write::Encoder::new(hashing, ZSTD_LEVEL)?;
+    io::copy(&mut File::open(file)?, &mut encoder)?;
+    let mut hashing = encoder.finish()?;
+    hashing.flush()?;
+    Ok((hashing.bytes, hexadecimal(hashing.digest)))
 }
 
-fn of_file(error: io::Error) -> ReplicaError {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ReplicaError::Full,
-        _ => ReplicaError::Storage { message: error.to_string(), source: Some(Box::new(error)) },
+/// Hashes and counts what is written.
+struct Hashing<W> {
+    to: W,
+    digest: Sha256,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let written = self.to.write(buffer)?;
+        self.digest.update(&buffer[..written]);
+        self.bytes += written as u64;
+        Ok(written)
     }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+/// A digest as it is announced.
+pub(super) fn hexadecimal(digest: Sha256) -> String {
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl fmt::Debug for Builder {

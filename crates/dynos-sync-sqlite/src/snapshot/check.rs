@@ -13,10 +13,10 @@ use std::{
 use dynos_sync_core::TableSpec;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, config::DbConfig};
 
-use super::staging::of_file;
 use crate::{
     create,
     error::{Result, of_theirs},
+    file::failed,
 };
 
 /// Whether the file has these tables and nothing else; what is wrong with it, if something is.
@@ -25,7 +25,7 @@ pub(super) fn schema_fault(file: &Path, specs: &[TableSpec]) -> Result<Option<St
         Ok(wanted) => wanted,
         Err(error) => return Ok(Some(error.to_string())),
     };
-    if !is_plain(file).map_err(|error| of_file(file, error))? {
+    if !is_plain(file).map_err(failed(file))? {
         return Ok(Some("it is no SQLite database without a log and with text in UTF-8".to_owned()));
     }
     judged(look(file, |db| {

@@ -13,13 +13,11 @@ use dynos_sync_core::{
     snapshot::{Held, Snapshot, SnapshotError, SnapshotStore},
 };
 
-use super::{
-    check,
-    staging::{Staging, of_file},
-};
+use super::{check, staging::Staging};
 use crate::{
     admin,
     error::Result,
+    file::failed,
     listing,
     replica::{SqliteOptions, SqliteReplica, Threads},
     session::Session,
@@ -66,7 +64,11 @@ impl NewDatabase {
         let furnished = self.furnish(&replica, snapshot).await;
         replica.close().await;
         furnished?;
-        appear(&file, &self.path).map_err(|error| of_file(&self.path, error))?;
+        if !self.staging.is_one_file() {
+            let message = "the log of the new database could not be moved into it".to_owned();
+            return Err(ReplicaError::Storage { message, source: None }.into());
+        }
+        appear(&file, &self.path).map_err(failed(&self.path))?;
         Ok(snapshot.tables.iter().map(|(name, held)| (name.clone(), held.rows)).collect())
     }
 

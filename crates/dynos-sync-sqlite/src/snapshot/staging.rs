@@ -11,8 +11,10 @@ use std::{
 use dynos_sync_core::{ReplicaError, snapshot::Snapshot};
 use sha2::{Digest, Sha256};
 
+use super::build::hexadecimal;
 use crate::{
     error::Result,
+    file,
     sync::{Mutex, PoisonError},
 };
 
@@ -31,7 +33,7 @@ pub(crate) struct Staging {
 impl Staging {
     /// `None` for a database that has no file of its own name.
     pub(crate) fn beside(database: &Path) -> Option<Self> {
-        if database.to_str().is_some_and(|text| text.starts_with("file:") || text == ":memory:") {
+        if file::is_none(database) {
             return None;
         }
         let named = |suffix: &str| {
@@ -78,7 +80,8 @@ impl Staging {
             }
             file.seek(SeekFrom::Start(Snapshot::DIGEST_CHARS as u64))?;
             self.remove_unpacked()?;
-            let mut target = private(OpenOptions::new().write(true).create_new(true)).open(&self.unpacked)?;
+            let mut target =
+                file::private(OpenOptions::new().write(true).create_new(true)).open(&self.unpacked)?;
             let fault = copy(file, &mut target, snapshot)?;
             Ok(fault.map_or_else(|| Ok(self.unpacked.clone()), Err))
         })
@@ -97,7 +100,7 @@ impl Staging {
             },
         };
         let removed = self.remove_unpacked().and_then(|()| remove(&self.packed));
-        removed.map_err(|error| of_file(&self.packed, error))
+        removed.map_err(file::failed(&self.packed))
     }
 
     /// Leaves what has arrived to whoever opens the database next.
@@ -105,12 +108,21 @@ impl Staging {
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    /// Whether all of the unpacked database is in its file: what a log beside it still holds would not go with it under another name.
+    pub(super) fn is_one_file(&self) -> bool {
+        self.beside_unpacked("-wal").metadata().map_or(true, |log| log.len() == 0)
+    }
+
+    fn beside_unpacked(&self, suffix: &str) -> PathBuf {
+        let mut name = self.unpacked.clone().into_os_string();
+        name.push(suffix);
+        name.into()
+    }
+
     /// With what SQLite keeps beside it: a log that a killed process has left would be taken for that of the next file of this name.
     fn remove_unpacked(&self) -> io::Result<()> {
         for suffix in ["-wal", "-shm", "-journal", ""] {
-            let mut name = self.unpacked.clone().into_os_string();
-            name.push(suffix);
-            remove(Path::new(&name))?;
+            remove(&self.beside_unpacked(suffix))?;
         }
         Ok(())
     }
@@ -121,26 +133,19 @@ impl Staging {
             Some(file) => file,
             None => open.insert(locked(&self.packed)?),
         };
-        work(file).map_err(|error| of_file(&self.packed, error))
+        work(file).map_err(file::failed(&self.packed))
     }
 }
 
 fn locked(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
-    let file = private(options.read(true).write(true).create(true).truncate(false)).open(path);
-    let file = file.map_err(|error| of_file(path, error))?;
+    let file = file::private(options.read(true).write(true).create(true).truncate(false)).open(path);
+    let file = file.map_err(file::failed(path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(ReplicaError::Busy),
-        Err(TryLockError::Error(error)) => Err(of_file(path, error)),
+        Err(TryLockError::Error(error)) => Err(file::failed(path)(error)),
     }
-}
-
-/// The rows are the user's, and nobody else's on this machine.
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-    options
 }
 
 /// How many bytes of this snapshot the file has; `None` where it is of another one.
@@ -163,8 +168,7 @@ fn copy(packed: &mut File, target: &mut File, snapshot: &Snapshot) -> io::Result
     }
     // What the frame does not use counts, too.
     io::copy(&mut hashed, &mut io::sink())?;
-    let digest: String = hashed.digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    if digest != snapshot.digest {
+    if hexadecimal(hashed.digest) != snapshot.digest {
         return Ok(Some("its digest is another than was announced".to_owned()));
     }
     match unpacked {
@@ -205,15 +209,18 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-pub(super) fn of_file(path: &Path, error: io::Error) -> ReplicaError {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ReplicaError::Full,
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            ReplicaError::ReadOnly(format!("{}: {error}", path.display()))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_with_a_log_beside_it_is_not_one_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let staging = Staging::beside(&dir.path().join("new.db")).unwrap();
+        assert!(staging.is_one_file());
+        for (log, is_one) in [("", true), ("a frame", false)] {
+            fs::write(dir.path().join("new.db-snapshot.db-wal"), log).unwrap();
+            assert_eq!(staging.is_one_file(), is_one, "{log:?}");
         }
-        _ => ReplicaError::Storage {
-            message: format!("{}: {error}", path.display()),
-            source: Some(Box::new(error)),
-        },
     }
 }
