@@ -130,7 +130,7 @@ impl Snapshots {
         caller: &Caller,
         tables: Vec<TableSpec>,
     ) -> Result<Option<Snapshot>, StoreError> {
-        let key = self.key(caller, &tables);
+        let key = self.key(caller, &tables)?;
         let turn = Arc::clone(self.kept().turns.entry(key.clone()).or_default());
         let _turn = turn.lock().await;
         if let Some(snapshot) = self.newest(&key)
@@ -150,10 +150,12 @@ impl Snapshots {
         Ok(Some(snapshot))
     }
 
-    fn key(&self, caller: &Caller, tables: &[TableSpec]) -> Key {
+    fn key(&self, caller: &Caller, tables: &[TableSpec]) -> Result<Key, StoreError> {
         let all_shared = tables.iter().all(|spec| self.0.shared.contains(&spec.name));
         let subject = (!all_shared).then(|| caller.subject.clone());
-        Key { subject, tables: serde_json::to_string(tables).unwrap_or_default() }
+        let tables = serde_json::to_string(tables)
+            .map_err(|error| StoreError::Corrupt(format!("BUG: declarations cannot be written: {error}")))?;
+        Ok(Key { subject, tables })
     }
 
     /// What is given out again.
