@@ -1,12 +1,11 @@
 //! Pushes of many entries, which are judged, written and numbered together: each entry has its own verdict all the same.
 
-use std::time::Duration;
-
 use dynos_sync_core::{Value, json};
 
 use crate::{
     caller::{Caller, status, statuses},
     database::Database,
+    support::within,
 };
 
 const SCHEMA: &str = "
@@ -139,7 +138,7 @@ async fn who_is_slower_finds_that_the_record_was_changed_meanwhile() {
     ada.call("declare", &json!({"tables": [{"name": "notes", "shape": {"kind": "document"}}]}))
         .await
         .unwrap();
-    let phone = database.client().await;
+    let (phone, watch) = (database.client().await, database.client().await);
     for (round, expected) in
         [(1, ["applied", "conflict", "applied"]), (2, ["applied", "conflict", "applied"])]
     {
@@ -157,12 +156,20 @@ async fn who_is_slower_finds_that_the_record_was_changed_meanwhile() {
         let slower =
             json!([note(10 * round, "before"), note(10 * round + 1, "both"), note(10 * round + 2, "after")]);
         let commit = async {
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            within(one_waits(&watch)).await;
             phone.batch_execute("RESET ROLE; COMMIT").await.unwrap();
         };
         let (results, ()) = tokio::join!(ada.push(slower), commit);
         assert_eq!(statuses(&results), expected, "{round}: {results:?}");
         assert_eq!(results[1]["seq"], json!(3 * round - 2), "{results:?}");
         assert_eq!(seqs(&results), [3 * round - 1, 3 * round], "{results:?}");
+    }
+}
+
+/// Until somebody waits for a lock in this database.
+async fn one_waits(watch: &tokio_postgres::Client) {
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while watch.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+        tokio::task::yield_now().await;
     }
 }
