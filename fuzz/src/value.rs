@@ -238,12 +238,14 @@ fn is_kept(given: &Value, read: &Value, declared: &str) -> bool {
         Value::String(text) => text.clone().into_bytes(),
         value => bytes(value, "$text").unwrap_or_else(|| value.to_string().into_bytes()),
     };
-    // Text that looks like a number becomes one, a number becomes text: what SQLite calls affinity. A NUL ends a number.
+    // Text that looks like a number becomes one, a number becomes text: what SQLite calls affinity. A NUL ends a number,
+    // and a vertical tab is a space.
+    let space = |c: char| c == ' ' || ('\t'..='\r').contains(&c);
     let number = |value: &Value| match value {
         Value::Bool(bit) => Some(f64::from(u8::from(*bit))),
         Value::Number(number) => number.as_f64(),
         value if written(value, "$real").is_some() => written(value, "$real")?.parse().ok(),
-        value => std::str::from_utf8(&text(value)).ok()?.split('\0').next()?.trim_ascii().parse().ok(),
+        value => std::str::from_utf8(&text(value)).ok()?.split('\0').next()?.trim_matches(space).parse().ok(),
     };
     let near = |one: f64, other: f64| one == other || (one - other).abs() <= one.abs() * 1e-14;
     let converts = declared != "BLOB" && !declared.is_empty();

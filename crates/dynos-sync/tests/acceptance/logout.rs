@@ -1,11 +1,15 @@
 //! Leaving: nothing of the old user stays, and nothing of the old session happens any more.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use dynos_sync::{Operation, SyncError, json};
+use dynos_sync::{Operation, SyncError, core::Replica, json};
+use tokio::sync::Semaphore;
 
 use crate::{
-    proxy::{Fate, PROMPT},
+    proxy::{Fate, PROMPT, Request},
     stack::{COLUMNS, Device, Stack, TABLE, holds, until, within},
 };
 
@@ -156,6 +160,31 @@ async fn logged_out_elsewhere(auto_sync: bool) -> (Stack, Device, Device) {
     within(elsewhere.engine.logout(true)).await.unwrap();
     stack.proxy.forget();
     (stack, here, elsewhere)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_ahead_of_a_logout_by_another_process_does_not_leave() {
+    let stack = Stack::new().await;
+    let here = stack.device_with("device", |setup| setup.config.batch_size = 1).await;
+    here.sync().await;
+    for id in ["first", "second"] {
+        here.write(id, json!({"a": CANARY})).await;
+    }
+    stack.proxy.forget();
+    let gate = Arc::new(Semaphore::new(0));
+    stack.proxy.once("/v1/push", Fate::Wait(Arc::clone(&gate)));
+    let engine = here.engine.clone();
+    let draining = tokio::spawn(async move { engine.drain().await });
+    // The first is under way, and the next is marked already.
+    let table = TABLE.parse().unwrap();
+    until(async || here.replica.unsettled(&table, 9).await.unwrap().len() == 2).await;
+    let elsewhere = stack.device("device").await;
+    within(elsewhere.engine.logout(true)).await.unwrap();
+    gate.add_permits(1);
+    let ended = within(draining).await.unwrap();
+    assert!(matches!(ended, Err(SyncError::SessionEnded)), "{ended:?}");
+    let pushed: Vec<Vec<String>> = stack.proxy.seen_at("/v1/push").iter().map(Request::ids).collect();
+    assert_eq!(pushed, [["first"]]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
