@@ -40,6 +40,9 @@ pub(crate) enum Failure {
     Call { code: String, message: String },
 }
 
+/// The longest code that is shown, in characters. Those that there are have at most 8.
+const LONGEST_CODE: usize = 40;
+
 /// What is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Missing {
@@ -58,7 +61,9 @@ pub(crate) fn check(answer: &Answer) -> Result<(), Failure> {
     let shown = ErrorBody { message: readable(body.message), hint: readable(body.hint), ..body };
     Err(match classify(answer.status.as_u16(), shown, answer.retry_after()) {
         // The one code that is shown and was compared with nothing. Cleaned before, it might pass for a known one.
-        Failure::Call { code, message } => Failure::Call { code: answer.readable(&code), message },
+        Failure::Call { code, message } => {
+            Failure::Call { code: answer.readable(&code).chars().take(LONGEST_CODE).collect(), message }
+        }
         failure => failure,
     })
 }
