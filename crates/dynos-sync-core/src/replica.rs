@@ -7,6 +7,7 @@
 use std::fmt::Debug;
 
 use async_trait::async_trait;
+use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
     entry::{Edit, Entry},
     error::Invalid,
     ids::{Counter, Generation, RecordId, RecordKey, ReplicaId, Seq, TableName},
+    query::Queries,
     record::Fields,
     snapshot::SnapshotStore,
     table::TableSpec,
@@ -72,6 +74,17 @@ pub trait Replica: Debug + Send + Sync + 'static {
 
     /// What takes snapshots for first pulls, where the replica can.
     fn snapshots(&self) -> Option<&dyn SnapshotStore> {
+        None
+    }
+
+    /// What answers queries, where the database takes any.
+    fn queries(&self) -> Option<&dyn Queries> {
+        None
+    }
+
+    /// An item after commits by other programs, until the replica is closed; items that nobody has taken are one. `None` where the
+    /// replica is not told of them: whoever wants to know has to look.
+    fn foreign_commits(&self) -> Option<BoxStream<'static, ()>> {
         None
     }
 

@@ -1,6 +1,6 @@
 //! Carries out a batch.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use dynos_sync_core::{
     Counter, Cursor, Edit, Fields, Invalid, Millis, RecordId, RecordKey, ReplicaError, TableName,
@@ -15,7 +15,7 @@ use crate::{
     letters::{self, Burial},
     listing, queue, rows,
     session::Session,
-    table::Table,
+    table::{Catalog, Table},
     value::Cell,
 };
 
@@ -28,6 +28,32 @@ pub(crate) fn is_local(batch: &Batch) -> bool {
 /// Whether the server is told something next that this device has to remember.
 pub(crate) fn is_to_be_sent(batch: &Batch) -> bool {
     batch.ops.iter().any(|op| matches!(op, Op::Freeze(_)))
+}
+
+/// The application's tables, in lower case, of which batches may change rows; `None` where it may be any.
+pub(crate) fn touched<'a>(
+    catalog: &Catalog,
+    batches: impl IntoIterator<Item = &'a Batch>,
+) -> Option<BTreeSet<String>> {
+    let mut tables = BTreeSet::new();
+    for op in batches.into_iter().flat_map(|batch| &batch.ops) {
+        let name = match op {
+            Op::Write { key, .. }
+            | Op::Store { key, .. }
+            | Op::Settle { key, record: Some(_), .. }
+            | Op::Bury { key, .. } => &key.table,
+            Op::Resolve { conflict, .. } => &conflict.key.table,
+            Op::Complete { table, .. } => table,
+            Op::Revive { .. } => return None,
+            _ => continue,
+        };
+        // Its triggers, or its foreign keys, may change others.
+        if catalog.named(name).is_ok_and(|table| table.reactive) {
+            return None;
+        }
+        tables.insert(name.as_str().to_lowercase());
+    }
+    Some(tables)
 }
 
 /// Carries out a batch within the session's transaction. After an error or `Stale` the caller rolls back.

@@ -36,7 +36,7 @@ fn database(dir: &tempfile::TempDir, queued: u32) -> std::path::PathBuf {
     let fill = "INSERT INTO t WITH RECURSIVE n (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM n LIMIT ?) SELECT n, 'x' FROM n";
     db.execute(fill, [100_000 - queued]).unwrap();
     migrate(&db, &Random::default()).unwrap();
-    let mut writer = Writer::new(db, &SqliteOptions::default());
+    let mut writer = Writer::new(db, &SqliteOptions::default(), Arc::default());
     let options = TableOptions {
         existing: dynos_sync_core::replica::Existing::Ignore,
         ..TableOptions::new("t".parse().unwrap())
@@ -63,7 +63,7 @@ fn steps(path: &std::path::Path, operation: impl FnOnce(&mut Session<'_>) -> Res
         }),
     )
     .unwrap();
-    let mut writer = Writer::new(db, &SqliteOptions::default());
+    let mut writer = Writer::new(db, &SqliteOptions::default(), Arc::default());
     writer
         .transaction(|session| {
             collect::collect(session)?;

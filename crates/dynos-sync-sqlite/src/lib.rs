@@ -84,10 +84,12 @@ mod file;
 #[doc(hidden)]
 pub mod fuzzing;
 mod header;
+mod hub;
 mod id;
 mod letters;
 mod listing;
 mod mend;
+mod query;
 mod queue;
 mod random;
 mod raw;
@@ -101,6 +103,7 @@ mod sum;
 mod sync;
 mod table;
 mod value;
+mod watch;
 mod writer;
 
 pub use random::Random;

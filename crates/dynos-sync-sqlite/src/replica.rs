@@ -8,12 +8,13 @@ use std::{
 
 use async_trait::async_trait;
 use dynos_sync_core::{
-    Counter, Entry, Fields, RecordId, RecordKey, Replica, ReplicaError, TableName, TableSpec,
+    Counter, Entry, Fields, Queries, RecordId, RecordKey, Replica, ReplicaError, TableName, TableSpec,
     replica::{Batch, DeadLetter, Due, DueLimits, Journaled, Logout, Outcome, Seen, State, TableOptions},
     sabotage::{Mutant, is_on},
     snapshot::SnapshotStore,
 };
 use futures_channel::oneshot;
+use futures_util::{StreamExt, stream::BoxStream};
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use crate::{
@@ -26,6 +27,7 @@ use crate::{
     error::{Result, at, caught, of_theirs},
     file,
     header::{Header, migrate},
+    hub::{Hub, Listener, Whose},
     letters, queue,
     random::Random,
     reading,
@@ -37,6 +39,7 @@ use crate::{
         mpsc::{self, Receiver, Sender},
     },
     table::Catalog,
+    watch::{self, Watch},
     writer::{Job, Writer, refresh},
 };
 
@@ -117,7 +120,18 @@ struct Inner {
     reader: Desk<Reader>,
     readers: Crew,
     checkpointers: Crew,
+    watchers: Crew,
+    hub: Arc<Hub>,
+    /// Tells of what other programs write, where the platform does.
+    watch: Option<Watch>,
     staging: Option<Arc<Staging>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.hub.close();
+        self.watch.iter().for_each(Watch::end);
+    }
 }
 
 type ReadJob = Box<dyn FnOnce(&mut Reader) + Send>;
@@ -144,7 +158,8 @@ impl SqliteReplica {
         make_private(&path);
         let db = connect(&path, options, OpenFlags::default())?;
         migrate(&db, &options.random)?;
-        let mut writer = Writer::new(db, options);
+        let hub = Arc::<Hub>::default();
+        let mut writer = Writer::new(db, options, Arc::clone(&hub));
         writer.begin(file_identity(&path))?;
         let read = || -> Result<Reader> {
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
@@ -153,17 +168,22 @@ impl SqliteReplica {
             Ok(Reader { db: connect(&path, options, flags)?, catalog: Catalog::default() })
         };
         let (writers, readers, checkpointers) = (Crew::default(), Crew::default(), Crew::default());
-        let (writer, reader) = match options.threads {
-            Threads::Caller => (Desk::here(writer), Desk::here(read()?)),
+        let watchers = Crew::default();
+        let (writer, reader, watch) = match options.threads {
+            Threads::Caller => (Desk::here(writer), Desk::here(read()?), None),
             Threads::Own => {
                 let reading: Result<Vec<_>> = (0..options.readers.max(1)).map(|_| read()).collect();
                 let checkpointer = Checkpointer::new(connect(&path, options, OpenFlags::default())?)?;
                 writer.leave_log_to(checkpointer.clone(), checkpoints(&checkpointers, checkpointer)?)?;
-                (on_thread(&writers, writer)?, on_threads(&readers, reading?)?)
+                let seat = Arc::new(Seat::new(writer));
+                let watch = watch::start(&watchers, &path, &seat, &hub)?;
+                (on_thread(&writers, &seat)?, on_threads(&readers, reading?)?, watch)
             }
         };
         let staging = Staging::beside(&path).map(Arc::new);
-        Ok(Self(Arc::new(Inner { path, writer, writers, reader, readers, checkpointers, staging })))
+        let inner =
+            Inner { path, writer, writers, reader, readers, checkpointers, watchers, hub, watch, staging };
+        Ok(Self(Arc::new(inner)))
     }
 
     /// The database's file.
@@ -212,6 +232,18 @@ impl SqliteReplica {
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         self.read(|reader| work(&reader.db).map_err(of_theirs)).await
+    }
+
+    /// As [`read_with`](Self::read_with), for reading that answers with the seam's errors.
+    pub(crate) async fn on_reading<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.read(|reader| work(&mut reader.db)).await
+    }
+
+    pub(crate) fn listen(&self, whose: Whose) -> Listener {
+        self.0.hub.listen(whose)
     }
 
     pub(crate) fn staging(&self) -> Option<Arc<Staging>> {
@@ -290,9 +322,9 @@ impl SqliteReplica {
     }
 }
 
-fn on_thread(crew: &Crew, writer: Writer) -> Result<Desk<Writer>> {
-    let seat = Arc::new(Seat::new(writer));
-    let (desk, jobs) = Desk::beside(&seat);
+fn on_thread(crew: &Crew, seat: &Arc<Seat<Writer>>) -> Result<Desk<Writer>> {
+    let (desk, jobs) = Desk::beside(seat);
+    let seat = Arc::clone(seat);
     crew.start("dynos-sqlite-writer", move || Writer::run(&seat, &jobs))?;
     Ok(desk)
 }
@@ -515,6 +547,14 @@ impl Replica for SqliteReplica {
         .await
     }
 
+    fn queries(&self) -> Option<&dyn Queries> {
+        Some(self)
+    }
+
+    fn foreign_commits(&self) -> Option<BoxStream<'static, ()>> {
+        self.0.watch.as_ref().map(|_| self.0.hub.listen(Whose::Others).boxed())
+    }
+
     fn snapshots(&self) -> Option<&dyn SnapshotStore> {
         self.0.staging.as_ref().map(|_| self as &dyn SnapshotStore)
     }
@@ -523,6 +563,9 @@ impl Replica for SqliteReplica {
         if let Some(staging) = &self.0.staging {
             staging.release();
         }
+        self.0.hub.close();
+        self.0.watch.iter().for_each(Watch::end);
+        self.0.watchers.ended().await;
         drop(self.0.reader.close());
         let writer = self.0.writer.close();
         // The connection that goes last moves the journal into the file, if it may write.

@@ -14,15 +14,19 @@ use crate::{
     admin,
     checkpoint::Checkpointer,
     collect,
-    commit::{commit, is_local, is_to_be_sent, rename},
+    commit::{commit, is_local, is_to_be_sent, rename, touched},
     desk::{Clerk, Seat},
     error::{Result, caught, of_theirs, translate},
     header::Header,
+    hub::{Hub, Touched},
     random::Random,
     replica::{SqliteOptions, Synchronous},
     session::Session,
     sql::exec,
-    sync::mpsc::{Receiver, Sender, TryRecvError},
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, TryRecvError},
+    },
     table::Catalog,
 };
 
@@ -52,6 +56,10 @@ pub(crate) struct Writer {
     /// Who moves the log into the file. Without one, commits do.
     checkpointer: Option<Checkpointer>,
     busy_timeout: Duration,
+    /// Who is told of commits.
+    hub: Arc<Hub>,
+    /// What SQLite says of the commits of other connections, as it was looked at last.
+    others: i64,
 }
 
 type Waiting = (Batch, oneshot::Sender<Result<Outcome>>);
@@ -88,7 +96,7 @@ impl Writer {
     /// The most edits that are committed on the caller's own thread.
     const AT_ONCE: usize = 16;
 
-    pub(crate) fn new(db: Connection, options: &SqliteOptions) -> Self {
+    pub(crate) fn new(db: Connection, options: &SqliteOptions, hub: Arc<Hub>) -> Self {
         Self {
             db,
             catalog: Catalog::default(),
@@ -100,6 +108,8 @@ impl Writer {
             random: options.random.clone(),
             checkpointer: None,
             busy_timeout: options.busy_timeout,
+            hub,
+            others: 0,
         }
     }
 
@@ -135,6 +145,13 @@ impl Writer {
         drop(seat.clerk().take());
     }
 
+    /// Whether other connections have committed since this was asked last.
+    pub(crate) fn others_have_committed(&mut self) -> Result<bool> {
+        let mut statement = self.db.prepare_cached("PRAGMA data_version").map_err(translate)?;
+        let others: i64 = statement.query_row([], |row| row.get(0)).map_err(of_theirs)?;
+        Ok(std::mem::replace(&mut self.others, others) != others)
+    }
+
     fn takes_no_time(&self, batch: &Batch) -> bool {
         is_local(batch)
             && batch.ops.len() <= Self::AT_ONCE
@@ -152,7 +169,8 @@ impl Writer {
             true => Ok(None),
             false => commit(session, batch).map(Some),
         };
-        let done = self.transaction_if(work, |outcome| outcome.as_ref().is_none_or(is_done));
+        let done = self.transaction_untold(work, |outcome| outcome.as_ref().is_none_or(is_done));
+        self.tell([batch]);
         self.db.busy_timeout(self.busy_timeout).map_err(of_theirs)?;
         done
     }
@@ -179,14 +197,18 @@ impl Writer {
             collect::collect(session)?;
             commit(session, batch)
         };
-        self.transaction_if(work, is_done)
+        let done = self.transaction_untold(work, is_done);
+        self.tell([batch]);
+        done
     }
 
     fn try_together(&mut self, group: &[Waiting]) -> Option<Vec<Result<Outcome>>> {
         self.set_temporary_files(false).ok()?;
         self.set_foreign_keys(is_local(&group.first()?.0)).ok()?;
         self.set_durable(group.iter().any(|(batch, _)| is_to_be_sent(batch))).ok()?;
-        self.try_all(group).or_else(|| self.try_each(group))
+        let done = self.try_all(group).or_else(|| self.try_each(group));
+        self.tell(group.iter().map(|(batch, _)| batch));
+        done
     }
 
     /// In one piece: mostly all of them can be done.
@@ -195,18 +217,28 @@ impl Writer {
             collect::collect(session)?;
             group.iter().map(|(batch, _)| commit(session, batch)).collect::<Result<Vec<Outcome>>>()
         };
-        let all = self.transaction_if(work, |outcomes| outcomes.iter().all(is_done)).ok()?;
+        let all = self.transaction_untold(work, |outcomes| outcomes.iter().all(is_done)).ok()?;
         all.iter().all(is_done).then(|| all.into_iter().map(Ok).collect())
     }
 
     /// Each as a part that is undone alone.
     fn try_each(&mut self, group: &[Waiting]) -> Option<Vec<Result<Outcome>>> {
-        let all = self.transaction(|session| {
+        let work = |session: &mut Session<'_>| {
             collect::collect(session)?;
             let each = |(batch, _): &Waiting| session.part(|session| commit(session, batch), is_done);
             Ok(group.iter().map(each).collect())
-        });
-        all.ok()
+        };
+        self.transaction_untold(work, |_| true).ok()
+    }
+
+    /// Tells whoever listens what batches may have changed. One that was not carried out has changed nothing, which they will see.
+    fn tell<'a>(&self, batches: impl IntoIterator<Item = &'a Batch>) {
+        if self.hub.is_heard() {
+            match touched(&self.catalog, batches) {
+                Some(tables) => self.hub.tell(&Touched::Tables(&tables)),
+                None => self.hub.tell(&Touched::Anything),
+            }
+        }
     }
 
     /// Whether the application's foreign keys hold for what follows. Has no effect inside a transaction.
@@ -261,6 +293,20 @@ impl Writer {
 
     /// As [`transaction`](Self::transaction); it is undone as well where its result is not to be kept.
     pub(crate) fn transaction_if<T>(
+        &mut self,
+        work: impl FnOnce(&mut Session<'_>) -> Result<T>,
+        keep: impl FnOnce(&T) -> bool,
+    ) -> Result<T> {
+        let before = self.db.total_changes();
+        let done = self.transaction_untold(work, keep);
+        if self.db.total_changes() != before && self.hub.is_heard() {
+            self.hub.tell(&Touched::Anything);
+        }
+        done
+    }
+
+    /// As [`transaction_if`](Self::transaction_if); whoever runs it tells those who listen.
+    fn transaction_untold<T>(
         &mut self,
         work: impl FnOnce(&mut Session<'_>) -> Result<T>,
         keep: impl FnOnce(&T) -> bool,

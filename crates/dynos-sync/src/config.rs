@@ -48,7 +48,8 @@ pub struct SyncConfig {
     pub auto_sync: bool,
     /// How often the engine pulls by itself, beside live hints. Default 60 s.
     pub pull_interval: Duration,
-    /// How often the engine looks for what other programs wrote to the database. Default 1 s.
+    /// How often the engine looks for what other programs wrote to the database, where the platform does not say so. Default 1 s. On
+    /// Linux and Android it does: nobody looks, and what is written is heard of at once.
     pub poll_interval: Duration,
     /// The most pages that one pull of a table takes. Default 1,000,000: only a server that never ends meets it.
     pub max_pages: usize,

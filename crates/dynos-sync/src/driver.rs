@@ -21,6 +21,7 @@ use crate::{
     config::SyncConfig,
     error::SyncError,
     event::{EventStream, Events, SyncEvent},
+    status::Progress,
 };
 
 /// Draws evenly distributed numbers.
@@ -36,6 +37,7 @@ pub struct Driver {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: SyncConfig,
     pub(crate) events: Events,
+    pub(crate) progress: Progress,
     edits: HybridClock,
     random: Random,
     tables: RwLock<BTreeMap<TableName, TableState>>,
@@ -91,6 +93,7 @@ impl Driver {
             clock,
             config,
             events,
+            progress: Progress::default(),
             edits,
             random,
             tables,

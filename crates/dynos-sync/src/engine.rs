@@ -1,14 +1,10 @@
 //! [`SyncEngine`]: what applications hold.
 
-use std::{
-    fmt,
-    future::Future,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{fmt, future::Future, sync::Arc};
 
 use dynos_sync_core::{
     Clock, Fields, Operation, Remote, Replica, TableName,
-    replica::{DeadLetter, Existing, Journaled, State, TableOptions},
+    replica::{DeadLetter, Existing, Journaled, TableOptions, TableState},
 };
 use futures_channel::oneshot;
 use tokio::sync::{Notify, mpsc, watch};
@@ -20,6 +16,7 @@ use crate::{
     error::SyncError,
     event::EventStream,
     report::{DrainReport, PullReport, SyncReport},
+    status::{Standing, Status},
     worker::{self, Command, Shared},
 };
 
@@ -115,9 +112,9 @@ impl Builder {
             driver,
             queued: Notify::new(),
             interrupts: watch::Sender::new(0),
-            draining: false.into(),
+            edits: watch::Sender::new(0),
+            standing: watch::Sender::default(),
             first_sync: watch::Sender::new(None),
-            online: true.into(),
         });
         let (commands, receiver) = mpsc::unbounded_channel();
         let engine = SyncEngine { shared: Arc::clone(&shared), commands, user_id: self.user_id };
@@ -177,6 +174,22 @@ impl SyncEngine {
     /// As [`write`](Self::write); [`ReplicaError::NotFound`](dynos_sync_core::ReplicaError::NotFound) where there is no such record.
     pub async fn patch(&self, table: &str, id: &str, data: Fields) -> Result<(), SyncError> {
         self.shared.driver.patch(table, id, data).await?;
+        self.queued();
+        Ok(())
+    }
+
+    /// Sets those fields of a record that `change` makes of it, whatever it is at that moment: where somebody else changes it
+    /// meanwhile, `change` is called again with what it is then. Without fields nothing is written.
+    ///
+    /// # Errors
+    /// As [`patch`](Self::patch), and what `change` answers.
+    pub async fn update(
+        &self,
+        table: &str,
+        id: &str,
+        change: impl FnMut(Fields) -> Result<Fields, SyncError>,
+    ) -> Result<(), SyncError> {
+        self.shared.driver.update(table, id, change).await?;
         self.queued();
         Ok(())
     }
@@ -311,12 +324,14 @@ impl SyncEngine {
     /// [`SyncError::Replica`].
     pub async fn status(&self) -> Result<Status, SyncError> {
         let state = self.shared.driver.state().await?;
-        Ok(Status { online: self.shared.online.load(Ordering::Acquire), syncing: self.is_draining(), state })
+        let Standing { online, syncing, last_sync, last_error } = self.shared.standing.borrow().clone();
+        let progress = self.shared.driver.progress.all();
+        Ok(Status { online, syncing, progress, last_sync, last_error, state })
     }
 
     /// Whether a drain or a pull is under way.
     pub fn is_draining(&self) -> bool {
-        self.shared.draining.load(Ordering::Acquire)
+        self.shared.standing.borrow().syncing
     }
 
     /// Waits for the first `sync_all` to end, and says whether it succeeded.
@@ -415,8 +430,28 @@ impl SyncEngine {
         }
     }
 
+    /// Changes with what the engine's thread notes down.
+    pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
+        self.shared.standing.subscribe()
+    }
+
+    /// Changes with each edit that is made through the engine.
+    pub(crate) fn edits(&self) -> watch::Receiver<u64> {
+        self.shared.edits.subscribe()
+    }
+
+    pub(crate) fn replica(&self) -> &dyn Replica {
+        &*self.shared.driver.replica
+    }
+
+    /// A synced table.
+    pub(crate) async fn table_state(&self, name: &TableName) -> Result<TableState, SyncError> {
+        self.shared.driver.known(name).await
+    }
+
     fn queued(&self) {
         self.shared.queued.notify_one();
+        self.shared.edits.send_modify(|edits| *edits = edits.wrapping_add(1));
     }
 
     async fn ask<T>(
@@ -443,16 +478,4 @@ impl Drop for Interrupt<'_> {
     fn drop(&mut self) {
         self.0.interrupts.send_modify(|waiting| *waiting -= 1);
     }
-}
-
-/// How things stand.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Status {
-    /// Whether the server could be reached last.
-    pub online: bool,
-    /// Whether a drain or a pull is under way.
-    pub syncing: bool,
-    /// The database: pending changes, dead letters, conflicts, tables with their cursors and last sync.
-    pub state: State,
 }

@@ -55,6 +55,14 @@ pub enum SyncError {
         /// The server that answered.
         found: String,
     },
+    /// A row is not of the type that was asked for.
+    #[error("a row of {what} is of another type: {problem} (ask for a type that all rows fit)")]
+    Mismatch {
+        /// The table or the query.
+        what: String,
+        /// Which field, and what it is.
+        problem: String,
+    },
     /// The user logged out, while this was under way or in another process. In the latter case the database may be somebody
     /// else's by now: an engine that another process has logged out does nothing more, until it is logged out itself or opened anew.
     #[error(

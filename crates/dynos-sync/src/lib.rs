@@ -49,7 +49,8 @@
 //!
 //! # Without async
 //!
-//! The futures need no runtime: what does, runs on the engine's thread. `futures_executor::block_on` or any other executor will do.
+//! [`blocking`] is the same engine for code that waits and calls back, a GUI's say. The futures need no runtime either: what does,
+//! runs on the engine's thread, and any executor will do.
 //!
 //! # Features
 //!
@@ -57,6 +58,7 @@
 //! * `http`: `remote::HttpRemote`, the client of dynos-sync's own server.
 //! * `supabase`: `remote::SupabaseRemote`, a Supabase project in place of a server, and `remote::GoTrueSession`.
 
+pub mod blocking;
 mod clock;
 #[cfg(feature = "sqlite")]
 mod clone;
@@ -66,7 +68,10 @@ mod engine;
 mod error;
 mod event;
 mod job;
+mod query;
 mod report;
+mod status;
+mod table;
 mod worker;
 
 pub use clock::SystemClock;
@@ -74,10 +79,13 @@ pub use clock::SystemClock;
 pub use clone::clone_database;
 pub use config::{SyncConfig, TransientHook};
 pub use driver::Driver;
-pub use engine::{Builder, Status, SyncEngine};
+pub use engine::{Builder, SyncEngine};
 pub use error::SyncError;
 pub use event::{EventStream, SyncEvent, TimedEvent};
+pub use query::{LiveQuery, Params};
 pub use report::{DrainReport, PullReport, SyncReport, TableReport};
+pub use status::{Status, StatusStream};
+pub use table::{Record, Table, new_id};
 
 pub use dynos_sync_core as core;
 #[cfg(any(feature = "http", feature = "supabase"))]

@@ -2,16 +2,7 @@
 //!
 //! That there is one loop is the drain lock: two drains cannot happen.
 
-use std::{
-    future::Future,
-    panic::AssertUnwindSafe,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::Duration,
-};
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, thread, time::Duration};
 
 use dynos_sync_core::{
     Millis,
@@ -28,6 +19,7 @@ use crate::{
     error::SyncError,
     event::SyncEvent,
     report::{DrainReport, PullReport, SyncReport},
+    status::Standing,
 };
 
 type Reply<T> = oneshot::Sender<Result<T, SyncError>>;
@@ -51,10 +43,11 @@ pub(crate) struct Shared {
     pub(crate) queued: Notify,
     /// How many logouts and closes wait: while any does, no job goes on.
     pub(crate) interrupts: watch::Sender<usize>,
-    pub(crate) draining: AtomicBool,
+    /// How many edits were made through the engine's handles.
+    pub(crate) edits: watch::Sender<u64>,
+    pub(crate) standing: watch::Sender<Standing>,
     /// `None` until the first sync has ended, then whether it succeeded.
     pub(crate) first_sync: watch::Sender<Option<bool>>,
-    pub(crate) online: AtomicBool,
 }
 
 /// The engine's work, until it is closed or nobody can ask any more.
@@ -77,10 +70,15 @@ pub(crate) fn start(work: impl Future<Output = ()> + Send + 'static) -> std::io:
     thread::Builder::new().name("dynos-sync".to_owned()).spawn(move || runtime.block_on(work)).map(drop)
 }
 
+/// Where there is nothing to wait for.
+const LONG: Duration = Duration::from_secs(24 * 60 * 60);
+
 struct Worker {
     shared: Arc<Shared>,
     commands: mpsc::UnboundedReceiver<Command>,
     hints: Option<BoxStream<'static, Hint>>,
+    /// Commits by other programs. `None` where they have to be looked for.
+    foreign_commits: Option<BoxStream<'static, ()>>,
     /// Failures in a row.
     failures: u32,
     /// No network before this time.
@@ -100,12 +98,14 @@ enum Event {
     Command(Option<Command>),
     Queued,
     Hint(Option<Hint>),
+    ForeignCommit(Option<()>),
     Time,
 }
 
 impl Worker {
     fn new(shared: Arc<Shared>, commands: mpsc::UnboundedReceiver<Command>) -> Self {
         Self {
+            foreign_commits: shared.driver.replica.foreign_commits(),
             shared,
             commands,
             hints: None,
@@ -142,6 +142,12 @@ impl Worker {
                 Event::Hint(None) => {
                     self.hints = None;
                     self.next_hints = self.now() + self.pause();
+                }
+                Event::ForeignCommit(heard) => {
+                    if heard.is_none() {
+                        self.foreign_commits = None;
+                    }
+                    self.next_poll = 0;
                 }
                 Event::Time => {}
             }
@@ -180,18 +186,13 @@ impl Worker {
         let auto = shared.driver.config.auto_sync;
         // Connecting to hear of hints is a call like any other.
         let listens = auto && self.may_call();
-        let hints = &mut self.hints;
-        let hint = async {
-            match hints {
-                Some(stream) => stream.next().await,
-                None => std::future::pending().await,
-            }
-        };
+        let (hint, foreign_commit) = (next_of(&mut self.hints), next_of(&mut self.foreign_commits));
         tokio::select! {
             biased;
             command = self.commands.recv() => Event::Command(command),
             () = shared.queued.notified(), if auto => Event::Queued,
             hint = hint, if listens => Event::Hint(hint),
+            heard = foreign_commit, if listens => Event::ForeignCommit(heard),
             () = shared.driver.clock.sleep(wait), if auto => Event::Time,
         }
     }
@@ -202,9 +203,8 @@ impl Worker {
     }
 
     fn time_to_wait(&mut self) -> Duration {
-        /// Until somebody signs in: nothing is done before, whatever is due.
-        const LONG: Duration = Duration::from_secs(24 * 60 * 60);
         if self.signed_out {
+            // Nothing is done before somebody signs in, whatever is due.
             return LONG;
         }
         let now = self.now();
@@ -228,7 +228,7 @@ impl Worker {
             Command::PullAll(reply) => answer(reply, self.unless_interrupted(driver.pull_all()).await),
             Command::SyncAll(reply) => {
                 let done = self.unless_interrupted(driver.sync_all()).await;
-                self.note_first_sync(done.is_ok());
+                self.note_sync(done.is_ok());
                 self.note(&done);
                 answer(reply, done);
             }
@@ -244,13 +244,13 @@ impl Worker {
         job: impl Future<Output = Result<T, SyncError>>,
     ) -> Result<T, SyncError> {
         let mut interrupts = self.shared.interrupts.subscribe();
-        self.shared.draining.store(true, Ordering::Release);
+        self.shared.standing.send_modify(|standing| standing.syncing = true);
         let result = tokio::select! {
             biased;
             _ = interrupts.wait_for(|waiting| *waiting > 0) => Err(SyncError::SessionEnded),
             result = AssertUnwindSafe(job).catch_unwind() => result.unwrap_or(Err(SyncError::Panicked)),
         };
-        self.shared.draining.store(false, Ordering::Release);
+        self.shared.standing.send_modify(|standing| standing.syncing = false);
         result
     }
 
@@ -273,8 +273,7 @@ impl Worker {
         }
         let now = self.now();
         if now >= self.next_poll {
-            self.next_poll = now + millis(self.driver().config.poll_interval);
-            self.push_due |= self.something_is_ready().await;
+            self.look(now).await;
         }
         self.pull_due |= now >= self.next_pull;
         if self.hints.is_none() && now >= self.next_hints {
@@ -284,7 +283,7 @@ impl Worker {
         if self.pull_due {
             self.next_pull = now + millis(self.driver().config.pull_interval);
             let done = self.unless_interrupted(shared.driver.sync_all()).await;
-            self.note_first_sync(done.is_ok());
+            self.note_sync(done.is_ok());
             self.finish(&done, "sync");
         } else if self.push_due {
             let done = self.unless_interrupted(shared.driver.drain()).await;
@@ -292,13 +291,17 @@ impl Worker {
         }
     }
 
-    /// Whether anything waits that could be sent: other programs may have written, or a refused record's time has come.
-    async fn something_is_ready(&mut self) -> bool {
-        let Ok(state) = self.driver().state().await else { return false };
-        if state.pending == 0 {
-            return false;
-        }
-        self.driver().has_due().await.unwrap_or(false)
+    /// Looks whether anything waits that could be sent: other programs may have written, or a refused record's time has come.
+    async fn look(&mut self, now: Millis) {
+        let shared = Arc::clone(&self.shared);
+        let soon = now + millis(shared.driver.config.poll_interval);
+        let (ready, next_retry) = shared.driver.ready().await.unwrap_or((false, Some(soon)));
+        self.push_due |= ready;
+        self.next_poll = match (&self.foreign_commits, next_retry) {
+            (None, _) => soon,
+            (Some(_), Some(retry)) => soon.max(retry),
+            (Some(_), None) => now + millis(LONG),
+        };
     }
 
     fn finish<T>(&mut self, done: &Result<T, SyncError>, context: &'static str) {
@@ -314,10 +317,15 @@ impl Worker {
 
     /// Draws the consequences of a sync that succeeded or failed.
     fn note<T>(&mut self, done: &Result<T, SyncError>) {
+        // Something may have to be tried again at some time.
+        self.next_poll = self.next_poll.min(self.now() + millis(self.driver().config.poll_interval));
         match done {
             Ok(_) => {
                 (self.failures, self.resume_at, self.signed_out) = (0, 0, false);
-                if !self.shared.online.swap(true, Ordering::AcqRel) {
+                if !self
+                    .note_standing(|standing| (standing.online, standing.last_error) = (true, None))
+                    .online
+                {
                     self.driver().tell(SyncEvent::Online);
                 }
             }
@@ -331,14 +339,26 @@ impl Worker {
         }
     }
 
+    /// Notes something down; answers what stood there before.
+    fn note_standing(&self, note: impl FnOnce(&mut Standing)) -> Standing {
+        let mut before = Standing::default();
+        self.shared.standing.send_if_modified(|standing| {
+            before = standing.clone();
+            note(standing);
+            *standing != before
+        });
+        before
+    }
+
     fn note_failure(&mut self, error: &SyncError) {
+        self.note_standing(|standing| standing.last_error = Some(error.to_string()));
         if let SyncError::AuthExpired { message } = error {
             self.signed_out = true;
             self.driver().tell(SyncEvent::AuthRequired { error: message.clone() });
         }
         if let SyncError::Remote(remote) = error
             && self.driver().config.is_transient(remote)
-            && self.shared.online.swap(false, Ordering::AcqRel)
+            && self.note_standing(|standing| standing.online = false).online
         {
             self.driver().tell(SyncEvent::Offline { error: remote.to_string() });
         }
@@ -355,12 +375,24 @@ impl Worker {
         millis(driver.config.backoff().pause(self.failures.max(1), driver.random()))
     }
 
-    fn note_first_sync(&self, succeeded: bool) {
+    /// A sync has ended.
+    fn note_sync(&mut self, succeeded: bool) {
+        let now = self.now();
+        if succeeded {
+            self.note_standing(|standing| standing.last_sync = Some(now));
+        }
         self.shared.first_sync.send_if_modified(|first| {
             let new = first.is_none();
             first.get_or_insert(succeeded);
             new
         });
+    }
+}
+
+async fn next_of<T>(stream: &mut Option<BoxStream<'static, T>>) -> Option<T> {
+    match stream {
+        Some(stream) => stream.next().await,
+        None => std::future::pending().await,
     }
 }
 

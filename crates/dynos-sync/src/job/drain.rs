@@ -82,9 +82,13 @@ impl Driver {
         pushed.and(settled).map(|()| drain.report)
     }
 
-    /// Whether anything can be sent now.
-    pub(crate) async fn has_due(&self) -> Result<bool, SyncError> {
-        Ok(!self.replica.due(&self.limits(1, 0)).await?.groups.is_empty())
+    /// Whether anything can be sent now, and when something may be sent that has to wait.
+    pub(crate) async fn ready(&self) -> Result<(bool, Option<Millis>), SyncError> {
+        if self.state().await?.pending == 0 {
+            return Ok((false, None));
+        }
+        let due = self.replica.due(&self.limits(1, 0)).await?;
+        Ok((!due.groups.is_empty(), due.next_retry))
     }
 
     fn limits(&self, records: usize, bytes: usize) -> DueLimits {

@@ -149,10 +149,14 @@ impl Driver {
                 last = 0;
                 continue;
             }
+            if table.phase != Phase::Following {
+                self.progress.set(name, report.rows);
+            }
             self.tell(SyncEvent::Progress { table: name.clone(), rows: report.rows });
             if has_more {
                 continue;
             }
+            self.progress.end(name);
             self.tell(SyncEvent::PullComplete { table: name.clone(), row_count: report.rows });
             return Ok(report);
         }

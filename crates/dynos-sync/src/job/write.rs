@@ -3,7 +3,7 @@
 use dynos_sync_core::{
     Edit, Fields, Invalid, Operation, RecordKey, ReplicaError, TableName,
     plan::write,
-    replica::{Op, TableState},
+    replica::{Batch, Expected, Op, Outcome, TableState},
 };
 
 use crate::{driver::Driver, error::SyncError};
@@ -48,6 +48,41 @@ impl Driver {
         self.commit_in(session, ops).await.map(drop)
     }
 
+    /// Sets those fields of a record that `change` makes of it. Where the record is changed meanwhile, `change` is asked again.
+    ///
+    /// # Errors
+    /// As [`patch`](Self::patch), and what `change` answers; [`SyncError::Contention`] where the record never stands still.
+    pub async fn update(
+        &self,
+        table: &str,
+        id: &str,
+        mut change: impl FnMut(Fields) -> Result<Fields, SyncError>,
+    ) -> Result<(), SyncError> {
+        let key = RecordKey::new(table, id)?;
+        for _ in 0..Self::REPLANS {
+            let (table, expected) = (self.known(&key.table).await?, self.as_it_is(&key).await?);
+            let record = self.replica.get(&key).await?.ok_or_else(|| ReplicaError::NotFound(key.clone()))?;
+            let changed = change(record)?;
+            if changed.is_empty() {
+                return Ok(());
+            }
+            let ops = vec![self.pass(&table, key.clone(), Edit::Patch(changed))?];
+            if matches!(self.replica.commit(Batch { expected, ops }).await?, Outcome::Committed(_)) {
+                return Ok(());
+            }
+        }
+        Err(SyncError::Contention(format!("record {key}")))
+    }
+
+    /// What must still be so for a record to be as it is now.
+    async fn as_it_is(&self, key: &RecordKey) -> Result<Expected, SyncError> {
+        let state = self.state().await?;
+        let cursor = state.table(&key.table).map(|table| (key.table.clone(), table.cursor.clone()));
+        let pending = self.replica.records(&key.table, std::slice::from_ref(&key.id), false).await?;
+        let newest = pending.first().and_then(|record| record.entries.last()).map(|entry| entry.counter);
+        Ok(Expected { generation: Some(state.generation), newest: vec![(key.clone(), newest)], cursor })
+    }
+
     /// Queues an edit whose row the application has written itself.
     ///
     /// # Errors
@@ -82,7 +117,8 @@ impl Driver {
         Ok(Op::Write { key, edit, at })
     }
 
-    async fn known(&self, name: &TableName) -> Result<TableState, SyncError> {
+    /// A synced table.
+    pub(crate) async fn known(&self, name: &TableName) -> Result<TableState, SyncError> {
         if let Some(table) = self.table(name) {
             return Ok(table);
         }

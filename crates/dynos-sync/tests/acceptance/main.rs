@@ -19,6 +19,7 @@ mod logout;
 mod lost_replies;
 mod offline;
 mod ordering;
+mod other_programs;
 mod panics;
 mod refused_edits;
 mod resources;
