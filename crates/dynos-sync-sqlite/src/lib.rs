@@ -76,6 +76,7 @@ mod commit;
 mod cost;
 mod create;
 mod crew;
+mod dart;
 mod describe;
 mod desk;
 mod error;
@@ -106,5 +107,6 @@ mod value;
 mod watch;
 mod writer;
 
+pub use dart::{Left, TakenOver};
 pub use random::Random;
 pub use replica::{Candidates, SqliteOptions, SqliteReplica, Synchronous, Threads};
