@@ -446,7 +446,7 @@ fn what_panics_in_the_database_is_undone_and_the_next_one_is_served() {
     assert_eq!((shared.queue().len(), shared.state().pending), (1, 1));
 }
 
-/// The engine's own writes run no triggers where all of them are the engine's.
+/// The engine's own writes run no triggers where all of them are the engine's and none was needed for long.
 #[test]
 fn whatever_was_written_before_what_programs_and_their_triggers_do_is_noticed() {
     let shared = Shared::new("CREATE TABLE t (id INTEGER PRIMARY KEY, v); CREATE TABLE seen (v)", &["t"]);
@@ -484,6 +484,10 @@ fn whatever_was_written_before_what_programs_and_their_triggers_do_is_noticed() 
     assert_eq!(seen(), [5, 7]);
     let patch = |v: i64| change("t", "1", Edit::Patch(object(json!({ "v": v }))));
     assert_eq!(shared.changes(), [upsert("1", 5), upsert("1", 6), upsert("1", 7), patch(8)]);
+
+    (0..150).for_each(write);
+    by_hand("UPDATE t SET v = 9 WHERE id = 1");
+    assert_eq!(shared.changes()[150..], [patch(9)]);
 }
 
 /// The header is not written with each edit. Whoever comes next knows all the same how far numbers and times have gone.
