@@ -169,6 +169,7 @@ pub(crate) fn logout(session: &mut Session<'_>, discard: bool) -> Result<Logout>
         pending: 0,
         layout,
         scrub: true,
+        fresh: 0,
         seal,
     };
     Ok(Logout::Done { discarded: changes })

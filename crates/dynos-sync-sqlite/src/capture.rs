@@ -7,6 +7,7 @@
 //!
 //! The triggers are silent while `dynos_state.capture` is 0, which it is only inside the engine's own transactions.
 
+use dynos_sync_core::Millis;
 use rusqlite::Connection;
 
 use crate::{
@@ -21,7 +22,11 @@ pub(crate) const UPDATED: i64 = 1;
 pub(crate) const DELETED: i64 = 2;
 pub(crate) const MAY_BE_REPLACED: i64 = 3;
 
-/// The time in milliseconds, never behind the newest that the device has seen.
+/// The time of what was there before its table was synced.
+pub(crate) const LONG_AGO: Millis = 0;
+
+/// The time in milliseconds. It is never behind the newest that the device has seen, but for edits that were queued since `dynos_state` was
+/// written: those are seen to where notes are collected.
 const NOW: &str = "max(CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER), (SELECT clock + 1 FROM dynos_state))";
 
 /// Puts a table's triggers in place, or renews them.
@@ -47,7 +52,7 @@ pub(crate) fn remove(db: &Connection, n: i64) -> Result<()> {
 pub(crate) fn note_existing(db: &Connection, table: &Table) -> Result<()> {
     let key = table.key.iter().map(|place| ident(&table.columns[*place].name));
     let sql = format!(
-        "INSERT INTO dynos_log (tbl, op, at, {}) SELECT {}, {INSERTED}, 0, {} FROM {}",
+        "INSERT INTO dynos_log (tbl, op, at, {}) SELECT {}, {INSERTED}, {LONG_AGO}, {} FROM {}",
         list(log_columns(&table.key)),
         table.n,
         list(key),
@@ -129,6 +134,13 @@ fn trigger(table: &Table, kind: &str, event: &str, steps: &[&str]) -> String {
         table.sql_name(),
         join(steps.iter(), "; ")
     )
+}
+
+/// Whether no trigger in the file is another's.
+pub(crate) fn is_alone(db: &Connection) -> Result<bool> {
+    let others =
+        "SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND name NOT LIKE 'dynos\\_%' ESCAPE '\\'";
+    db.prepare(others).and_then(|mut others| others.exists([])).map(|any| !any).map_err(translate)
 }
 
 /// Whether a table's triggers are all in place, word for word.

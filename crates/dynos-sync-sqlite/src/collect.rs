@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use dynos_sync_core::{
-    Counter, Edit, Fields, Millis, RecordId, Redactor, ReplicaError, plan::write::ownership,
+    Counter, Edit, Fields, Limits, Millis, RecordId, Redactor, ReplicaError, plan::write::ownership,
 };
 use rusqlite::Row;
 
@@ -46,13 +46,21 @@ pub(crate) fn collect_some(session: &mut Session<'_>) -> Result<Option<Vec<Colle
     let (touched, last) = read_notes(session)?;
     let Some(last) = last else { return Ok(None) };
     let mut collected = Vec::new();
-    for record in touched {
+    let clock = session.header.clock;
+    for mut record in touched {
+        record.at = time_of(record.at, clock);
         collected.extend(queue_change(session, record)?);
     }
     let mut statement =
         session.db.prepare_cached("DELETE FROM dynos_log WHERE seq <= ?").map_err(translate)?;
     statement.execute([last]).map_err(translate)?;
     Ok(Some(collected))
+}
+
+/// What was noted is newer than all that is queued, also where it was noted by a clock that is behind. What was there before the table was
+/// synced has no time.
+fn time_of(noted: Millis, clock: Millis) -> Millis {
+    if noted == capture::LONG_AGO { noted } else { noted.max(clock.saturating_add(1)).min(Limits::LATEST) }
 }
 
 /// Whether there is anything to collect.

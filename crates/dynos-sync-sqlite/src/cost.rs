@@ -92,6 +92,51 @@ fn the_next_batch_does_not_walk_the_queue() {
     });
 }
 
+/// What is due while all that was queued waits, or was drained, and one edit has been made since.
+fn due_after(session: &mut Session<'_>) -> Result<()> {
+    let due = reading::due(session, &limits(100))?;
+    assert_eq!(due.groups.len(), 1);
+    Ok(())
+}
+
+fn limits(records: usize) -> DueLimits {
+    DueLimits { now: 0, longest_wait: i64::MAX, records, bytes: 1 << 30, under_way: 0 }
+}
+
+/// Does something to all that is queued, and then makes one more edit.
+fn prepared(
+    dir: &tempfile::TempDir,
+    queued: u32,
+    op: impl Fn(&dynos_sync_core::Entry) -> Op,
+) -> std::path::PathBuf {
+    let path = database(dir, queued);
+    let mut writer = Writer::new(Connection::open(&path).unwrap(), &SqliteOptions::default());
+    let all = |session: &mut Session<'_>| {
+        let due = reading::due(session, &limits(100_000))?;
+        let ops = due.groups.iter().flatten().map(&op).collect();
+        commit(session, &Batch { ops, ..Batch::default() }).map(drop)
+    };
+    writer.transaction(all).unwrap();
+    // Looked for once, and not found.
+    writer.transaction(|session| reading::due(session, &limits(100)).map(drop)).unwrap();
+    let edit = Edit::Upsert(fields([("v", "z".into())]));
+    let write = Op::Write { key: RecordKey::new("t", "1").unwrap(), edit, at: 1 };
+    writer.transaction(|session| commit(session, &Batch { ops: vec![write], ..Batch::default() })).unwrap();
+    path
+}
+
+#[test]
+fn the_next_batch_does_not_walk_what_waits_nor_what_stands_behind_another() {
+    let postponed = |entry: &dynos_sync_core::Entry| Op::Postpone {
+        key: entry.key.clone(),
+        counter: entry.counter,
+        retry_at: 1000,
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let steps = [200, 20_000].map(|queued| steps(&prepared(&dir, queued, postponed), due_after));
+    assert!(steps[1] <= steps[0] + steps[0] / 10, "{steps:?}");
+}
+
 #[test]
 fn a_write_does_not_walk_the_queue() {
     assert_constant("write", |session| {

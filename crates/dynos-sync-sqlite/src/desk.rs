@@ -8,8 +8,9 @@ use crate::{
     error::Result,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{self, Receiver, Sender},
+        thread,
     },
 };
 
@@ -41,11 +42,13 @@ pub(crate) struct Seat<C> {
     clerk: Mutex<Option<C>>,
     /// Jobs that were handed in and not begun.
     waiting: AtomicUsize,
+    /// Whether the last jobs came together: then the next will, and are done together if nobody does one at once in between.
+    crowded: AtomicBool,
 }
 
 impl<C> Seat<C> {
     pub(crate) fn new(clerk: C) -> Self {
-        Self { clerk: Mutex::new(Some(clerk)), waiting: AtomicUsize::new(0) }
+        Self { clerk: Mutex::new(Some(clerk)), waiting: AtomicUsize::new(0), crowded: AtomicBool::new(false) }
     }
 
     /// The clerk, until he has gone.
@@ -58,12 +61,24 @@ impl<C> Seat<C> {
         self.waiting.fetch_sub(1, Ordering::AcqRel);
     }
 
+    /// How many jobs came together. The clerk is held.
+    pub(crate) fn came(&self, together: usize) {
+        self.crowded.store(together > 1, Ordering::Release);
+    }
+
+    /// Lets those go first that are about to hand something in, where others did so together.
+    pub(crate) fn invite(&self) {
+        if self.crowded.load(Ordering::Acquire) {
+            thread::yield_now();
+        }
+    }
+
     /// Does the job, if that is a matter of a moment now.
     fn try_at_once(&self, job: C::Job) -> Option<C::Job>
     where
         C: Clerk,
     {
-        if self.waiting.load(Ordering::Acquire) > 0 {
+        if self.waiting.load(Ordering::Acquire) > 0 || self.crowded.load(Ordering::Acquire) {
             return Some(job);
         }
         match self.clerk.try_lock() {

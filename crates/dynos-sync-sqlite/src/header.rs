@@ -7,18 +7,23 @@ use crate::{
     error::{Result, damaged, translate},
     letters, listing, queue,
     random::Random,
+    raw::raws,
     sum::{Seal, Sum},
 };
 
 /// The schema versions, oldest first. A released one is never edited.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("migrations/0001.sql"),
     include_str!("migrations/0002.sql"),
     include_str!("migrations/0003.sql"),
     include_str!("migrations/0004.sql"),
+    include_str!("migrations/0005.sql"),
 ];
 
-/// `dynos_state`, read at the beginning of a transaction and written at its end.
+/// `dynos_state`, read at the beginning of a transaction and written at its end, unless the queue says what has changed.
+///
+/// The row says how it was at its `last_counter`. What the queue holds after that was only appended since, one entry a number, and the
+/// newest entry's time is the clock. A transaction that did anything else writes the row.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Header {
     pub(crate) replica: ReplicaId,
@@ -31,12 +36,54 @@ pub(crate) struct Header {
     pub(crate) pending: i64,
     pub(crate) layout: i64,
     pub(crate) scrub: bool,
+    /// Below this number, no entry is ready but those that became so later ([`queue::heads`]).
+    pub(crate) fresh: Counter,
     /// What the sums of this session begin with.
     pub(crate) seal: Seal,
 }
 
 impl Header {
     pub(crate) fn read(db: &Connection) -> Result<Self> {
+        let header = Self::stored(db)?;
+        let after = header.last_counter as i64;
+        match raws(db, "WHERE counter > ? ORDER BY counter DESC LIMIT 1", [after])?.pop() {
+            None => Ok(header),
+            Some((counter, Ok(raw))) if raw.is_intact(header.seal) => Ok(Self {
+                clock: header.clock.max(raw.at),
+                last_counter: counter as Counter,
+                pending: header.pending + (counter - after),
+                ..header
+            }),
+            Some(_) => header.with_all_after(db),
+        }
+    }
+
+    /// Where the newest entry cannot be believed, all of them are looked at.
+    fn with_all_after(mut self, db: &Connection) -> Result<Self> {
+        for (_, raw) in raws(db, "WHERE counter > ?", [self.last_counter as i64])? {
+            self.last_counter += 1;
+            self.pending += 1;
+            let intact = raw.ok().filter(|raw| raw.is_intact(self.seal));
+            self.clock = intact.map_or(self.clock, |raw| self.clock.max(raw.at));
+        }
+        Ok(self)
+    }
+
+    /// Whether all that has changed since `before` is what the queue says of itself.
+    fn is_told_by_queue(&self, db: &Connection, before: &Self) -> Result<bool> {
+        let appended = self.last_counter.saturating_sub(before.last_counter) as i64;
+        let (clock, last_counter, pending) = (self.clock, self.last_counter, before.pending + appended);
+        let grown = Self { clock, last_counter, pending, ..before.clone() };
+        Ok(appended > 0 && *self == grown && queue::time_of(db, last_counter)? == Some(clock))
+    }
+
+    /// Whether the row has to be written, for the next to read what this says.
+    pub(crate) fn is_to_be_written(&self, db: &Connection, before: &Self) -> Result<bool> {
+        Ok(self != before && !self.is_told_by_queue(db, before)?)
+    }
+
+    /// The row alone. Its `clock`, `last_counter` and `pending` may be of earlier.
+    pub(crate) fn stored(db: &Connection) -> Result<Self> {
         let (header, sum, awake) = Self::parts(db)?;
         if header.sum() != sum {
             return Err(damaged("dynos_state", "it is not as it was written"));
@@ -49,7 +96,7 @@ impl Header {
 
     /// The row as it stands there, its sum, and whether the triggers are awake.
     fn parts(db: &Connection) -> Result<(Self, i64, bool)> {
-        let sql = "SELECT replica, file, generation, server, clock, last_counter, pending, layout, scrub, seal, sum, capture, last_sent \
+        let sql = "SELECT replica, file, generation, server, clock, last_counter, pending, layout, scrub, seal, sum, capture, last_sent, fresh \
                    FROM dynos_state";
         let mut statement = db.prepare_cached(sql).map_err(translate)?;
         let (replica, sum, awake, header) = statement
@@ -65,6 +112,7 @@ impl Header {
                     layout: row.get(7)?,
                     scrub: row.get(8)?,
                     last_sent: row.get::<_, i64>(12)? as u64,
+                    fresh: row.get::<_, i64>(13)? as u64,
                     seal: Seal(row.get(9)?),
                 };
                 Ok((row.get::<_, String>(0)?, row.get::<_, i64>(10)?, row.get::<_, bool>(11)?, header))
@@ -77,7 +125,7 @@ impl Header {
     /// Writes the row. The triggers are awake again from here on.
     pub(crate) fn write(&self, db: &Connection) -> Result<()> {
         let sql = "UPDATE dynos_state SET replica = ?, file = ?, generation = ?, server = ?, clock = ?, last_counter = ?, \
-                   pending = ?, layout = ?, scrub = ?, last_sent = ?, seal = ?, sum = ?, capture = 1";
+                   pending = ?, layout = ?, scrub = ?, last_sent = ?, fresh = ?, seal = ?, sum = ?, capture = 1";
         let mut statement = db.prepare_cached(sql).map_err(translate)?;
         let done = statement.execute(params![
             self.replica.to_string(),
@@ -90,6 +138,7 @@ impl Header {
             self.layout,
             self.scrub,
             self.last_sent as i64,
+            self.fresh as i64,
             self.seal.0,
             self.sum(),
         ]);
@@ -108,12 +157,14 @@ impl Header {
             pending,
             layout,
             scrub,
+            fresh,
             seal,
         } = self;
         let texts = seal.sum().text(&replica.to_string()).maybe(file.as_deref()).maybe(server.as_deref());
         let counters = [*generation, *last_counter, *last_sent].map(|counter| counter as i64);
         let numbers = counters.into_iter().chain([*clock, *pending, *layout, (*scrub).into()]);
-        numbers.fold(texts, Sum::int).end()
+        // In a file of before there was one, it is 0 and no part of the sum.
+        numbers.chain((*fresh > 0).then_some(*fresh as i64)).fold(texts, Sum::int).end()
     }
 }
 

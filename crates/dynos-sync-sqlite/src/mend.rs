@@ -64,11 +64,26 @@ fn fault(db: &Connection, header: &Header) -> Result<Option<String>> {
         Ok(_) => {
             let counted = count(db)?;
             let right = counted.0 == header.pending && counted.1 <= header.last_counter as i64;
-            Ok((!right).then(|| "it is not as long as it should be".to_owned()))
+            Ok(match () {
+                () if !right => Some("it is not as long as it should be".to_owned()),
+                () if !are_heads_right(db, header)? => {
+                    Some("it is not known which entries are the oldest".to_owned())
+                }
+                () => None,
+            })
         }
         Err(ReplicaError::Corrupt(what)) => Ok(Some(what)),
         Err(error) => Err(error),
     }
+}
+
+/// Whether each record has one oldest entry, and none that is ready would be passed over. No index says so.
+fn are_heads_right(db: &Connection, header: &Header) -> Result<bool> {
+    let sql = "SELECT (SELECT count(*) FROM (SELECT DISTINCT tbl, id FROM dynos_queue)) \
+                    = (SELECT count(*) FROM dynos_queue NOT INDEXED WHERE head IN (1, 2)) \
+               AND NOT EXISTS (SELECT 1 FROM dynos_queue NOT INDEXED \
+                               WHERE counter < ? AND head = 1 AND sent = 0 AND retry_at IS NULL)";
+    db.query_row(sql, [header.fresh as i64], |row| row.get(0)).map_err(translate)
 }
 
 fn renew(session: &mut Session<'_>) -> Result<()> {
@@ -80,7 +95,8 @@ fn renew(session: &mut Session<'_>) -> Result<()> {
     let is_short = count(session.db)?.0 < session.header.pending;
     for (counter, n, id) in listed {
         let lost = match raws(session.db, "WHERE counter = ?", [counter])?.pop() {
-            None => is_short,
+            // Or it was appended last, and the queue alone said so.
+            None => is_short || counter as u64 > session.header.last_counter,
             Some((_, Ok(raw))) => (raw.tbl, &raw.id) != (n, &id) && !raw.is_intact(session.header.seal),
             Some((_, Err(_))) => true,
         };
@@ -90,8 +106,8 @@ fn renew(session: &mut Session<'_>) -> Result<()> {
             letters::bury_damaged(session, n, &id)?;
         }
     }
-    let oldest = "UPDATE dynos_queue SET head = counter = \
-                  (SELECT min(first.counter) FROM dynos_queue AS first WHERE first.tbl = dynos_queue.tbl AND first.id = dynos_queue.id)";
+    let oldest = "UPDATE dynos_queue SET head = 2 * (counter = \
+                  (SELECT min(first.counter) FROM dynos_queue AS first WHERE first.tbl = dynos_queue.tbl AND first.id = dynos_queue.id))";
     session.db.execute(oldest, []).map_err(translate)?;
     let (pending, last) = count(session.db)?;
     session.header.pending = pending;

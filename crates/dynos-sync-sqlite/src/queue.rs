@@ -65,27 +65,43 @@ pub(crate) enum Which {
 /// A record's oldest entry.
 pub(crate) struct Head {
     pub(crate) counter: i64,
+    /// Whether it has been its record's oldest, and ready, since it was appended.
+    pub(crate) is_fresh: bool,
     /// As it stands there, unless it cannot be read.
     pub(crate) raw: Option<Raw>,
     /// Whether the record has other entries, or a base image.
     pub(crate) has_more: bool,
 }
 
-/// Records from after a counter on.
-pub(crate) fn heads(db: &Connection, which: Which, after: i64, limit: usize) -> Result<Vec<Head>> {
-    let chosen = match which {
-        Which::Sent => "INDEXED BY dynos_queue_sent WHERE sent = 1",
-        Which::Ready => "INDEXED BY dynos_queue_ready WHERE head = 1 AND sent = 0 AND retry_at IS NULL",
-    };
-    let sql = format!(
-        "SELECT {COLUMNS}, \
+/// Entries that were ready when they were appended are most of the queue, in their order: those that are left of them are found by looking
+/// through it. Only what became ready later has an index.
+const FRESH: &str = "NOT INDEXED WHERE head = 1 AND sent = 0 AND retry_at IS NULL AND counter > max(?1, ?2)";
+const LATER: &str =
+    "INDEXED BY dynos_queue_later WHERE head = 2 AND sent = 0 AND retry_at IS NULL AND counter > ?1";
+const SENT: &str = "INDEXED BY dynos_queue_sent WHERE sent = 1 AND counter > max(?1, ?2)";
+
+/// Records from after a counter on. None that is ready is fresh below `fresh`.
+pub(crate) fn heads(
+    db: &Connection,
+    which: Which,
+    after: i64,
+    fresh: Counter,
+    limit: usize,
+) -> Result<Vec<Head>> {
+    let select = format!(
+        "SELECT {COLUMNS}, head = 1, \
            EXISTS (SELECT 1 FROM dynos_queue AS o WHERE o.tbl = q.tbl AND o.id = q.id AND o.counter <> q.counter) \
            OR EXISTS (SELECT 1 FROM dynos_base AS b WHERE b.tbl = q.tbl AND b.id = q.id) \
-         FROM dynos_queue AS q {chosen} AND counter > ? ORDER BY counter LIMIT ?"
+         FROM dynos_queue AS q"
     );
-    let mut statement = db.prepare_cached(&sql).map_err(translate)?;
-    let rows = statement.query_map([after, limit as i64], |row| {
-        Ok(Head { counter: row.get(0)?, raw: Raw::read(row).ok(), has_more: row.get(11)? })
+    let (sql, least) = match which {
+        Which::Sent => (format!("{select} {SENT}"), 0),
+        Which::Ready => (format!("{select} {FRESH} UNION ALL {select} {LATER}"), fresh.saturating_sub(1)),
+    };
+    let mut statement = db.prepare_cached(&format!("{sql} ORDER BY counter LIMIT ?3")).map_err(translate)?;
+    let rows = statement.query_map([after, least as i64, limit as i64], |row| {
+        let (is_fresh, has_more) = (row.get(11)?, row.get(12)?);
+        Ok(Head { counter: row.get(0)?, is_fresh, raw: Raw::read(row).ok(), has_more })
     });
     rows.map_err(translate)?.collect::<rusqlite::Result<_>>().map_err(translate)
 }
@@ -105,10 +121,18 @@ pub(crate) fn next_retry(db: &Connection) -> Result<Option<Millis>> {
 
 fn waiting(db: &Connection, which: &str) -> Result<Option<Millis>> {
     let sql = format!(
-        "SELECT {which}(retry_at) FROM dynos_queue INDEXED BY dynos_queue_waiting WHERE head = 1 AND retry_at IS NOT NULL"
+        "SELECT {which}(retry_at) FROM dynos_queue INDEXED BY dynos_queue_retry WHERE head > 0 AND retry_at IS NOT NULL"
     );
     let mut statement = db.prepare_cached(&sql).map_err(translate)?;
     statement.query_row([], |row| row.get(0)).map_err(translate)
+}
+
+/// Has an entry found by the index from now on: others that are ready are not looked for from there on at each time.
+pub(crate) fn keep_for_later(db: &Connection, counter: i64) -> Result<()> {
+    let mut statement = db
+        .prepare_cached("UPDATE dynos_queue SET head = 2 WHERE counter = ? AND head = 1")
+        .map_err(translate)?;
+    statement.execute([counter]).map(drop).map_err(translate)
 }
 
 /// Lets the records go that have waited long enough.
@@ -119,8 +143,8 @@ pub(crate) fn release(db: &Connection, limits: &DueLimits) -> Result<()> {
     if !first && !last {
         return Ok(());
     }
-    let sql = "UPDATE dynos_queue INDEXED BY dynos_queue_waiting SET retry_at = NULL \
-               WHERE head = 1 AND retry_at IS NOT NULL AND (retry_at <= ? OR retry_at > ?)";
+    let sql = "UPDATE dynos_queue INDEXED BY dynos_queue_retry SET retry_at = NULL, head = 2 \
+               WHERE head > 0 AND retry_at IS NOT NULL AND (retry_at <= ? OR retry_at > ?)";
     let mut statement = db.prepare_cached(sql).map_err(translate)?;
     statement.execute([limits.now, far]).map(drop).map_err(translate)
 }
@@ -131,6 +155,13 @@ pub(crate) fn newest(db: &Connection, n: i64, id: &str) -> Result<Option<Counter
     let mut statement = db.prepare_cached(sql).map_err(translate)?;
     let newest: Option<i64> = statement.query_row(params![n, id], |row| row.get(0)).map_err(translate)?;
     Ok(newest.map(|counter| counter as Counter))
+}
+
+/// An entry's time.
+pub(crate) fn time_of(db: &Connection, counter: Counter) -> Result<Option<Millis>> {
+    let mut statement =
+        db.prepare_cached("SELECT at FROM dynos_queue WHERE counter = ?").map_err(translate)?;
+    statement.query_row([counter as i64], |row| row.get(0)).optional().map_err(translate)
 }
 
 /// Appends an entry. `base` is what the record was before; it is kept if the entry is the record's first.
@@ -287,7 +318,7 @@ fn delete(db: &Connection, header: &mut Header, counter: Counter) -> Result<()> 
 
 /// Marks the oldest entry that a record still has.
 fn promote(db: &Connection, n: i64, id: &RecordId) -> Result<()> {
-    let sql = "UPDATE dynos_queue SET head = 1 \
+    let sql = "UPDATE dynos_queue SET head = 2 \
                WHERE counter = (SELECT min(counter) FROM dynos_queue WHERE tbl = ? AND id = ?)";
     let mut statement = db.prepare_cached(sql).map_err(translate)?;
     statement.execute(params![n, id.as_str()]).map(drop).map_err(translate)
@@ -304,7 +335,7 @@ pub(crate) fn freeze(db: &Connection, header: &mut Header, n: i64, entry: &Entry
     let values =
         params![raw.op, raw.data, raw.at, raw.base, entry.attempts, sum, raw.counter, n, id.as_str()];
     // Mostly it is its record's oldest. (To have the row answer which it is, with RETURNING, costs more than to ask twice.)
-    let is_oldest = mark_sent(db, "head = 1", values)?;
+    let is_oldest = mark_sent(db, "head > 0", values)?;
     if !is_oldest && !mark_sent(db, "head = 0", values)? {
         return Ok(false);
     }
@@ -339,7 +370,8 @@ pub(crate) fn thaw_sent(db: &Connection, seal: Seal) -> Result<()> {
 }
 
 fn thaw_all(db: &Connection, seal: Seal, which: &str, values: impl rusqlite::Params) -> Result<()> {
-    let sql = "UPDATE dynos_queue SET sent = 0, base = NULL, sum = ? WHERE counter = ?";
+    let sql =
+        "UPDATE dynos_queue SET sent = 0, base = NULL, head = 2 * (head > 0), sum = ? WHERE counter = ?";
     let mut statement = db.prepare_cached(sql).map_err(translate)?;
     // What cannot be read stays as it is, to be set aside when it is its turn.
     for (counter, raw) in raws(db, which, values)? {
@@ -374,7 +406,7 @@ pub(crate) fn renumber(
         let counter = raw.counter;
         let raw = raw.unsent(header.seal, header.last_counter as i64);
         statement
-            .execute(params![raw.counter, first, tried, retry_at, raw.sum, counter])
+            .execute(params![raw.counter, 2 * i64::from(first), tried, retry_at, raw.sum, counter])
             .map_err(translate)?;
     }
     Ok(())

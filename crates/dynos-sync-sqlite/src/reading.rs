@@ -141,7 +141,10 @@ pub(crate) fn due(session: &mut Session<'_>, limits: &DueLimits) -> Result<Due> 
 fn groups(session: &mut Session<'_>, which: Which, limits: &DueLimits) -> Result<Vec<Vec<Entry>>> {
     let (mut groups, mut bytes, mut after) = (Vec::new(), 0, 0);
     loop {
-        let heads = queue::heads(session.db, which, after, limits.records)?;
+        let heads = queue::heads(session.db, which, after, session.header.fresh, limits.records)?;
+        if which == Which::Ready && after == 0 {
+            note_fresh(session, &heads, limits.records);
+        }
         let Some(last) = heads.last() else { return Ok(groups) };
         after = last.counter;
         for head in heads {
@@ -165,6 +168,15 @@ fn groups(session: &mut Session<'_>, which: Which, limits: &DueLimits) -> Result
                 return Ok(groups);
             }
         }
+    }
+}
+
+/// Remembers where the first ready entry stands, so that what is before it is not looked through again.
+fn note_fresh(session: &mut Session<'_>, heads: &[Head], limit: usize) {
+    match heads.iter().find(|head| head.is_fresh) {
+        Some(first) => session.header.fresh = first.counter as Counter,
+        None if heads.len() < limit => session.header.fresh = session.header.last_counter + 1,
+        None => {}
     }
 }
 
@@ -193,7 +205,7 @@ fn set_aside(session: &mut Session<'_>, counter: i64) -> Result<()> {
             tracing::error!(what, "a queued edit cannot be read and goes to the dead letters");
             letters::bury_entry(session, counter)
         }
-        _ => Ok(()),
+        _ => queue::keep_for_later(session.db, counter),
     }
 }
 

@@ -34,6 +34,7 @@ use crate::{
     session::Session,
     snapshot::Staging,
     sql::exec,
+    sum::Seal,
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{self, Receiver, Sender},
@@ -214,6 +215,7 @@ impl SqliteReplica {
             writer.set_temporary_files(true)?;
             writer.set_foreign_keys(true)?;
             writer.transaction(|session| {
+                session.set_capture(true)?;
                 let value = work(session.db).map_err(of_theirs)?;
                 collect::collect(session)?;
                 Ok(value)
@@ -384,10 +386,11 @@ impl Reader {
         ended.map(|()| value)
     }
 
-    fn header(&mut self) -> Result<Header> {
-        let header = Header::read(&self.db)?;
+    /// Reads the catalogue again, where it has changed.
+    fn refresh(&mut self) -> Result<Seal> {
+        let header = Header::stored(&self.db)?;
         refresh(&self.db, &mut self.catalog, &header)?;
-        Ok(header)
+        Ok(header.seal)
     }
 }
 
@@ -456,7 +459,8 @@ impl SqliteReplica {
 impl Replica for SqliteReplica {
     async fn state(&self) -> Result<State> {
         self.read(|reader| {
-            let header = reader.header()?;
+            reader.refresh()?;
+            let header = Header::read(&reader.db)?;
             reading::state(&reader.db, &reader.catalog, &header)
         })
         .await
@@ -465,7 +469,7 @@ impl Replica for SqliteReplica {
     async fn get(&self, key: &RecordKey) -> Result<Option<Fields>> {
         let key = key.clone();
         self.read(move |reader| {
-            reader.header()?;
+            reader.refresh()?;
             reading::get(&reader.db, &reader.catalog, &key)
         })
         .await
@@ -493,7 +497,7 @@ impl Replica for SqliteReplica {
     async fn unsettled(&self, table: &TableName, limit: usize) -> Result<Vec<Entry>> {
         let table = table.clone();
         self.read(move |reader| {
-            reader.header()?;
+            reader.refresh()?;
             let n = reader.catalog.named(&table)?.n;
             queue::sent_of_table(&reader.db, &reader.catalog, n, limit)
         })
@@ -541,7 +545,7 @@ impl Replica for SqliteReplica {
 
     async fn conflicts(&self, before: i64, limit: usize) -> Result<Vec<Journaled>> {
         self.read(move |reader| {
-            let seal = reader.header()?.seal;
+            let seal = reader.refresh()?;
             letters::conflicts(&reader.db, seal, before, limit)
         })
         .await

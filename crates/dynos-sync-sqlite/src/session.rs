@@ -1,11 +1,13 @@
 //! One transaction: the connection, what is synced, and the replica's header.
 
+use std::cell::Cell;
+
 use dynos_sync_core::{
     Fields, Limits, Millis, RecordId, RecordKey, ReplicaError,
     replica::Phase,
     sabotage::{Mutant, is_on},
 };
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, config::DbConfig, params};
 
 use crate::{
     error::{Result, damaged, translate},
@@ -24,8 +26,10 @@ pub(crate) struct Session<'a> {
     pub(crate) catalog: &'a Catalog,
     pub(crate) header: Header,
     pub(crate) random: &'a Random,
+    /// How many transactions have needed no trigger, one after the other.
+    calm: &'a Cell<u32>,
     /// Whether the triggers are awake.
-    captures: bool,
+    awake: bool,
     /// Server versions that a constraint refused, to be tried again when the rest of the batch is in place.
     refused: Vec<(RecordKey, Option<Fields>)>,
     /// Whether any record is kept aside: in quarantine, or as one that the server was never offered. Asked once.
@@ -35,23 +39,55 @@ pub(crate) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub(crate) fn new(db: &'a Connection, catalog: &'a Catalog, header: Header, random: &'a Random) -> Self {
+    /// A connection that has needed none for so many transactions does without triggers. To go from one to the other has SQLite compile each
+    /// statement again.
+    pub(crate) const CALM: u32 = 100;
+
+    pub(crate) fn new(
+        db: &'a Connection,
+        catalog: &'a Catalog,
+        header: Header,
+        random: &'a Random,
+        calm: &'a Cell<u32>,
+    ) -> Self {
         let (refused, aside, walking) = (Vec::new(), None, None);
-        Self { db, catalog, header, random, captures: true, refused, aside, walking }
+        Self { db, catalog, header, random, calm, awake: true, refused, aside, walking }
     }
 
-    /// Puts the triggers to sleep, or wakes them, for what follows in this transaction.
+    /// Has the triggers note what follows, or not: to be called before rows are written. Where all triggers are the engine's, this connection
+    /// can do without any. Otherwise ours sleep, in this transaction: then the header's page has to be written.
     pub(crate) fn set_capture(&mut self, on: bool) -> Result<()> {
-        if self.captures != on && !is_on(Mutant::AppliedIsCaptured) {
+        if is_on(Mutant::AppliedIsCaptured) {
+            return Ok(());
+        }
+        if on {
+            self.calm.set(0);
+        }
+        let without = self.calm.get() >= Self::CALM && self.catalog.triggers_are_ours;
+        self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, !without).map_err(translate)?;
+        if without { Ok(()) } else { self.set_awake(on) }
+    }
+
+    fn set_awake(&mut self, on: bool) -> Result<()> {
+        if self.awake != on {
             set_capture(self.db, on)?;
-            self.captures = on;
+            self.awake = on;
         }
         Ok(())
     }
 
-    /// Writes the header, if anything of it changed, and wakes the triggers.
+    /// Makes a change to the file, whatever else is done.
+    pub(crate) fn touch(&mut self) -> Result<()> {
+        self.set_awake(false)
+    }
+
+    /// Writes the header, where somebody could not tell it otherwise, and wakes the triggers.
     pub(crate) fn finish(self, before: &Header) -> Result<()> {
-        if self.captures && self.header == *before { Ok(()) } else { self.header.write(self.db) }
+        self.calm.set(self.calm.get().saturating_add(1));
+        if !self.awake || self.header.is_to_be_written(self.db, before)? {
+            self.header.write(self.db)?;
+        }
+        Ok(())
     }
 
     /// Runs a part of the transaction that can be undone alone: `keep` says whether its result is to stand.
@@ -60,7 +96,7 @@ impl<'a> Session<'a> {
         run: impl FnOnce(&mut Self) -> Result<T>,
         keep: impl FnOnce(&T) -> bool,
     ) -> Result<T> {
-        let before = (self.header.clone(), self.captures);
+        let before = (self.header.clone(), self.awake);
         exec(self.db, "SAVEPOINT dynos_part")?;
         let result = run(self);
         if result.as_ref().is_ok_and(keep) {
@@ -68,7 +104,7 @@ impl<'a> Session<'a> {
         } else {
             exec(self.db, "ROLLBACK TO dynos_part")?;
             exec(self.db, "RELEASE dynos_part")?;
-            (self.header, self.captures) = before;
+            (self.header, self.awake) = before;
             self.refused.clear();
             (self.aside, self.walking) = (None, None);
         }

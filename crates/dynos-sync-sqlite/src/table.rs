@@ -208,11 +208,14 @@ pub(crate) struct Catalog {
     pub(crate) version: (i64, i64),
     /// What the sums of this session begin with.
     pub(crate) seal: Seal,
+    /// Whether the application has no trigger of its own in the file.
+    pub(crate) triggers_are_ours: bool,
 }
 
 impl Catalog {
     pub(crate) fn read(db: &Connection, seal: Seal, version: (i64, i64)) -> Result<Self> {
-        let mut catalog = Self { version, seal, ..Self::default() };
+        let mut catalog =
+            Self { version, seal, triggers_are_ours: capture::is_alone(db)?, ..Self::default() };
         for Listed { n, name, policy, captured, spec, .. } in listing::all(db, seal)? {
             let name: TableName = name.parse().map_err(|error| damaged("dynos_table.name", error))?;
             let policy =

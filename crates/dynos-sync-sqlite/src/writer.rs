@@ -1,6 +1,6 @@
 //! The one thread that writes. It commits the batches that wait together in one transaction.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use dynos_sync_core::{
     ReplicaError,
@@ -53,6 +53,8 @@ pub(crate) struct Writer {
     /// Whether everything that the file held when it was opened is durable.
     vouched: bool,
     random: Random,
+    /// See [`Session::CALM`].
+    calm: Cell<u32>,
     /// Who moves the log into the file. Without one, commits do.
     checkpointer: Option<Checkpointer>,
     busy_timeout: Duration,
@@ -106,6 +108,7 @@ impl Writer {
             durable: false,
             vouched: false,
             random: options.random.clone(),
+            calm: Cell::new(Session::CALM),
             checkpointer: None,
             busy_timeout: options.busy_timeout,
             hub,
@@ -124,6 +127,7 @@ impl Writer {
     pub(crate) fn run(seat: &Seat<Self>, jobs: &Receiver<Job>) {
         let mut next = jobs.recv().ok();
         while let Some(job) = next.take() {
+            seat.invite();
             let mut clerk = seat.clerk();
             seat.begun();
             let Some(writer) = clerk.as_mut() else { return };
@@ -135,6 +139,7 @@ impl Writer {
                 Job::Commit(batch, reply) => {
                     let (group, other) = gather(seat, jobs, (batch, reply));
                     next = other;
+                    seat.came(group.len());
                     writer.commit_group(group)
                 }
             };
@@ -270,7 +275,7 @@ impl Writer {
         }
         self.set_durable(true)?;
         // Something has to change, for SQLite to have something to sync.
-        self.transaction(|session| session.set_capture(false))?;
+        self.transaction(|session| session.touch())?;
         self.vouched = true;
         Ok(())
     }
@@ -330,13 +335,13 @@ impl Writer {
     fn within<T>(&mut self, work: impl FnOnce(&mut Session<'_>) -> Result<T>) -> Result<T> {
         let mut header = Header::read(&self.db)?;
         if refresh(&self.db, &mut self.catalog, &header)? && self.catalog.all().any(|table| table.outdated) {
-            let mut session = Session::new(&self.db, &self.catalog, header.clone(), &self.random);
+            let mut session = Session::new(&self.db, &self.catalog, header.clone(), &self.random, &self.calm);
             admin::refresh(&mut session)?;
             session.finish(&header)?;
             header = Header::read(&self.db)?;
             refresh(&self.db, &mut self.catalog, &header)?;
         }
-        let mut session = Session::new(&self.db, &self.catalog, header.clone(), &self.random);
+        let mut session = Session::new(&self.db, &self.catalog, header.clone(), &self.random, &self.calm);
         let value = work(&mut session)?;
         session.finish(&header)?;
         Ok(value)

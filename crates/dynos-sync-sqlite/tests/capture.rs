@@ -445,3 +445,76 @@ fn what_panics_in_the_database_is_undone_and_the_next_one_is_served() {
     block_on(shared.replica.write_with(move |db| db.execute_batch(insert))).unwrap();
     assert_eq!((shared.queue().len(), shared.state().pending), (1, 1));
 }
+
+/// The engine's own writes run no triggers where all of them are the engine's and none was needed for long.
+#[test]
+fn whatever_was_written_before_what_programs_and_their_triggers_do_is_noticed() {
+    let shared = Shared::new("CREATE TABLE t (id INTEGER PRIMARY KEY, v); CREATE TABLE seen (v)", &["t"]);
+    let write = |v: i64| {
+        let edit = Edit::Upsert(fields([("v", json!(v))]));
+        shared.commit(vec![Op::Write {
+            key: dynos_sync_core::RecordKey::new("t", "1").unwrap(),
+            edit,
+            at: v,
+        }]);
+    };
+    let by_hand = |sql: &'static str| {
+        block_on(shared.replica.write_with(move |db| db.execute_batch(sql))).unwrap();
+    };
+    let seen = || -> Vec<i64> {
+        let mut statement = shared.program.prepare("SELECT v FROM seen ORDER BY rowid").unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    };
+    let upsert = |id: &str, v: i64| change("t", id, Edit::Upsert(object(json!({ "v": v }))));
+
+    write(1);
+    by_hand("INSERT INTO t VALUES (2, 2)");
+    write(3);
+    shared.run("INSERT INTO t VALUES (4, 4)");
+    assert_eq!(shared.changes(), [upsert("1", 1), upsert("2", 2), upsert("1", 3), upsert("4", 4)]);
+
+    let trigger = "CREATE TRIGGER theirs AFTER UPDATE ON t BEGIN INSERT INTO seen VALUES (NEW.v); END";
+    shared.run(trigger);
+    write(5);
+    shared.run("DROP TRIGGER theirs");
+    write(6);
+    by_hand(trigger);
+    write(7);
+    by_hand("DROP TRIGGER theirs; UPDATE t SET v = 8 WHERE id = 1");
+    assert_eq!(seen(), [5, 7]);
+    let patch = |v: i64| change("t", "1", Edit::Patch(object(json!({ "v": v }))));
+    assert_eq!(shared.changes(), [upsert("1", 5), upsert("1", 6), upsert("1", 7), patch(8)]);
+
+    (0..150).for_each(write);
+    by_hand("UPDATE t SET v = 9 WHERE id = 1");
+    assert_eq!(shared.changes()[150..], [patch(9)]);
+}
+
+/// The header is not written with each edit. Whoever comes next knows all the same how far numbers and times have gone.
+#[test]
+fn numbers_and_times_go_on_whoever_writes() {
+    let shared = Shared::new("CREATE TABLE t (id INTEGER PRIMARY KEY, v)", &["t"]);
+    let other = SqliteReplica::open(shared.replica.path(), &SqliteOptions::default()).unwrap();
+    let far = 1 << 45;
+    let write = |replica: &SqliteReplica, id: &str, at: i64| {
+        let edit = Edit::Upsert(fields([("v", json!(at))]));
+        let key = dynos_sync_core::RecordKey::new("t", id).unwrap();
+        let ops = vec![Op::Write { key, edit, at }];
+        block_on(replica.commit(Batch { ops, ..Batch::default() })).unwrap();
+    };
+    write(&shared.replica, "1", far);
+    write(&other, "2", 1);
+    write(&shared.replica, "2", 1);
+    // This clock is behind.
+    shared.run("UPDATE t SET v = 'plain' WHERE id = 2");
+    write(&other, "1", 1);
+    for replica in [&shared.replica, &other] {
+        let state = block_on(replica.state()).unwrap();
+        assert_eq!((state.pending, state.last_counter, state.clock), (5, 5, far + 4));
+    }
+    let entries = block_on(other.queue(0, 10)).unwrap();
+    let told: Vec<_> = entries.iter().map(|entry| (entry.counter, entry.key.id.as_str(), entry.at)).collect();
+    let expected =
+        [(1, "1", far), (2, "2", far + 1), (3, "2", far + 2), (4, "2", far + 3), (5, "1", far + 4)];
+    assert_eq!(told, expected);
+}

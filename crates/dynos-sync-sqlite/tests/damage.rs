@@ -201,8 +201,10 @@ fn an_unreadable_conflict_is_listed_among_the_others_and_can_be_forgotten() {
 fn what_is_kept_of_the_replica_and_of_its_tables_is_refused_where_it_is_another() {
     for damage in [
         "dynos_state SET replica = '00000000-0000-4000-8000-000000000000'",
-        "dynos_state SET last_counter = 0",
-        "dynos_state SET pending = 0",
+        "dynos_state SET last_counter = 7",
+        "dynos_state SET pending = 7",
+        "dynos_state SET clock = 7",
+        "dynos_state SET fresh = 7",
         "dynos_state SET server = 'another'",
         "dynos_state SET seal = seal + 1",
         "dynos_state SET capture = 0",
@@ -237,12 +239,15 @@ fn is_damaged(error: &ReplicaError, what: &str) {
 fn an_index_that_lost_an_edit_is_made_anew_at_opening() {
     let device = Device::new();
     device.commit(vec![patch("a"), patch("b"), patch("c")]).unwrap();
+    let postpone = |id: &str, counter| Op::Postpone { key: key(id), counter, retry_at: -1 };
+    device.commit(vec![postpone("a", 1), postpone("b", 2), postpone("c", 3)]).unwrap();
+    assert_eq!(device.sendable(), ["a", "b", "c"]);
     // The rows stay, the index knows of one less.
     device.damage(
         "PRAGMA writable_schema = 1;
-         UPDATE sqlite_schema SET sql = sql || ' AND counter <> 2' WHERE name = 'dynos_queue_ready';
-         PRAGMA writable_schema = RESET; REINDEX dynos_queue_ready; PRAGMA writable_schema = 1;
-         UPDATE sqlite_schema SET sql = replace(sql, ' AND counter <> 2', '') WHERE name = 'dynos_queue_ready';
+         UPDATE sqlite_schema SET sql = sql || ' AND counter <> 5' WHERE name = 'dynos_queue_later';
+         PRAGMA writable_schema = RESET; REINDEX dynos_queue_later; PRAGMA writable_schema = 1;
+         UPDATE sqlite_schema SET sql = replace(sql, ' AND counter <> 5', '') WHERE name = 'dynos_queue_later';
          PRAGMA writable_schema = RESET",
     );
     let device = device.reopened();
@@ -250,22 +255,65 @@ fn an_index_that_lost_an_edit_is_made_anew_at_opening() {
 }
 
 #[test]
-fn an_edit_of_which_only_the_index_knows_is_a_dead_letter_after_opening() {
+fn an_edit_of_which_nothing_says_that_it_is_its_records_oldest_is_found_at_opening() {
+    for damage in ["head = 0", "head = 3", "head = 1 - head"] {
+        let device = Device::new();
+        device.commit(vec![patch("a"), patch("b"), patch("b")]).unwrap();
+        assert_eq!(device.sendable(), ["a", "b"]);
+        device.damage(&format!("UPDATE dynos_queue SET {damage} WHERE counter = 2"));
+        let device = device.reopened();
+        assert_eq!(device.sendable(), ["a", "b"], "{damage}");
+    }
+    // Looked for and passed over.
     let device = Device::new();
-    device.commit(vec![patch("a"), patch("b")]).unwrap();
-    // A page that lost its last write: the row is gone, its places in the indexes are not.
-    device.damage(
-        "PRAGMA writable_schema = 1;
+    device.commit(vec![patch("a")]).unwrap();
+    device.commit(vec![Op::Postpone { key: key("a"), counter: 1, retry_at: -1 }]).unwrap();
+    assert_eq!(device.sendable(), ["a"]);
+    device.damage("UPDATE dynos_queue SET head = 1");
+    assert_eq!(device.reopened().sendable(), ["a"]);
+}
+
+#[test]
+fn an_edit_of_which_only_the_index_knows_is_a_dead_letter_after_opening() {
+    for (lost, left) in [("a", "b"), ("b", "a")] {
+        let device = Device::new();
+        device.commit(vec![patch("a"), patch("b")]).unwrap();
+        // A page that lost its last write: the row is gone, its places in the indexes are not.
+        device.damage(&format!(
+            "PRAGMA writable_schema = 1;
          CREATE TABLE kept AS SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema WHERE tbl_name = 'dynos_queue' AND type = 'index';
          DELETE FROM sqlite_schema WHERE tbl_name = 'dynos_queue' AND type = 'index';
-         PRAGMA writable_schema = RESET; DELETE FROM dynos_queue WHERE counter = 1; PRAGMA writable_schema = 1;
-         INSERT INTO sqlite_schema SELECT * FROM kept; PRAGMA writable_schema = RESET; DROP TABLE kept",
-    );
-    let device = device.reopened();
-    assert_eq!(device.sendable(), ["b"]);
-    let letter = block_on(device.replica.dead_letters(0, 10)).unwrap().remove(0);
-    assert_eq!((letter.key, letter.code.as_str()), (key("a"), "damaged"));
-    assert_eq!(block_on(device.replica.state()).unwrap().pending, 1);
+         PRAGMA writable_schema = RESET; DELETE FROM dynos_queue WHERE id = '{lost}'; PRAGMA writable_schema = 1;
+         INSERT INTO sqlite_schema SELECT * FROM kept; PRAGMA writable_schema = RESET; DROP TABLE kept"
+        ));
+        let device = device.reopened();
+        assert_eq!(device.sendable(), [left]);
+        let letter = block_on(device.replica.dead_letters(0, 10)).unwrap().remove(0);
+        assert_eq!((letter.key, letter.code.as_str()), (key(lost), "damaged"));
+        assert_eq!(block_on(device.replica.state()).unwrap().pending, 1);
+    }
+}
+
+/// The newest entry says how long the queue is, and how far its numbers go.
+#[test]
+fn a_newest_edit_that_is_another_says_nothing_of_the_queue() {
+    for damage in
+        ["data = x'7b7d'", "at = at + 1000000", "op = 'x'", "id = 'c'", "sum = 0", "counter = 1000000"]
+    {
+        let device = Device::new();
+        device.commit(vec![patch("a")]).unwrap();
+        device.commit(vec![patch("b")]).unwrap();
+        device.damage(&format!("UPDATE dynos_queue SET {damage} WHERE id = 'b'"));
+        let state = block_on(device.replica.state()).unwrap();
+        assert_eq!((state.pending, state.last_counter), (2, 2), "{damage}");
+        assert!(state.clock < 1000, "{damage}");
+        device.commit(vec![patch("d")]).unwrap();
+        assert_eq!(device.sendable(), ["a", "d"], "{damage}");
+        let counters = device.due().unwrap().groups.into_iter().flatten().map(|entry| entry.counter);
+        assert_eq!(counters.collect::<Vec<_>>(), [1, 3], "{damage}");
+        let letters = block_on(device.replica.dead_letters(0, 10)).unwrap();
+        assert_eq!((letters.len(), letters[0].code.as_str()), (1, "damaged"), "{damage}");
+    }
 }
 
 #[test]
@@ -295,6 +343,14 @@ fn what_was_queued_in_another_session_or_in_another_file_is_not_sent_in_this_one
     }
 }
 
+/// What a file of version 4 has in place of what later ones have.
+const VERSION_4: &str = "
+    DROP INDEX dynos_queue_later; DROP INDEX dynos_queue_retry;
+    CREATE INDEX dynos_queue_ready   ON dynos_queue (counter)  WHERE head = 1 AND sent = 0 AND retry_at IS NULL;
+    CREATE INDEX dynos_queue_waiting ON dynos_queue (retry_at) WHERE head = 1 AND retry_at IS NOT NULL;
+    ALTER TABLE dynos_state DROP COLUMN fresh; UPDATE dynos_queue SET head = head > 0;
+    UPDATE dynos_state SET pending = (SELECT count(*) FROM dynos_queue), last_counter = max(last_counter, (SELECT max(counter) FROM dynos_queue));";
+
 /// Those that were kept by a version without sums are taken for what they are.
 #[test]
 fn a_file_of_a_version_without_sums_gets_them_and_goes_on() {
@@ -307,6 +363,7 @@ fn a_file_of_a_version_without_sums_gets_them_and_goes_on() {
     let older = ["state", "table", "queue", "base", "dead", "conflict"]
         .map(|table| format!("ALTER TABLE dynos_{table} DROP COLUMN sum;"))
         .concat();
+    let older = format!("{older} {VERSION_4}");
     let db = Connection::open(&path).unwrap();
     db.execute_batch(&format!(
         "{older} ALTER TABLE dynos_state DROP COLUMN seal; ALTER TABLE dynos_state DROP COLUMN last_sent; UPDATE dynos_state SET version = 2"

@@ -200,6 +200,14 @@ pub(crate) fn open_anew() -> Scenario {
     Scenario { makes_the_file: true, ..scenario }
 }
 
+/// What a file of version 4 has in place of what later ones have.
+const VERSION_4: &str = "
+    DROP INDEX dynos_queue_later; DROP INDEX dynos_queue_retry;
+    CREATE INDEX dynos_queue_ready   ON dynos_queue (counter)  WHERE head = 1 AND sent = 0 AND retry_at IS NULL;
+    CREATE INDEX dynos_queue_waiting ON dynos_queue (retry_at) WHERE head = 1 AND retry_at IS NOT NULL;
+    ALTER TABLE dynos_state DROP COLUMN fresh; UPDATE dynos_queue SET head = head > 0;
+    UPDATE dynos_state SET pending = (SELECT count(*) FROM dynos_queue), last_counter = max(last_counter, (SELECT max(counter) FROM dynos_queue));";
+
 /// The file is of the first version.
 pub(crate) fn migrate() -> Scenario {
     let prepare = prepared(pending);
@@ -208,7 +216,7 @@ pub(crate) fn migrate() -> Scenario {
         let sealed = ["state", "table", "queue", "base", "dead", "conflict"];
         let older = sealed.map(|table| format!("ALTER TABLE dynos_{table} DROP COLUMN sum;")).concat();
         let added = ["seal", "last_sent"].map(|name| format!("ALTER TABLE dynos_state DROP COLUMN {name};"));
-        let older = format!("{older} {} DROP TABLE dynos_former", added.concat());
+        let older = format!("{older} {} {VERSION_4} DROP TABLE dynos_former", added.concat());
         sql(disk, &format!("{older}; UPDATE dynos_state SET version = 1")).unwrap();
     });
     acts("migrate", prepare, |_, replica| commit(replica, vec![write_op("2", Edit::Delete)]))
