@@ -32,8 +32,6 @@ pub enum Names {
 pub struct Bundled<'a> {
     /// Now.
     pub now: Millis,
-    /// What made it: the engine's version, and the like. Not the user's.
-    pub program: BTreeMap<&'static str, String>,
     /// The replica as a whole, where it can be read.
     pub state: Option<&'a State>,
     /// What was found in it.
@@ -47,14 +45,18 @@ pub struct Bundled<'a> {
 /// Makes a support bundle: a JSON object, whose `format` is 1.
 pub fn support_bundle(bundled: &Bundled<'_>, names: Names) -> Value {
     let labels = Labels::new(bundled, names);
-    let Bundled { now, program, state, inspection, failures, metrics } = bundled;
+    let Bundled { now, state, inspection, failures, metrics } = bundled;
     json!({
         "format": 1,
         "names": match names {
             Names::Hidden => "hidden",
             Names::Kept => "kept",
         },
-        "program": program,
+        "program": {
+            "dynos_sync": env!("CARGO_PKG_VERSION"),
+            "os": std::env::consts::OS,
+            "architecture": std::env::consts::ARCH,
+        },
         "replica": state.map(|state| replica(state, *now)),
         "tables": tables(bundled, &labels, names),
         "storage": inspection.map(|inspection| &inspection.survey.storage),

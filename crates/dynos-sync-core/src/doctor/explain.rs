@@ -51,6 +51,8 @@ pub enum Local {
     Missing,
     /// Nothing is pending, or nothing of it differs.
     Same,
+    /// Other programs have changed it; what differs is found when that is collected.
+    Touched,
     /// There was none before.
     Created,
     /// There is none any more.
@@ -68,6 +70,7 @@ impl Local {
             row
         });
         match (&account.base, &row) {
+            _ if account.entries.is_empty() && account.noted.is_some() => Self::Touched,
             (None, None) => Self::Missing,
             (_, Some(_)) if account.entries.is_empty() => Self::Same,
             (Some(_), None) if account.entries.is_empty() => Self::Missing,
@@ -85,6 +88,7 @@ impl Local {
         match self {
             Self::Missing => "missing",
             Self::Same => "same",
+            Self::Touched => "touched",
             Self::Created => "created",
             Self::Deleted => "deleted",
             Self::Changed(_) => "changed",
@@ -207,14 +211,15 @@ pub enum Conclusion {
     /// It waits until its table was pulled from the beginning again.
     Walking,
     /// Sent; whether the server has it is not known yet.
-    Unanswered {
-        /// The last failure, where one is remembered.
-        error: Option<String>,
-    },
-    /// The server cannot be reached, or calls of it fail.
+    Unanswered,
+    /// The server cannot be reached, or syncing fails in another way.
     Failing {
-        /// The last failure.
+        /// What kind of failure it was last, as a word.
+        kind: &'static str,
+        /// What it was, in words.
         error: String,
+        /// Whether the edit was sent: the server may have it.
+        sent: bool,
         /// In how many milliseconds it is tried again by itself.
         wait: Option<Millis>,
     },
@@ -283,16 +288,15 @@ fn conclude(table: &TableState, account: &Account, recent: &Recent, wait: Option
 }
 
 fn of_pending(table: &TableState, oldest: &Entry, recent: &Recent, wait: Option<Millis>) -> Conclusion {
-    let failure = recent.failure.as_ref();
-    let error = failure.map(|failed| failed.error.clone());
-    match failure {
+    let sent = oldest.sent.is_some();
+    match &recent.failure {
         Some(failed) if failed.needs_sign_in => Conclusion::SignedOut { error: failed.error.clone() },
-        _ if oldest.attempts > 0 && oldest.sent.is_none() => {
+        _ if oldest.attempts > 0 && !sent => {
             let error = recent.refusal.as_ref().map(|refused| refused.error.clone());
             Conclusion::Refused { attempts: oldest.attempts, error, wait }
         }
-        _ if oldest.sent.is_some() => Conclusion::Unanswered { error },
-        Some(failed) => Conclusion::Failing { error: failed.error.clone(), wait },
+        Some(Failed { kind, error, .. }) => Conclusion::Failing { kind, error: error.clone(), sent, wait },
+        None if sent => Conclusion::Unanswered,
         None if matches!(table.phase, Phase::Resync | Phase::Restore { .. }) => Conclusion::Walking,
         None => Conclusion::Waiting,
     }
@@ -307,7 +311,7 @@ impl Conclusion {
             Self::SignedOut { .. } => "signed_out",
             Self::Refused { .. } => "refused",
             Self::Walking => "walking",
-            Self::Unanswered { .. } => "unanswered",
+            Self::Unanswered => "unanswered",
             Self::Failing { .. } => "failing",
             Self::Waiting => "waiting",
             Self::Noted { .. } => "noted",
@@ -338,7 +342,7 @@ impl Conclusion {
                 "change the record so that the server takes it, or wait for the next attempt"
             }
             Self::Walking | Self::Pulling => "sync until the table was pulled to the end",
-            Self::Unanswered { .. } => {
+            Self::Unanswered => {
                 "sync again: the edit is asked about under its own number and takes effect once"
             }
             Self::Failing { .. } => "nothing is lost: see to what the failure names, or wait",
@@ -371,12 +375,11 @@ impl fmt::Display for Conclusion {
                 write!(f, "; next attempt {}", When(*wait))
             }
             Self::Walking => f.write_str("waits until the table was pulled from the beginning again"),
-            Self::Unanswered { error: None } => f.write_str("sent, and not answered yet"),
-            Self::Unanswered { error: Some(error) } => {
-                write!(f, "sent, and not answered: last error {error}")
-            }
-            Self::Failing { error, wait } => {
-                write!(f, "waits for the network: last error {error}; next attempt {}", When(*wait))
+            Self::Unanswered => f.write_str("sent, and not answered yet"),
+            Self::Failing { kind, error, sent, wait } => {
+                let sent = if *sent { "sent, and not answered; " } else { "" };
+                let why = if *kind == "unreachable" { "waits for the network" } else { "syncing fails" };
+                write!(f, "{sent}{why}: last error {error}; next attempt {}", When(*wait))
             }
             Self::Waiting => f.write_str("queued, and not sent yet"),
             Self::Noted { changes } => {

@@ -125,7 +125,7 @@ pub struct TableSurvey {
     pub waiting: u64,
     /// The most often that a pending entry was refused.
     pub most_attempts: u32,
-    /// The time of the oldest pending entry.
+    /// The time of the oldest pending edit.
     #[serde(skip)]
     pub oldest: Option<Millis>,
     /// Changes by other programs that are not entries yet.
@@ -150,7 +150,10 @@ impl Survey {
         table.refused += u64::from(entry.attempts > 0);
         table.waiting += u64::from(entry.retry_at.is_some());
         table.most_attempts = table.most_attempts.max(entry.attempts);
-        table.oldest = Some(table.oldest.map_or(entry.at, |oldest| oldest.min(entry.at)));
+        // Rows that were there before their table was added are queued with the time 0, as older than any edit.
+        if entry.at > 0 {
+            table.oldest = Some(table.oldest.map_or(entry.at, |oldest| oldest.min(entry.at)));
+        }
     }
 
     /// Counts a dead letter.

@@ -83,13 +83,19 @@ fn what_is_pending_says_what_it_waits_for() {
     concludes(&explain(pending(|_| ()), none()), "waiting", "queued, and not sent yet");
 
     let offline = Recent { failure: failed(false), resume_at: Some(NOW + 39_500), ..none() };
-    let waits = explain(pending(|_| ()), offline.clone());
+    let waits = explain(pending(|_| ()), offline);
     concludes(&waits, "failing", "waits for the network: last error no route; next attempt in 40 s");
     assert_eq!(waits.next_attempt, Some(NOW + 39_500));
 
     let sent = |entry: &mut Entry| entry.sent = Some(Sent { base: None });
     concludes(&explain(pending(sent), none()), "unanswered", "sent, and not answered yet");
-    concludes(&explain(pending(sent), offline), "unanswered", "sent, and not answered: last error no route");
+    let server = Some(Failed { kind: "server", ..failed(false).unwrap() });
+    let fails = explain(pending(sent), Recent { failure: server, ..none() });
+    concludes(
+        &fails,
+        "failing",
+        "sent, and not answered; syncing fails: last error no route; next attempt with the next sync",
+    );
 
     let refused = |entry: &mut Entry| (entry.attempts, entry.retry_at) = (3, Some(NOW + 600_000));
     let refusal = Some(Failed { error: "constraint: no".to_owned(), ..failed(false).unwrap() });
@@ -177,6 +183,10 @@ fn the_row_is_compared_with_what_it_was() {
     assert_eq!(local(Account { base: None, ..pending(|_| ()) }), Local::Created);
     assert_eq!(local(Account { row: None, ..pending(|_| ()) }), Local::Deleted);
     assert_eq!(local(Account { base: account().row, ..pending(|_| ()) }), Local::Same);
+
+    let noted = Some(Noted { changes: 1, at: 5 });
+    assert_eq!(local(Account { noted, ..account() }), Local::Touched);
+    assert_eq!(local(Account { noted, ..Account::empty(key()) }), Local::Touched, "it may have been deleted");
 
     // The base image is masked, and the row in the application's table is not: that is no difference.
     let secret = |value: &str| Some(fields([("pin", value.into())]));
