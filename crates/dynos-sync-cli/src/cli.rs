@@ -80,6 +80,19 @@ pub(crate) enum Command {
         after_help = "--json: {conflicts: [{id, table, record_id, strategy, kept, decided_at}]}; show adds base, local, remote and outcome to one of these; {undone}"
     )]
     Conflicts(ConflictsArgs),
+    /// Say why a record has not synced, look through a database, or write a report for support.
+    #[command(
+        long_about = "Say why a record has not synced (with TABLE and ID), look through a database, or write a report for support (--bundle).\n\n\
+                      It calls no server, and only reads: also what another program has open, or what is damaged.",
+        after_help = "Exit codes: 0 sound, or the record is synced; 1 something is damaged, or there is no such record; 3 the record is not synced.\n\n\
+                      --json: {database, sound, findings: [{level, check, table, problem, remedy}], pending, dead_letters, conflicts, quarantined, tables: \
+                      [{table, rows, queued, sent, refused, waiting, noted, dead_letters, quarantined}], storage: {NAME: value}}; level is note, warning or fault\n\
+                      with a record: {database, table, id, conclusion, synced, sentence, remedy, command, row: {state, fields}, tracked: {phase, pull, declared, synced_at, \
+                      sensitive_fields, owner_columns, user}, pending: [{counter, operation, fields, at, sent, base, attempts, retry_at}], noted: {changes, at}, \
+                      last_answer: {at, error}, next_attempt, dead_letters: [{id, code, message, at, edits}], conflicts: [{id, strategy, decided_at}], quarantine}\n\
+                      with --bundle: {written}"
+    )]
+    Doctor(DoctorArgs),
     /// Prepare a Supabase project.
     #[command(after_help = "--json: {sql} or {written}")]
     Supabase(SupabaseArgs),
@@ -336,6 +349,28 @@ pub(crate) struct DatabaseArgs {
     /// The database.
     #[arg(value_name = "DB")]
     pub(crate) database: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// The database.
+    #[arg(value_name = "DB")]
+    pub(crate) database: PathBuf,
+    /// A record's table.
+    #[arg(value_name = "TABLE", requires = "id")]
+    pub(crate) table: Option<String>,
+    /// The record's id: a text key as it is, another key as JSON.
+    #[arg(value_name = "ID", allow_hyphen_values = true)]
+    pub(crate) id: Option<String>,
+    /// Neither compare indexes with rows nor count rows: faster for large files.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Write a report for support to a new file. No value, id, address or token is in it.
+    #[arg(long, value_name = "FILE", conflicts_with = "table")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// Keep the names of tables and columns in it.
+    #[arg(long, requires = "bundle")]
+    pub(crate) names: bool,
 }
 
 #[derive(Debug, Args)]

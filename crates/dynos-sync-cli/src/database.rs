@@ -66,7 +66,8 @@ pub(crate) async fn quarantine(replica: &SqliteReplica) -> Result<Vec<Quarantine
     Ok(replica.read_with(read).await?)
 }
 
-fn must_exist(path: &Path) -> Result<(), Failure> {
+/// Refuses what is not a file.
+pub(crate) fn must_exist(path: &Path) -> Result<(), Failure> {
     if path.is_file() {
         return Ok(());
     }
@@ -94,7 +95,8 @@ fn has_engine(path: &Path) -> Result<bool, Failure> {
     }
 }
 
-fn named(path: &Path, failure: &Failure) -> Failure {
+/// Names the file in a failure that does not.
+pub(crate) fn named(path: &Path, failure: &Failure) -> Failure {
     let (path, message) = (path.display().to_string(), failure.message());
     let message = if message.contains(&path) { message.to_owned() } else { format!("{path}: {message}") };
     let named = Failure::new(failure.code(), message);

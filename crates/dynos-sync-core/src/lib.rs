@@ -5,6 +5,7 @@
 //!
 //! * the vocabulary: [`RecordKey`], [`Edit`], [`Entry`], [`Change`], [`Cursor`], [`TableSpec`];
 //! * the planners of [`plan`]: plain functions from *what was seen* to *what to do*;
+//! * why a record has not synced, and whether a database is sound: [`doctor`];
 //! * the conflict strategies of [`conflict`], the privacy gate [`Redactor`] and the row gate [`Ownership`];
 //! * the seams that adapters implement: [`Replica`] (a device's database), [`Remote`] (a backend), [`Clock`];
 //! * the small store roles of [`split`], for those who bring their own storage, and what lifts them to the seams;
@@ -33,6 +34,7 @@ pub mod conflict;
 #[cfg(feature = "testing")]
 pub mod conformance;
 mod cursor;
+pub mod doctor;
 mod entry;
 mod error;
 mod ids;

@@ -14,6 +14,7 @@ use crate::{
     clock::Millis,
     conflict::StrategyName,
     cursor::Cursor,
+    doctor::{self, Account, Depth, Inspection},
     entry::{Edit, Entry},
     error::Invalid,
     ids::{Counter, Generation, RecordId, RecordKey, ReplicaId, Seq, TableName},
@@ -71,6 +72,22 @@ pub trait Replica: Debug + Send + Sync + 'static {
 
     /// The conflict journal, newest first.
     async fn conflicts(&self, before: i64, limit: usize) -> Result<Vec<Journaled>, ReplicaError>;
+
+    /// What is kept of one record, as it stands, for people to read. Where the replica can answer it without changing anything, it does.
+    ///
+    /// # Errors
+    /// [`ReplicaError::UnknownTable`] where its table is not synced.
+    async fn account(&self, key: &RecordKey) -> Result<Account, ReplicaError> {
+        doctor::of_record(self, key).await
+    }
+
+    /// Looks through what is kept, for people to read: what is wrong with it, and what there is. Where the replica can answer it without
+    /// changing anything, it does.
+    async fn inspect(&self, depth: Depth) -> Result<Inspection, ReplicaError> {
+        // What has no storage of its own to look through is counted.
+        let _ = depth;
+        doctor::of_replica(self).await
+    }
 
     /// What takes snapshots for first pulls, where the replica can.
     fn snapshots(&self) -> Option<&dyn SnapshotStore> {

@@ -97,3 +97,24 @@ impl Drop for Listening {
         self.0.dec();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_numbers_are_those_that_are_documented() {
+        let metrics = Metrics::new();
+        metrics.answered("/v1/push", 200, Duration::from_millis(1));
+        metrics.pushed(&[PushResult::Conflict { seq: 1 }]);
+        let text = metrics.text(1).unwrap();
+        let typed = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+        let document = include_str!("../../../docs/observability.md");
+        let rows = document.lines().filter_map(|line| line.strip_prefix("| `"));
+        let names = rows.filter(|row| row.starts_with("dynos_") && !row.starts_with("dynos_device_"));
+        let documented: BTreeSet<&str> = names.filter_map(|row| row.split('`').next()).collect();
+        assert_eq!(typed.collect::<BTreeSet<_>>(), documented);
+    }
+}

@@ -279,3 +279,8 @@ fn version(db: &Connection) -> Result<i64> {
     let version = db.query_row("SELECT version FROM dynos_state", [], |row| row.get(0)).optional();
     version.map_err(translate)?.ok_or_else(|| damaged("dynos_state", "is empty"))
 }
+
+/// The version of the engine's tables, 0 where they are missing, and the version that this program makes.
+pub(crate) fn versions(db: &Connection) -> Result<(i64, i64)> {
+    Ok((version(db)?, MIGRATIONS.len() as i64))
+}

@@ -191,9 +191,37 @@ pub(crate) fn discard(db: &Connection, letter: i64) -> Result<()> {
 
 /// Letters from after one on, oldest first.
 pub(crate) fn page(db: &Connection, catalog: &Catalog, after: i64, limit: usize) -> Result<Vec<DeadLetter>> {
-    let mut statement =
-        db.prepare(&format!("{LETTER} WHERE id > ? ORDER BY id LIMIT ?")).map_err(translate)?;
-    let mut rows = statement.query([after, limit as i64]).map_err(translate)?;
+    find(db, catalog, "WHERE id > ? ORDER BY id LIMIT ?", [after, limit as i64])
+}
+
+/// A record's letters, oldest first.
+pub(crate) fn of_record(db: &Connection, catalog: &Catalog, n: i64, id: &str) -> Result<Vec<DeadLetter>> {
+    find(db, catalog, "WHERE tbl = ? AND record = ? ORDER BY id", params![n, id])
+}
+
+/// Shows all letters, oldest first, some at a time.
+pub(crate) fn each(db: &Connection, catalog: &Catalog, mut show: impl FnMut(DeadLetter)) -> Result<()> {
+    const PAGE: &str = "SELECT max(id) FROM (SELECT id FROM dynos_dead WHERE id > ? ORDER BY id LIMIT 1000)";
+    let mut after = i64::MIN;
+    while let Some(last) =
+        db.query_row(PAGE, [after], |row| row.get::<_, Option<i64>>(0)).map_err(translate)?
+    {
+        find(db, catalog, "WHERE id > ? AND id <= ? ORDER BY id", [after, last])?
+            .into_iter()
+            .for_each(&mut show);
+        after = last;
+    }
+    Ok(())
+}
+
+fn find(
+    db: &Connection,
+    catalog: &Catalog,
+    rest: &str,
+    values: impl rusqlite::Params,
+) -> Result<Vec<DeadLetter>> {
+    let mut statement = db.prepare(&format!("{LETTER} {rest}")).map_err(translate)?;
+    let mut rows = statement.query(values).map_err(translate)?;
     let mut letters = Vec::new();
     while let Some(row) = rows.next().map_err(translate)? {
         letters.extend(read_letter(row, catalog)?);
@@ -229,6 +257,21 @@ pub(crate) fn conflicts(db: &Connection, seal: Seal, before: i64, limit: usize) 
     let mut conflicts = Vec::new();
     while let Some(row) = rows.next().map_err(translate)? {
         conflicts.push(Journaled { id: row.get(0).map_err(translate)?, resolved: read_conflict(row, seal) });
+    }
+    Ok(conflicts)
+}
+
+/// A record's journal entries, newest first. One that cannot be read does not say whose it is, and is left out.
+pub(crate) fn conflicts_of(db: &Connection, seal: Seal, n: i64, key: &RecordKey) -> Result<Vec<Journaled>> {
+    let sql = "SELECT id, resolved, sum FROM dynos_conflict WHERE tbl = ? ORDER BY id DESC";
+    let mut statement = db.prepare(sql).map_err(translate)?;
+    let mut rows = statement.query([n]).map_err(translate)?;
+    let mut conflicts = Vec::new();
+    while let Some(row) = rows.next().map_err(translate)? {
+        let resolved = read_conflict(row, seal).filter(|resolved| resolved.key == *key);
+        if resolved.is_some() {
+            conflicts.push(Journaled { id: row.get(0).map_err(translate)?, resolved });
+        }
     }
     Ok(conflicts)
 }

@@ -79,6 +79,7 @@ mod crew;
 mod dart;
 mod describe;
 mod desk;
+pub mod doctor;
 mod error;
 mod file;
 #[cfg(fuzzing)]

@@ -9,6 +9,7 @@ use std::{
 use async_trait::async_trait;
 use dynos_sync_core::{
     Counter, Entry, Fields, Queries, RecordId, RecordKey, Replica, ReplicaError, TableName, TableSpec,
+    doctor::{Account, Depth, Inspection},
     replica::{Batch, DeadLetter, Due, DueLimits, Journaled, Logout, Outcome, Seen, State, TableOptions},
     sabotage::{Mutant, is_on},
     snapshot::SnapshotStore,
@@ -24,6 +25,7 @@ use crate::{
     crew::Crew,
     describe,
     desk::{Clerk, Desk, Seat},
+    doctor,
     error::{Result, at, caught, of_theirs},
     file,
     header::{Header, migrate},
@@ -395,7 +397,7 @@ impl Reader {
 }
 
 /// What tells a file from a copy of it, where the platform says: a file that is moved keeps it.
-fn file_identity(path: &Path) -> Option<String> {
+pub(crate) fn file_identity(path: &Path) -> Option<String> {
     let metadata = std::fs::metadata(path).ok()?;
     let born = metadata.created().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
     #[cfg(unix)]
@@ -557,6 +559,20 @@ impl Replica for SqliteReplica {
 
     fn foreign_commits(&self) -> Option<BoxStream<'static, ()>> {
         self.0.watch.as_ref().map(|_| self.0.hub.listen(Whose::Others).boxed())
+    }
+
+    async fn account(&self, key: &RecordKey) -> Result<Account> {
+        let key = key.clone();
+        self.read(move |reader| {
+            let header = reader.header()?;
+            doctor::account(&reader.db, &reader.catalog, &header, &key)
+        })
+        .await
+    }
+
+    async fn inspect(&self, depth: Depth) -> Result<Inspection> {
+        let path = self.0.path.clone();
+        self.read(move |reader| Ok(doctor::inspect(&reader.db, &path, depth))).await
     }
 
     fn snapshots(&self) -> Option<&dyn SnapshotStore> {

@@ -16,12 +16,16 @@ use dynos_sync_core::{
     sabotage::{Mutant, is_on},
     wire::{Heads, HeadsRequest},
 };
+use tracing::Instrument;
 
 use crate::{
     config::SyncConfig,
     error::SyncError,
     event::{EventStream, Events, SyncEvent},
+    metrics::{Counted, Metrics},
+    observe::Observed,
     status::Progress,
+    trace::{self, Job, Report},
 };
 
 /// Draws evenly distributed numbers.
@@ -38,6 +42,7 @@ pub struct Driver {
     pub(crate) config: SyncConfig,
     pub(crate) events: Events,
     pub(crate) progress: Progress,
+    pub(crate) observed: Observed,
     edits: HybridClock,
     random: Random,
     tables: RwLock<BTreeMap<TableName, TableState>>,
@@ -94,6 +99,7 @@ impl Driver {
             config,
             events,
             progress: Progress::default(),
+            observed: Observed::default(),
             edits,
             random,
             tables,
@@ -115,6 +121,7 @@ impl Driver {
     /// Goes on with the session that is in the database now. After a logout it belongs to no server, and to no user.
     pub(crate) async fn begin_session(&self) -> Result<(), SyncError> {
         self.met.store(false, Ordering::Release);
+        self.observed.begin_session();
         let _remembering = self.remembering.lock().await;
         let state = self.replica.state().await?;
         self.session.generation.store(state.generation, Ordering::Release);
@@ -168,7 +175,39 @@ impl Driver {
     }
 
     pub(crate) fn tell(&self, event: SyncEvent) {
-        self.events.send(self.clock.now(), event);
+        let now = self.clock.now();
+        self.observed.note(now, &event);
+        self.events.send(now, event);
+    }
+
+    /// Does a job in its span, and remembers how it ended.
+    pub(crate) async fn observe<T: Report>(
+        &self,
+        job: Job,
+        work: impl Future<Output = Result<T, SyncError>>,
+    ) -> Result<T, SyncError> {
+        let result = Self::traced(job, work).await;
+        self.observed.ended(self.clock.now(), &result);
+        result
+    }
+
+    /// Does a job, or a part of another one, in its span.
+    pub(crate) async fn traced<T: Report>(
+        job: Job,
+        work: impl Future<Output = Result<T, SyncError>>,
+    ) -> Result<T, SyncError> {
+        let span = trace::job(job);
+        let result = work.instrument(span.clone()).await;
+        if let Ok(report) = &result {
+            report.record(&span);
+        }
+        trace::end(&span, &result);
+        result
+    }
+
+    /// What was done since the driver was made, in numbers.
+    pub fn metrics(&self) -> Metrics {
+        self.observed.metrics()
     }
 
     /// The time since `start`.
@@ -185,10 +224,21 @@ impl Driver {
     pub(crate) async fn commit_in(&self, session: Generation, ops: Vec<Op>) -> Result<Receipt, SyncError> {
         let mut batch = Batch { ops, ..Batch::default() };
         batch.expected.generation = Some(session);
-        match self.replica.commit(batch).await? {
+        match self.commit_batch(batch).await? {
             Outcome::Committed(receipt) => Ok(receipt),
             Outcome::Stale => Err(SyncError::SessionEnded),
         }
+    }
+
+    /// Commits a batch that was planned from what was read.
+    pub(crate) async fn commit_batch(&self, batch: Batch) -> Result<Outcome, SyncError> {
+        let span = trace::commit(batch.ops.len());
+        let result = self.replica.commit(batch).instrument(span.clone()).await.map_err(SyncError::from);
+        trace::end_commit(&span, &result);
+        if matches!(result, Ok(Outcome::Stale)) {
+            self.observed.add(Counted::StaleCommits, 1);
+        }
+        result
     }
 
     /// Asks the server for heads, and makes sure that it is the one that the database belongs to and that nobody else uses

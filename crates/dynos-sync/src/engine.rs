@@ -3,7 +3,8 @@
 use std::{fmt, future::Future, sync::Arc};
 
 use dynos_sync_core::{
-    Clock, Fields, Operation, Remote, Replica, TableName,
+    Clock, Fields, Operation, Remote, Replica, TableName, Value,
+    doctor::{Depth, Explanation, Inspection, Names},
     replica::{DeadLetter, Existing, Journaled, TableOptions, TableState},
 };
 use futures_channel::oneshot;
@@ -15,6 +16,7 @@ use crate::{
     driver::{Driver, Random},
     error::SyncError,
     event::EventStream,
+    metrics::Metrics,
     report::{DrainReport, PullReport, SyncReport},
     status::{Standing, Status},
     worker::{self, Command, Shared},
@@ -407,6 +409,39 @@ impl SyncEngine {
     /// [`SyncError::Invalid`] where there is no such conflict.
     pub async fn discard_conflict(&self, conflict: i64) -> Result<(), SyncError> {
         self.shared.driver.discard_conflict(conflict).await
+    }
+
+    /// Explains why a record is as it is: what the local row is to its base, what is pending, what the server said last, when the next
+    /// attempt is, and what that amounts to. What the server said, and why a sync failed, is known since the engine was started.
+    ///
+    /// # Errors
+    /// [`SyncError::Invalid`] for a name or an id that cannot be one, [`SyncError::Replica`] where the database cannot be read. That a table
+    /// is not synced is no error: it is an explanation.
+    pub async fn explain(&self, table: &str, id: &str) -> Result<Explanation, SyncError> {
+        self.shared.driver.explain(table, id).await
+    }
+
+    /// Looks through the database: what is wrong with it and what to do, and what there is in it. Reads the whole file, while others may go
+    /// on writing.
+    ///
+    /// # Errors
+    /// [`SyncError::Replica`] where nothing could be looked at. What is damaged is a finding.
+    pub async fn inspect(&self, depth: Depth) -> Result<Inspection, SyncError> {
+        self.shared.driver.inspect(depth).await
+    }
+
+    /// Says how everything stands, as a JSON document for somebody who is not to see the user's data: no value, no id, no address and no
+    /// token is in it, and of messages only [known phrases](dynos_sync_core::doctor::scrub).
+    ///
+    /// # Errors
+    /// As [`inspect`](Self::inspect).
+    pub async fn support_bundle(&self, depth: Depth, names: Names) -> Result<Value, SyncError> {
+        self.shared.driver.support_bundle(depth, names).await
+    }
+
+    /// What was done since the engine was started, in numbers that only rise. How things stand is [`status`](Self::status).
+    pub fn metrics(&self) -> Metrics {
+        self.shared.driver.metrics()
     }
 
     /// Forgets the user, in one transaction: the synced tables' rows, the queue, dead letters, conflicts, cursors and the

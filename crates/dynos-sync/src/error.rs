@@ -2,6 +2,8 @@
 
 use dynos_sync_core::{Invalid, RecordKey, RemoteError, ReplicaError, plan::write::Refusal};
 
+use crate::trace;
+
 /// Why an operation of the engine failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -89,6 +91,25 @@ impl SyncError {
             Self::Replica(error) => error.is_transient(),
             Self::Contention(_) => true,
             _ => false,
+        }
+    }
+
+    /// What kind of failure it is, as a word that does not change: for logs and metrics, which the message is not for.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "invalid",
+            Self::PayloadTooLarge { .. } => "too_large",
+            Self::RlsViolation { .. } => "foreign",
+            Self::AuthExpired { .. } => "signed_out",
+            Self::Remote(error) => trace::kind(error),
+            Self::Replica(_) => "database",
+            Self::Unsynced { .. } => "unsynced",
+            Self::WrongServer { .. } => "wrong_server",
+            Self::Mismatch { .. } => "mismatch",
+            Self::SessionEnded => "session_ended",
+            Self::Contention(_) => "contention",
+            Self::Panicked => "panicked",
+            Self::Closed => "closed",
         }
     }
 

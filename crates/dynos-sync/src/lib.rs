@@ -47,6 +47,12 @@
 //!
 //! The whole contract is in the repository's `docs/protocol.md`.
 //!
+//! # Why has this not synced?
+//!
+//! [`SyncEngine::explain`] says it of a record, in a sentence with a remedy. [`SyncEngine::inspect`] looks through the database,
+//! [`SyncEngine::support_bundle`] writes down how everything stands without anything of the user's, [`SyncEngine::metrics`] counts. Spans
+//! are made with `tracing`. The names are listed in the repository's `docs/observability.md`.
+//!
 //! # Without async
 //!
 //! [`blocking`] is the same engine for code that waits and calls back, a GUI's say. The futures need no runtime either: what does,
@@ -68,10 +74,13 @@ mod engine;
 mod error;
 mod event;
 mod job;
+mod metrics;
+mod observe;
 mod query;
 mod report;
 mod status;
 mod table;
+mod trace;
 mod worker;
 
 pub use clock::SystemClock;
@@ -82,6 +91,7 @@ pub use driver::Driver;
 pub use engine::{Builder, SyncEngine};
 pub use error::SyncError;
 pub use event::{EventStream, SyncEvent, TimedEvent};
+pub use metrics::Metrics;
 pub use query::{LiveQuery, Params};
 pub use report::{DrainReport, PullReport, SyncReport, TableReport};
 pub use status::{Status, StatusStream};

@@ -251,6 +251,10 @@ impl Worker {
             result = AssertUnwindSafe(job).catch_unwind() => result.unwrap_or(Err(SyncError::Panicked)),
         };
         self.shared.standing.send_modify(|standing| standing.syncing = false);
+        if matches!(result, Err(SyncError::Panicked)) {
+            // It did not come to its own end.
+            self.driver().observed.ended(self.driver().clock.now(), &result);
+        }
         result
     }
 
@@ -322,6 +326,7 @@ impl Worker {
         match done {
             Ok(_) => {
                 (self.failures, self.resume_at, self.signed_out) = (0, 0, false);
+                self.driver().observed.pauses_until(None);
                 if !self
                     .note_standing(|standing| (standing.online, standing.last_error) = (true, None))
                     .online
@@ -368,6 +373,9 @@ impl Worker {
             _ => 0,
         };
         self.resume_at = self.now() + self.pause().max(asked);
+        if self.driver().config.auto_sync {
+            self.driver().observed.pauses_until(Some(self.resume_at));
+        }
     }
 
     fn pause(&self) -> Millis {

@@ -6,6 +6,7 @@ mod conflicts;
 mod dead_letters;
 mod demo;
 mod demo_crash;
+mod doctor;
 mod queue;
 mod serve;
 mod status;
@@ -38,6 +39,7 @@ pub(crate) fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
         Command::BenchLimit(args) => {
             runtime(Builder::new_multi_thread())?.block_on(bench::serve_limit(&args.kind, &args.dir, output))
         }
+        Command::Doctor(args) => doctor::run(args, output),
         Command::Token(args) => token::run(args, output),
         Command::Supabase(args) => supabase::run(args, output),
         other => runtime(Builder::new_current_thread())?.block_on(on_a_device(other, output)),
@@ -57,6 +59,7 @@ async fn on_a_device(command: &Command, output: &Output) -> Result<(), Failure> 
         Command::Conflicts(args) => conflicts::run(args, output).await,
         Command::DemoCrash(args) => demo_crash::run(args).await,
         Command::Serve(_)
+        | Command::Doctor(_)
         | Command::Token(_)
         | Command::Supabase(_)
         | Command::Demo

@@ -68,7 +68,8 @@ fn kind(table: &TableState) -> &'static str {
     }
 }
 
-fn phase(table: &TableState) -> &'static str {
+/// The word for what pulling a table means.
+pub(super) fn phase(table: &TableState) -> &'static str {
     match table.phase {
         Phase::First => "first",
         Phase::Following => "following",

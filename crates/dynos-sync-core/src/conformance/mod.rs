@@ -136,6 +136,7 @@ mod tests {
             include_str!("replica/pulling.rs"),
             include_str!("replica/tables.rs"),
             include_str!("replica/session.rs"),
+            include_str!("replica/looking.rs"),
             include_str!("replica/values.rs"),
         ];
         let remote = [

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use crate::{
     clock::Millis,
     cursor::Cursor,
+    doctor::Account,
     entry::{Edit, Entry},
     error::Limits,
     ids::{Counter, Generation, RecordId, RecordKey, ReplicaId, TableName},
@@ -654,6 +655,21 @@ impl Store {
             |(id, resolved): (&i64, &Resolved)| Journaled { id: *id, resolved: Some(resolved.clone()) };
         self.journal.range(..before).rev().take(limit).map(journaled).collect()
     }
+
+    pub(crate) fn account(&self, key: &RecordKey) -> Result<Account, ReplicaError> {
+        self.require(key)?;
+        let mut account = Account::empty(key.clone());
+        account.row = self.rows.get(key).cloned();
+        if let Some(pending) = self.queue.get(key) {
+            (account.base, account.entries) = (pending.base.clone(), pending.entries.clone());
+        }
+        account.letters = self.dead.values().filter(|letter| letter.key == *key).cloned().collect();
+        let its = self.journal.iter().rev().filter(|(_, resolved)| resolved.key == *key);
+        account.conflicts =
+            its.map(|(id, resolved)| Journaled { id: *id, resolved: Some(resolved.clone()) }).collect();
+        account.never_offered = self.local.contains(key);
+        Ok(account)
+    }
 }
 
 #[async_trait]
@@ -711,6 +727,10 @@ impl Replica for MemoryReplica {
 
     async fn conflicts(&self, before: i64, limit: usize) -> Result<Vec<Journaled>, ReplicaError> {
         Ok(self.open()?.conflicts(before, limit))
+    }
+
+    async fn account(&self, key: &RecordKey) -> Result<Account, ReplicaError> {
+        self.open()?.account(key)
     }
 
     async fn close(&self) {

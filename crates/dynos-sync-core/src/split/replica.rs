@@ -13,6 +13,7 @@ use super::{
     work::{self, Work},
 };
 use crate::{
+    doctor::Account,
     entry::Entry,
     ids::{Counter, RecordId, RecordKey, TableName},
     memory::replica::Store,
@@ -233,6 +234,13 @@ impl Replica for SplitReplica {
 
     async fn conflicts(&self, before: i64, limit: usize) -> Result<Vec<Journaled>, ReplicaError> {
         self.ask(|store| store.conflicts(before, limit)).await
+    }
+
+    async fn account(&self, key: &RecordKey) -> Result<Account, ReplicaError> {
+        let memory = self.memory().await?;
+        let mut account = memory.as_ref().ok_or(ReplicaError::Closed)?.account(key)?;
+        account.row = self.local.get(key).await?;
+        Ok(account)
     }
 
     async fn close(&self) {

@@ -10,8 +10,16 @@ use dynos_sync_core::{
     wire::{PushAnswer, PushResult},
 };
 use futures_util::future::join;
+use tracing::Instrument;
 
-use crate::{driver::Driver, error::SyncError, event::SyncEvent, report::DrainReport};
+use crate::{
+    driver::Driver,
+    error::SyncError,
+    event::SyncEvent,
+    metrics::Counted,
+    report::DrainReport,
+    trace::{self, Job},
+};
 
 /// Entries that are marked as sent, and the state that they were read in.
 struct Batch {
@@ -57,6 +65,11 @@ impl Driver {
     /// # Errors
     /// See [`SyncEngine::drain`](crate::SyncEngine::drain).
     pub async fn drain(&self) -> Result<DrainReport, SyncError> {
+        self.observe(Job::Drain, self.drain_all()).await
+    }
+
+    /// The drain itself, within another job.
+    pub(crate) async fn drain_all(&self) -> Result<DrainReport, SyncError> {
         let start = self.clock.now();
         // Every batch deals with a record at least. Who goes on writing meanwhile does not keep the drain from ending.
         let batches = self.state().await?.pending.saturating_add(Self::REPLANS as u64);
@@ -76,10 +89,13 @@ impl Driver {
     /// # Errors
     /// See [`SyncEngine::drain`](crate::SyncEngine::drain).
     pub async fn drain_once(&self) -> Result<DrainReport, SyncError> {
-        let mut drain = Drain::new(self);
-        let pushed = drain.run(1).await;
-        let settled = drain.settle().await;
-        pushed.and(settled).map(|()| drain.report)
+        self.observe(Job::Drain, async {
+            let mut drain = Drain::new(self);
+            let pushed = drain.run(1).await;
+            let settled = drain.settle().await;
+            pushed.and(settled).map(|()| drain.report)
+        })
+        .await
     }
 
     /// Whether anything can be sent now, and when something may be sent that has to wait.
@@ -197,7 +213,7 @@ impl Driver {
     /// Records durably what is about to be sent. Answers false where the queue has changed meanwhile.
     async fn mark_sent(&self, prepared: &mut Prepared) -> Result<bool, SyncError> {
         let batch = std::mem::take(&mut prepared.batch);
-        Ok(batch.ops.is_empty() || self.replica.commit(batch).await? != Outcome::Stale)
+        Ok(batch.ops.is_empty() || self.commit_batch(batch).await? != Outcome::Stale)
     }
 
     /// Puts in the queue what the server says of a batch.
@@ -212,6 +228,8 @@ impl Driver {
         let answered = push::answer(&batch.state, entries, answer, &rules, || self.random());
         let Answered { batch: ops, outcomes, pull } = answered.map_err(Self::protocol)?;
         self.commit_answer(ops).await?;
+        self.observed.add(Counted::Pushes, 1);
+        self.observed.add(Counted::PushBytes, batch.bytes);
         let mut report = DrainReport { cycles: 1, bytes: batch.bytes, ..DrainReport::default() };
         for outcome in outcomes {
             self.count(&mut report, outcome);
@@ -225,7 +243,7 @@ impl Driver {
     }
 
     async fn commit_answer(&self, batch: replica::Batch) -> Result<(), SyncError> {
-        match self.replica.commit(batch).await? {
+        match self.commit_batch(batch).await? {
             Outcome::Committed(_) => Ok(()),
             Outcome::Stale => Err(SyncError::SessionEnded),
         }
@@ -320,7 +338,10 @@ impl<'a> Drain<'a> {
             self.settle().await?;
             if looks_ahead { driver.look_ahead(under_way, records).await } else { Ok(None) }
         };
-        let (answer, ahead) = join(driver.remote.push(&batch.prepared.request), meanwhile).await;
+        let call = trace::push(under_way, batch.bytes);
+        let push = driver.remote.push(&batch.prepared.request).instrument(call.clone());
+        let (answer, ahead) = join(push, meanwhile).await;
+        trace::end_call(&call, &answer);
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {

@@ -1,5 +1,6 @@
 //! The engine's jobs: each looks, plans, and commits or sends.
 
+mod doctor;
 mod drain;
 mod pull;
 mod review;

@@ -12,12 +12,15 @@ use dynos_sync_core::{
     wire::{Expired, HeadsRequest, Page, PullRequest},
 };
 use futures_util::FutureExt;
+use tracing::Instrument;
 
 use crate::{
     driver::Driver,
     error::SyncError,
     event::SyncEvent,
+    metrics::Counted,
     report::{PullReport, SyncReport, TableReport},
+    trace::{self, Job},
 };
 
 impl Driver {
@@ -29,6 +32,10 @@ impl Driver {
     /// # Errors
     /// See [`SyncEngine::pull_all`](crate::SyncEngine::pull_all).
     pub async fn pull_all(&self) -> Result<PullReport, SyncError> {
+        self.observe(Job::Pull, self.pull_changed()).await
+    }
+
+    async fn pull_changed(&self) -> Result<PullReport, SyncError> {
         let start = self.clock.now();
         let mut report = PullReport::default();
         let mut first_error = None;
@@ -55,8 +62,12 @@ impl Driver {
     /// # Errors
     /// See [`SyncEngine::sync_all`](crate::SyncEngine::sync_all).
     pub async fn sync_all(&self) -> Result<SyncReport, SyncError> {
+        self.observe(Job::Sync, self.sync_everything()).await
+    }
+
+    async fn sync_everything(&self) -> Result<SyncReport, SyncError> {
         let mut report = SyncReport::default();
-        let drained = self.drain().await;
+        let drained = Self::traced(Job::Drain, self.drain_all()).await;
         let first_error = match drained {
             Ok(drain) => {
                 report.drain = drain;
@@ -65,13 +76,13 @@ impl Driver {
             Err(error) if self.config.stop_on_first_error || error.is_auth() => return Err(error),
             Err(error) => Some(error),
         };
-        report.pull = self.pull_all().await?;
+        report.pull = Self::traced(Job::Pull, self.pull_changed()).await?;
         if let Some(error) = first_error {
             return Err(error);
         }
         let state = self.state().await?;
         if state.pending > 0 {
-            report.drain.add(&self.drain().await?);
+            report.drain.add(&Self::traced(Job::Drain, self.drain_all()).await?);
         }
         if state.conflicts > 0 {
             self.prune_journal(&state).await?;
@@ -119,6 +130,21 @@ impl Driver {
 
     /// As [`pull_until`](Self::pull_until), after so many rows have come in another way.
     async fn pull_on(
+        &self,
+        name: &TableName,
+        installed: usize,
+        is_enough: fn(&TableState) -> bool,
+    ) -> Result<TableReport, SyncError> {
+        let span = trace::table(name);
+        let result = self.pull_pages(name, installed, is_enough).instrument(span.clone()).await;
+        if let Ok(report) = &result {
+            span.record("pages", report.pages).record("rows", report.rows);
+        }
+        trace::end(&span, &result);
+        result
+    }
+
+    async fn pull_pages(
         &self,
         name: &TableName,
         installed: usize,
@@ -210,12 +236,15 @@ impl Driver {
             if is_on(Mutant::CursorBeforeRows) {
                 self.split(&mut batch).await?;
             }
-            if let Outcome::Committed(receipt) = self.replica.commit(batch).await? {
+            if let Outcome::Committed(receipt) = self.commit_batch(batch).await? {
+                let (changes, bytes) = (page.changes.len(), page_bytes(&page));
                 report.pages += 1;
-                report.rows += page.changes.len();
+                report.rows += changes;
                 report.conflicts += conflicts.len();
-                report.bytes +=
-                    page.changes.iter().filter_map(|c| measure(c.record.as_ref()?).ok()).sum::<usize>();
+                report.bytes += bytes;
+                self.observed.add(Counted::Pages, 1);
+                self.observed.add(Counted::ChangesPulled, changes);
+                self.observed.add(Counted::PageBytes, bytes);
                 let quarantined =
                     receipt.quarantined.into_iter().map(|(key, error)| SyncEvent::Quarantined { key, error });
                 told.into_iter().chain(conflicts).chain(quarantined).for_each(|event| self.tell(event));
@@ -277,6 +306,11 @@ impl Driver {
         }
         notices
     }
+}
+
+/// Of fields.
+fn page_bytes(page: &Page) -> usize {
+    page.changes.iter().filter_map(|change| measure(change.record.as_ref()?).ok()).sum()
 }
 
 fn conflict_event(table: &TableState, op: &Op) -> Option<SyncEvent> {

@@ -8,7 +8,9 @@ use dynos_sync_core::{
     snapshot::{Snapshot, SnapshotError, SnapshotRequest, SnapshotSource, SnapshotStore},
 };
 
-use crate::{driver::Driver, error::SyncError, event::SyncEvent};
+use tracing::{Instrument, Span};
+
+use crate::{driver::Driver, error::SyncError, event::SyncEvent, metrics::Counted, trace};
 
 impl Driver {
     /// Takes a snapshot of those among the tables of which nothing was pulled yet. Answers how many rows each has got; those that it
@@ -51,13 +53,33 @@ impl Driver {
             return Ok(BTreeMap::new());
         }
         let request = SnapshotRequest { replica: state.replica, tables };
-        let snapshot = match source.offer(&request).await {
+        let span = trace::snapshot(request.tables.len());
+        let taken = self.take_offered(source, store, state, &request, &span).instrument(span.clone()).await;
+        if let Ok(taken) = &taken {
+            let rows: u64 = taken.values().sum();
+            span.record("rows", rows);
+            self.observed.add(Counted::SnapshotRows, usize::try_from(rows).unwrap_or(usize::MAX));
+        }
+        trace::end(&span, &taken);
+        taken
+    }
+
+    async fn take_offered(
+        &self,
+        source: &dyn SnapshotSource,
+        store: &dyn SnapshotStore,
+        state: &State,
+        request: &SnapshotRequest,
+        span: &Span,
+    ) -> Result<BTreeMap<TableName, u64>, SyncError> {
+        let snapshot = match source.offer(request).await {
             Ok(Some(snapshot)) => snapshot,
             Ok(None) => return Ok(BTreeMap::new()),
             Err(error) if error.is_auth() => return Err(error.into()),
             Err(error) => return self.without(&error.to_string()),
         };
-        if let Err(problem) = snapshot.check(&request, most) {
+        span.record("bytes", snapshot.bytes);
+        if let Err(problem) = snapshot.check(request, self.config.max_snapshot_bytes) {
             return self.without(&problem);
         }
         let is_transient = |error: &RemoteError| self.config.is_transient(error);

@@ -67,7 +67,7 @@ impl Driver {
                 return Ok(());
             }
             let ops = vec![self.pass(&table, key.clone(), Edit::Patch(changed))?];
-            if matches!(self.replica.commit(Batch { expected, ops }).await?, Outcome::Committed(_)) {
+            if matches!(self.commit_batch(Batch { expected, ops }).await?, Outcome::Committed(_)) {
                 return Ok(());
             }
         }

@@ -8,6 +8,7 @@ mod proxy;
 mod stack;
 
 mod clocks;
+mod doctor;
 mod engine;
 mod events;
 mod flood;

@@ -27,6 +27,7 @@
 
 pub mod conflicts;
 mod device;
+pub mod looking;
 pub mod pulling;
 pub mod refusals;
 pub mod sending;
@@ -213,6 +214,15 @@ macro_rules! replica_conformance {
                 an_earlier_time_changes_nothing
                 the_state_counts_what_there_is
                 a_closed_replica_says_so
+            }
+            looking {
+                an_account_has_what_is_pending_of_a_record
+                an_account_has_the_letters_and_conflicts_of_its_record_alone
+                an_account_of_a_record_that_is_not_there_is_empty
+                an_account_of_a_table_that_is_not_synced_is_refused
+                an_account_knows_what_was_never_offered
+                an_inspection_counts_what_there_is
+                looking_changes_nothing
             }
             values {
                 every_value_and_field_name_comes_back_as_it_was
