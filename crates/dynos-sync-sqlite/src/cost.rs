@@ -110,7 +110,7 @@ fn prepared(
     op: impl Fn(&dynos_sync_core::Entry) -> Op,
 ) -> std::path::PathBuf {
     let path = database(dir, queued);
-    let mut writer = Writer::new(Connection::open(&path).unwrap(), &SqliteOptions::default());
+    let mut writer = Writer::new(Connection::open(&path).unwrap(), &SqliteOptions::default(), Arc::default());
     let all = |session: &mut Session<'_>| {
         let due = reading::due(session, &limits(100_000))?;
         let ops = due.groups.iter().flatten().map(&op).collect();

@@ -564,7 +564,8 @@ impl Replica for SqliteReplica {
     async fn account(&self, key: &RecordKey) -> Result<Account> {
         let key = key.clone();
         self.read(move |reader| {
-            let header = reader.header()?;
+            reader.refresh()?;
+            let header = Header::read(&reader.db)?;
             doctor::account(&reader.db, &reader.catalog, &header, &key)
         })
         .await
