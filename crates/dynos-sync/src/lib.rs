@@ -63,7 +63,7 @@
 //! | choose or write a backend | `remote`, [`core::Remote`], [`core::split`] | `docs/backends.md` |
 //! | sign in and out | `remote::TokenProvider`, [`SyncError::AuthExpired`], [`SyncEngine::logout`] | `SECURITY.md` |
 //! | test an application | [`core::memory`], [`core::Clock`], [`Builder::prepare`] | `docs/testing-your-app.md` |
-//! | come from the Dart package | | `docs/from-dart.md` |
+//! | come from the Dart package | `sqlite::SqliteReplica::take_over_from_dart` | `docs/from-dart.md` |
 //!
 //! The pages are in the repository, and a book: `scripts/book --open`.
 //!
@@ -151,4 +151,5 @@ mod manual {
     page!(Backends, "docs/backends.md");
     page!(Supabase, "docs/supabase.md");
     page!(TestingYourApp, "docs/testing-your-app.md");
+    page!(FromDart, "docs/from-dart.md");
 }
