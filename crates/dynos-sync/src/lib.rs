@@ -6,29 +6,40 @@
 //!
 //! ```
 //! # use futures_executor::block_on;
-//! use dynos_sync::{SyncEngine, fields, sqlite::{SqliteOptions, SqliteReplica}};
 //! # use dynos_sync::core::memory::MemoryServer;
+//! use dynos_sync::{Record, SyncEngine, new_id, sqlite::{SqliteOptions, SqliteReplica}};
+//!
+//! #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+//! struct Task {
+//!     id: String,
+//!     title: String,
+//!     done: bool,
+//! }
+//!
+//! impl Record for Task {
+//!     const TABLE: &'static str = "tasks";
+//! }
+//!
 //! # let server = MemoryServer::new();
 //! # let dir = tempfile::tempdir()?;
 //! # let (phone, laptop) = (dir.path().join("phone.sqlite"), dir.path().join("laptop.sqlite"));
 //! # block_on(async {
-//!
 //! // Any backend will do: `HttpRemote` (feature `http`), or a server in memory, as here.
 //! let phone = SqliteReplica::open(phone, &SqliteOptions::default())?;
-//! let phone = SyncEngine::builder(phone, server.remote("ada")).table("tasks").start().await?;
+//! let phone = SyncEngine::builder(phone, server.remote("ada")).table(Task::TABLE).start().await?;
 //! let laptop = SqliteReplica::open(laptop, &SqliteOptions::default())?;
-//! let laptop = SyncEngine::builder(laptop, server.remote("ada")).table("tasks").start().await?;
+//! let laptop = SyncEngine::builder(laptop, server.remote("ada")).table(Task::TABLE).start().await?;
 //!
-//! phone.write("tasks", "t1", fields([("title", "milk".into()), ("done", false.into())])).await?;
+//! let milk = Task { id: new_id(), title: "milk".to_owned(), done: false };
+//! phone.table().put(&milk).await?;
 //! phone.sync_all().await?; // or leave it to the engine
 //!
 //! laptop.sync_all().await?;
-//! laptop.patch("tasks", "t1", fields([("done", true.into())])).await?;
+//! laptop.table().update(&milk.id, |task: &mut Task| task.done = true).await?;
 //! laptop.sync_all().await?;
 //!
 //! phone.sync_all().await?;
-//! let task = phone.get("tasks", "t1").await?.expect("it was written");
-//! assert_eq!((&task["title"], &task["done"]), (&"milk".into(), &true.into()));
+//! assert_eq!(phone.table::<Task>().all().await?, [Task { done: true, ..milk }]);
 //!
 //! phone.close().await;
 //! laptop.close().await;
@@ -36,6 +47,25 @@
 //! # })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Guide
+//!
+//! | to | see | and the manual's page |
+//! |---|---|---|
+//! | begin | [`SyncEngine::builder`], [`Builder`], [`SyncConfig`] | `docs/quick-start.md`, `docs/concepts.md` |
+//! | read and change records of a type | [`Record`], [`Table`], [`new_id`] | |
+//! | do so without a type | [`SyncEngine::write`], [`patch`](SyncEngine::patch), [`get`](SyncEngine::get), [`query`](SyncEngine::query), [`Fields`] | |
+//! | show what changes | [`Table::watch`], [`SyncEngine::watch`], [`LiveQuery`] | |
+//! | show how the sync stands | [`SyncEngine::watch_status`], [`Status`], [`SyncEngine::events`], [`SyncEvent`] | |
+//! | do without async | [`blocking`] | |
+//! | decide conflicts, and undo it | [`Strategy`], [`Resolver`](core::conflict::Resolver), [`SyncEngine::conflicts`] | `docs/conflicts.md` |
+//! | see what was refused | [`SyncEngine::dead_letters`] | `docs/concepts.md` |
+//! | choose or write a backend | `remote`, [`core::Remote`], [`core::split`] | `docs/backends.md` |
+//! | sign in and out | `remote::TokenProvider`, [`SyncError::AuthExpired`], [`SyncEngine::logout`] | `SECURITY.md` |
+//! | test an application | [`core::memory`], [`core::Clock`], [`Builder::prepare`] | `docs/testing-your-app.md` |
+//! | come from the Dart package | `sqlite::SqliteReplica::take_over_from_dart` | `docs/from-dart.md` |
+//!
+//! The pages are in the repository, and a book: `scripts/book --open`.
 //!
 //! # Guarantees
 //!
@@ -105,7 +135,21 @@ pub use dynos_sync_sqlite as sqlite;
 
 pub use dynos_sync_core::{Edit, Fields, Operation, conflict::Strategy, fields, json};
 
-/// The README's program compiles.
-#[cfg(all(doctest, feature = "http", feature = "sqlite"))]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
+/// The manual's programs compile, and do what they say.
+#[cfg(all(doctest, feature = "http", feature = "sqlite", feature = "supabase"))]
+mod manual {
+    macro_rules! page {
+        ($name:ident, $file:literal) => {
+            #[doc = include_str!(concat!("../../../", $file))]
+            struct $name;
+        };
+    }
+
+    page!(Readme, "README.md");
+    page!(QuickStart, "docs/quick-start.md");
+    page!(Conflicts, "docs/conflicts.md");
+    page!(Backends, "docs/backends.md");
+    page!(Supabase, "docs/supabase.md");
+    page!(TestingYourApp, "docs/testing-your-app.md");
+    page!(FromDart, "docs/from-dart.md");
+}
