@@ -181,7 +181,7 @@ fn what_is_damaged_is_found_and_stays_as_it_is() {
     for (damage, level, check) in [
         ("UPDATE dynos_queue SET data = replace(data, 'edit', 'exit')", Level::Fault, "queue"),
         (
-            "DELETE FROM dynos_queue WHERE counter = (SELECT max(counter) FROM dynos_queue)",
+            "DELETE FROM dynos_queue WHERE counter = (SELECT min(counter) FROM dynos_queue)",
             Level::Fault,
             "queue",
         ),

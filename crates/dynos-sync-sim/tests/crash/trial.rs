@@ -264,7 +264,10 @@ fn dump(disk: &Disk) -> Dump {
     if let Some(state) = dump.get_mut("dynos_state") {
         *state = rows(
             &db,
-            "SELECT replica, generation, server, clock, last_counter, pending, layout, capture FROM dynos_state",
+            // What was only appended is told by the queue, whether the header was written since or not.
+            "SELECT replica, generation, server, max(clock, newest.at), max(last_counter, newest.counter), \
+                    pending + max(0, newest.counter - last_counter), layout, capture \
+             FROM dynos_state, (SELECT coalesce(max(counter), 0) AS counter, coalesce(max(at), 0) AS at FROM dynos_queue) AS newest",
         );
     }
     let schema =

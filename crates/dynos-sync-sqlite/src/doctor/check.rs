@@ -205,9 +205,10 @@ fn queued(db: &Connection) -> Findings {
         let remedy = "sync: the queue is compared with its indexes when the database is opened";
         found.push(Finding::new(Level::Fault, "queue", problem, remedy));
     }
-    let lost = "SELECT count(*) FROM dynos_queue AS q WHERE head IS NOT \
-                (counter = (SELECT min(o.counter) FROM dynos_queue AS o WHERE o.tbl = q.tbl AND o.id = q.id))";
-    let lost: i64 = db.query_row(lost, [], |row| row.get(0)).map_err(translate)?;
+    let lost = "SELECT count(*) FROM dynos_queue AS q WHERE (head IN (1, 2)) IS NOT \
+                (counter = (SELECT min(o.counter) FROM dynos_queue AS o WHERE o.tbl = q.tbl AND o.id = q.id)) \
+                OR (counter < ? AND head = 1 AND sent = 0 AND retry_at IS NULL)";
+    let lost: i64 = db.query_row(lost, [header.fresh as i64], |row| row.get(0)).map_err(translate)?;
     if lost > 0 {
         let problem = format!("{lost} queued edits are not in their record's order, and would not be sent");
         found.push(Finding::new(Level::Fault, "queue", problem, PUT_BACK));
