@@ -32,7 +32,7 @@ pub fn explore(schedules: usize, run: impl Fn() + Send + Sync + Copy + 'static) 
 fn runner<S: Scheduler + 'static>(scheduler: S) -> Runner<S> {
     let mut config = Config::new();
     // SQLite runs on these stacks.
-    config.stack_size = 512 * 1024;
+    config.stack_size = 2 * 1024 * 1024;
     config.max_steps = MaxSteps::FailAfter(100_000);
     config.silence_warnings = true;
     Runner::new(scheduler, config)

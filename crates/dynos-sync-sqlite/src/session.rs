@@ -68,17 +68,13 @@ impl<'a> Session<'a> {
         if without { Ok(()) } else { self.set_awake(on) }
     }
 
-    fn set_awake(&mut self, on: bool) -> Result<()> {
+    /// Has our triggers sleep, which in any case changes something in the file.
+    pub(crate) fn set_awake(&mut self, on: bool) -> Result<()> {
         if self.awake != on {
             set_capture(self.db, on)?;
             self.awake = on;
         }
         Ok(())
-    }
-
-    /// Makes a change to the file, whatever else is done.
-    pub(crate) fn touch(&mut self) -> Result<()> {
-        self.set_awake(false)
     }
 
     /// Writes the header, where somebody could not tell it otherwise, and wakes the triggers.

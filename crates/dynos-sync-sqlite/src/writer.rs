@@ -275,7 +275,7 @@ impl Writer {
         }
         self.set_durable(true)?;
         // Something has to change, for SQLite to have something to sync.
-        self.transaction(|session: &mut Session<'_>| session.touch())?;
+        self.transaction(|session| session.set_awake(false))?;
         self.vouched = true;
         Ok(())
     }

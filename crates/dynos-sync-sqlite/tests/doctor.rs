@@ -189,7 +189,7 @@ fn what_is_damaged_is_found_and_stays_as_it_is() {
         ("UPDATE dynos_base SET data = '{}'", Level::Fault, "bases"),
         ("UPDATE dynos_dead SET edits = '[]'", Level::Fault, "dead_letters"),
         ("UPDATE dynos_conflict SET resolved = '{}'", Level::Fault, "conflicts"),
-        ("UPDATE dynos_state SET last_counter = 1", Level::Fault, "state"),
+        ("UPDATE dynos_state SET last_counter = 77", Level::Fault, "state"),
         ("UPDATE dynos_table SET cursor = '7'", Level::Fault, "tables"),
         ("DROP TABLE dynos_dead", Level::Fault, "dead_letters"),
         ("DROP TABLE c", Level::Warning, "tables"),
