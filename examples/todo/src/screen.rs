@@ -77,7 +77,7 @@ fn described(conflict: &Resolved) -> String {
 fn version(fields: Option<&Fields>) -> String {
     let Some(fields) = fields else { return "deleted".to_owned() };
     let title = fields.get("title").and_then(|title| title.as_str()).unwrap_or_default();
-    let is_done = fields.get("done").and_then(|done| done.as_bool()).unwrap_or_default();
+    let is_done = fields.get("done").and_then(dynos_sync::core::Value::as_bool).unwrap_or_default();
     format!("[{}] {title}", if is_done { 'x' } else { ' ' })
 }
 
