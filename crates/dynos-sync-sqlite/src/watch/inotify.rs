@@ -24,6 +24,10 @@ pub(crate) fn start(
     let Some((watch, watcher)) = log_of(database).and_then(|log| Watch::new(&log).ok()) else {
         return Ok(None);
     };
+    // What was committed before is no news.
+    if let Some(writer) = seat.clerk().as_mut() {
+        writer.others_have_committed()?;
+    }
     let (seat, hub) = (Arc::clone(seat), Arc::clone(hub));
     crew.start("dynos-sqlite-watch", move || {
         // The log is written by this replica too.
