@@ -1,13 +1,14 @@
 //! What is damaged is told of, seen and put away, and holds nothing else up.
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
+mod edits;
+
 use dynos_sync_core::{
-    Edit, RecordKey, Replica, ReplicaError, Sent,
-    conflict::StrategyName,
-    fields, json,
-    replica::{Batch, Due, DueLimits, Op, Outcome, Resolved, Revert, TableOptions},
+    Edit, Replica, ReplicaError, Sent, fields, json,
+    replica::{Due, DueLimits, Op, Revert, TableOptions},
 };
 use dynos_sync_sqlite::{SqliteOptions, SqliteReplica};
+use edits::{bury, commit, key, resolve, upsert};
 use futures_executor::block_on;
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -15,15 +16,6 @@ use tempfile::TempDir;
 struct Device {
     dir: TempDir,
     replica: SqliteReplica,
-}
-
-fn key(id: &str) -> RecordKey {
-    RecordKey::new("t", id).unwrap()
-}
-
-fn patch(id: &str) -> Op {
-    let edit = Edit::Upsert(fields([("v", json!(format!("edit of {id}")))]));
-    Op::Write { key: key(id), edit, at: 10 }
 }
 
 impl Device {
@@ -38,13 +30,7 @@ impl Device {
     }
 
     fn commit(&self, ops: Vec<Op>) -> Result<(), ReplicaError> {
-        let outcome = block_on(self.replica.commit(Batch { ops, ..Batch::default() }))?;
-        assert_ne!(outcome, Outcome::Stale);
-        Ok(())
-    }
-
-    fn counter(&self) -> u64 {
-        block_on(self.replica.state()).unwrap().last_counter
+        commit(&self.replica, ops)
     }
 
     fn due(&self) -> Result<Due, ReplicaError> {
@@ -69,28 +55,6 @@ impl Device {
         let path = self.dir.path().join("app");
         Self { replica: SqliteReplica::open(path, &SqliteOptions::default()).unwrap(), ..self }
     }
-
-    fn bury(&self, id: &str) {
-        self.commit(vec![patch(id)]).unwrap();
-        let (code, message, counter) = ("invalid".to_owned(), "no".to_owned(), self.counter());
-        let revert = Revert::ToBase;
-        self.commit(vec![Op::Bury { key: key(id), counter, code, message, at: 20, revert }]).unwrap();
-    }
-
-    fn resolve(&self, id: &str) {
-        let version = |v: i64| Some(fields([("v", json!(v))]));
-        let conflict = Resolved {
-            key: key(id),
-            base: version(0),
-            mine: version(1),
-            theirs: version(2),
-            outcome: version(2),
-            strategy: StrategyName::ServerWins,
-            at: 15,
-            decided_at: 15,
-        };
-        self.commit(vec![Op::Resolve { conflict: Box::new(conflict), edit: None }]).unwrap();
-    }
 }
 
 #[test]
@@ -106,7 +70,7 @@ fn an_edit_whose_content_reads_well_but_is_another_is_not_sent() {
         "data = x'7b7d'",
     ] {
         let device = Device::new();
-        device.commit(vec![patch("a"), patch("b")]).unwrap();
+        device.commit(vec![upsert("a"), upsert("b")]).unwrap();
         device.damage(&format!("UPDATE dynos_queue SET {damage} WHERE counter = 1"));
         assert_eq!(device.sendable(), ["b"], "{damage}");
         assert_eq!(device.sendable(), ["b"], "{damage}");
@@ -118,7 +82,7 @@ fn an_edit_whose_content_reads_well_but_is_another_is_not_sent() {
 fn a_listing_of_the_queue_shows_what_can_be_read_and_sets_the_rest_aside() {
     for damage in ["data = '{'", "id = x'ff'", "at = 'x'", "tbl = 7"] {
         let device = Device::new();
-        device.commit(vec![patch("a"), patch("b")]).unwrap();
+        device.commit(vec![upsert("a"), upsert("b")]).unwrap();
         device.damage(&format!("UPDATE dynos_queue SET {damage} WHERE counter = 1"));
         let listed = block_on(device.replica.queue(0, 10)).unwrap();
         assert_eq!(listed.iter().map(|entry| entry.counter).collect::<Vec<_>>(), [2], "{damage}");
@@ -136,7 +100,7 @@ fn one_was_set_aside(device: &Device, what: &str) {
 #[test]
 fn what_a_sent_edit_was_made_on_top_of_is_a_part_of_it() {
     let device = Device::new();
-    device.commit(vec![patch("a"), patch("b")]).unwrap();
+    device.commit(vec![upsert("a"), upsert("b")]).unwrap();
     let entries = device.due().unwrap().groups.into_iter().flatten();
     let sent = |entry| {
         Op::Freeze(dynos_sync_core::Entry {
@@ -153,7 +117,7 @@ fn what_a_sent_edit_was_made_on_top_of_is_a_part_of_it() {
 #[test]
 fn what_is_still_right_of_a_record_is_in_its_letter_and_can_be_written_again() {
     let device = Device::new();
-    device.commit(vec![patch("a")]).unwrap();
+    device.commit(vec![upsert("a")]).unwrap();
     let more = Edit::Patch(fields([("v", json!("more"))]));
     device.commit(vec![Op::Write { key: key("a"), edit: more.clone(), at: 20 }]).unwrap();
     device.damage("UPDATE dynos_queue SET data = '{}' WHERE counter = 1");
@@ -168,7 +132,7 @@ fn what_is_still_right_of_a_record_is_in_its_letter_and_can_be_written_again() {
 fn an_unreadable_dead_letter_is_listed_among_the_others_and_can_only_be_discarded() {
     for damage in ["edits = replace(edits, 'edit', 'exit')", "edits = '{'", "record = ''", "edits = x'00'"] {
         let device = Device::new();
-        ["a", "b", "c"].into_iter().for_each(|id| device.bury(id));
+        ["a", "b", "c"].into_iter().for_each(|id| bury(&device.replica, id, Revert::ToBase));
         device.damage(&format!("UPDATE dynos_dead SET {damage} WHERE record = 'b'"));
         let letters = block_on(device.replica.dead_letters(0, 10)).unwrap();
         let codes: Vec<&str> = letters.iter().map(|letter| letter.code.as_str()).collect();
@@ -187,7 +151,7 @@ fn an_unreadable_conflict_is_listed_among_the_others_and_can_be_forgotten() {
     for damage in ["resolved = replace(resolved, '\"v\":1', '\"v\":7')", "resolved = '{'", "resolved = x'00'"]
     {
         let device = Device::new();
-        ["a", "b", "c"].into_iter().for_each(|id| device.resolve(id));
+        ["a", "b", "c"].into_iter().for_each(|id| resolve(&device.replica, id));
         device.damage(&format!("UPDATE dynos_conflict SET {damage} WHERE id = 2"));
         let journal = block_on(device.replica.conflicts(i64::MAX, 10)).unwrap();
         let readable: Vec<bool> = journal.iter().map(|conflict| conflict.resolved.is_some()).collect();
@@ -213,7 +177,7 @@ fn what_is_kept_of_the_replica_and_of_its_tables_is_refused_where_it_is_another(
         "dynos_table SET n = 2",
     ] {
         let device = Device::new();
-        device.commit(vec![patch("a")]).unwrap();
+        device.commit(vec![upsert("a")]).unwrap();
         device.damage(&format!("UPDATE {damage}"));
         let device = match SqliteReplica::open(device.dir.path().join("app"), &SqliteOptions::default()) {
             Ok(replica) => Device { replica, ..device },
@@ -223,7 +187,7 @@ fn what_is_kept_of_the_replica_and_of_its_tables_is_refused_where_it_is_another(
             }
         };
         is_damaged(&device.due().unwrap_err(), damage);
-        is_damaged(&device.commit(vec![patch("b")]).unwrap_err(), damage);
+        is_damaged(&device.commit(vec![upsert("b")]).unwrap_err(), damage);
         is_damaged(&block_on(device.replica.state()).unwrap_err(), damage);
     }
 }
@@ -238,7 +202,7 @@ fn is_damaged(error: &ReplicaError, what: &str) {
 #[test]
 fn an_index_that_lost_an_edit_is_made_anew_at_opening() {
     let device = Device::new();
-    device.commit(vec![patch("a"), patch("b"), patch("c")]).unwrap();
+    device.commit(vec![upsert("a"), upsert("b"), upsert("c")]).unwrap();
     let postpone = |id: &str, counter| Op::Postpone { key: key(id), counter, retry_at: -1 };
     device.commit(vec![postpone("a", 1), postpone("b", 2), postpone("c", 3)]).unwrap();
     assert_eq!(device.sendable(), ["a", "b", "c"]);
@@ -258,7 +222,7 @@ fn an_index_that_lost_an_edit_is_made_anew_at_opening() {
 fn an_edit_of_which_nothing_says_that_it_is_its_records_oldest_is_found_at_opening() {
     for damage in ["head = 0", "head = 3", "head = 1 - head"] {
         let device = Device::new();
-        device.commit(vec![patch("a"), patch("b"), patch("b")]).unwrap();
+        device.commit(vec![upsert("a"), upsert("b"), upsert("b")]).unwrap();
         assert_eq!(device.sendable(), ["a", "b"]);
         device.damage(&format!("UPDATE dynos_queue SET {damage} WHERE counter = 2"));
         let device = device.reopened();
@@ -266,7 +230,7 @@ fn an_edit_of_which_nothing_says_that_it_is_its_records_oldest_is_found_at_openi
     }
     // Looked for and passed over.
     let device = Device::new();
-    device.commit(vec![patch("a")]).unwrap();
+    device.commit(vec![upsert("a")]).unwrap();
     device.commit(vec![Op::Postpone { key: key("a"), counter: 1, retry_at: -1 }]).unwrap();
     assert_eq!(device.sendable(), ["a"]);
     device.damage("UPDATE dynos_queue SET head = 1");
@@ -277,7 +241,7 @@ fn an_edit_of_which_nothing_says_that_it_is_its_records_oldest_is_found_at_openi
 fn an_edit_of_which_only_the_index_knows_is_a_dead_letter_after_opening() {
     for (lost, left) in [("a", "b"), ("b", "a")] {
         let device = Device::new();
-        device.commit(vec![patch("a"), patch("b")]).unwrap();
+        device.commit(vec![upsert("a"), upsert("b")]).unwrap();
         // A page that lost its last write: the row is gone, its places in the indexes are not.
         device.damage(&format!(
             "PRAGMA writable_schema = 1;
@@ -301,13 +265,13 @@ fn a_newest_edit_that_is_another_says_nothing_of_the_queue() {
         ["data = x'7b7d'", "at = at + 1000000", "op = 'x'", "id = 'c'", "sum = 0", "counter = 1000000"]
     {
         let device = Device::new();
-        device.commit(vec![patch("a")]).unwrap();
-        device.commit(vec![patch("b")]).unwrap();
+        device.commit(vec![upsert("a")]).unwrap();
+        device.commit(vec![upsert("b")]).unwrap();
         device.damage(&format!("UPDATE dynos_queue SET {damage} WHERE id = 'b'"));
         let state = block_on(device.replica.state()).unwrap();
         assert_eq!((state.pending, state.last_counter), (2, 2), "{damage}");
         assert!(state.clock < 1000, "{damage}");
-        device.commit(vec![patch("d")]).unwrap();
+        device.commit(vec![upsert("d")]).unwrap();
         assert_eq!(device.sendable(), ["a", "d"], "{damage}");
         let counters = device.due().unwrap().groups.into_iter().flatten().map(|entry| entry.counter);
         assert_eq!(counters.collect::<Vec<_>>(), [1, 3], "{damage}");
@@ -320,7 +284,7 @@ fn a_newest_edit_that_is_another_says_nothing_of_the_queue() {
 fn what_was_queued_in_another_session_or_in_another_file_is_not_sent_in_this_one() {
     let (earlier, other) = (Device::new(), Device::new());
     for device in [&earlier, &other] {
-        device.commit(vec![patch("a")]).unwrap();
+        device.commit(vec![upsert("a")]).unwrap();
         device.due().unwrap();
     }
     // As a page of before the logout would bring it back.
@@ -355,9 +319,9 @@ const VERSION_4: &str = "
 #[test]
 fn a_file_of_a_version_without_sums_gets_them_and_goes_on() {
     let device = Device::new();
-    device.commit(vec![patch("a"), patch("b")]).unwrap();
-    device.bury("c");
-    device.resolve("d");
+    device.commit(vec![upsert("a"), upsert("b")]).unwrap();
+    bury(&device.replica, "c", Revert::ToBase);
+    resolve(&device.replica, "d");
     let path = device.dir.path().join("app");
     block_on(device.replica.close());
     let older = ["state", "table", "queue", "base", "dead", "conflict"]
@@ -373,7 +337,7 @@ fn a_file_of_a_version_without_sums_gets_them_and_goes_on() {
     assert_eq!(device.sendable(), ["a", "b"]);
     assert_eq!(block_on(device.replica.dead_letters(0, 10)).unwrap()[0].edits.len(), 1);
     assert!(block_on(device.replica.conflicts(i64::MAX, 10)).unwrap()[0].resolved.is_some());
-    device.commit(vec![patch("e")]).unwrap();
+    device.commit(vec![upsert("e")]).unwrap();
     assert_eq!(device.sendable(), ["a", "b", "e"]);
 }
 
@@ -391,7 +355,7 @@ fn a_trigger_that_notes_something_else_is_made_anew_at_opening() {
         ));
         let device = device.reopened();
         block_on(device.replica.state()).unwrap();
-        device.commit(vec![patch("a")]).unwrap();
+        device.commit(vec![upsert("a")]).unwrap();
         let program = Connection::open(device.dir.path().join("app")).unwrap();
         program.execute_batch("INSERT INTO t VALUES ('b', 'other')").unwrap();
         assert_eq!(device.sendable(), ["a", "b"], "{damage}");

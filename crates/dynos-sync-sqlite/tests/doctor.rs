@@ -1,34 +1,26 @@
 //! Looking at a database: everything is seen, and nothing is touched.
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
+mod edits;
+
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use dynos_sync_core::{
-    Edit, RecordKey, Replica, ReplicaError,
-    conflict::StrategyName,
+    Replica, ReplicaError,
     doctor::{Account, Depth, Inspection, Level, Noted},
-    fields, json,
-    replica::{Batch, Existing, Op, Resolved, Revert, TableOptions},
+    replica::{Existing, Revert, TableOptions},
 };
 use dynos_sync_sqlite::{
     SqliteOptions, SqliteReplica,
     doctor::{Examiner, Tables},
 };
+use edits::{bury, commit, key, resolve, upsert};
 use futures_executor::block_on;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 struct Device {
     dir: TempDir,
-}
-
-fn key(id: &str) -> RecordKey {
-    RecordKey::new("t", id).unwrap()
-}
-
-fn upsert(id: &str) -> Op {
-    let edit = Edit::Upsert(fields([("v", json!(format!("edit of {id}")))]));
-    Op::Write { key: key(id), edit, at: 10 }
 }
 
 impl Device {
@@ -46,22 +38,9 @@ impl Device {
         };
         block_on(replica.add_table(add("t"))).unwrap();
         block_on(replica.add_table(add("c"))).unwrap();
-        commit(&replica, vec![upsert("given-up")]);
-        let counter = block_on(replica.state()).unwrap().last_counter;
-        let (code, message, revert) = ("invalid".to_owned(), "no".to_owned(), Revert::Keep);
-        commit(&replica, vec![Op::Bury { key: key("given-up"), counter, code, message, at: 20, revert }]);
-        let conflict = Resolved {
-            key: key("old"),
-            base: None,
-            mine: None,
-            theirs: None,
-            outcome: Some(fields([("v", 1.into())])),
-            strategy: StrategyName::Merge,
-            at: 15,
-            decided_at: 15,
-        };
-        commit(&replica, vec![Op::Resolve { conflict: Box::new(conflict), edit: None }]);
-        commit(&replica, vec![upsert("old"), upsert("new")]);
+        bury(&replica, "given-up", Revert::Keep);
+        resolve(&replica, "old");
+        commit(&replica, vec![upsert("old"), upsert("new")]).unwrap();
         block_on(replica.close());
         device
     }
@@ -91,10 +70,6 @@ impl Device {
         let entries = fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path());
         entries.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
     }
-}
-
-fn commit(replica: &SqliteReplica, ops: Vec<Op>) {
-    block_on(replica.commit(Batch { ops, ..Batch::default() })).unwrap();
 }
 
 /// What was found, as words.
@@ -143,7 +118,7 @@ fn an_examiner_tells_what_a_replica_tells() {
 fn what_another_program_has_open_is_seen_as_it_is() {
     let device = Device::new();
     let replica = device.open();
-    commit(&replica, vec![upsert("in the journal")]);
+    commit(&replica, vec![upsert("in the journal")]).unwrap();
     let program = Connection::open(device.path()).unwrap();
     program.execute_batch("BEGIN IMMEDIATE; DELETE FROM t").unwrap();
     let mut examiner = device.examiner();
@@ -170,7 +145,7 @@ fn who_opens_the_file_while_it_is_looked_at_is_seen() {
     let mut examiner = device.examiner();
     assert_eq!(examiner.state().unwrap().pending, 2);
     let replica = device.open();
-    commit(&replica, vec![upsert("later")]);
+    commit(&replica, vec![upsert("later")]).unwrap();
     assert_eq!(examiner.state().unwrap().pending, 3);
     assert_eq!(found(&examiner.inspect(Depth::Full)), []);
     block_on(replica.close());

@@ -8,7 +8,7 @@ use dynos_sync_core::{
 };
 use rusqlite::Connection;
 
-use super::{Tables, known, survey::wal_bytes, tables};
+use super::{Tables, survey::wal_bytes, tables};
 use crate::{
     capture,
     describe::describe,
@@ -19,11 +19,11 @@ use crate::{
     queue,
     raw::raws,
     replica::file_identity,
-    table::Table,
+    table::{Catalog, Table},
 };
 
 type Findings = Result<Vec<Finding>>;
-type Check = fn(&Connection) -> Findings;
+type Check = fn(&Connection, &Header) -> Findings;
 
 pub(super) fn findings(db: &Connection, path: &Path, depth: Depth) -> Vec<Finding> {
     let mut found = told("pages", pages(db, depth));
@@ -31,20 +31,29 @@ pub(super) fn findings(db: &Connection, path: &Path, depth: Depth) -> Vec<Findin
     let is_current = matches!(schema, Ok(Tables::Current));
     found.extend(told("version", schema.map(version)));
     if is_current {
-        let of_ours: [(&str, Check); 6] = [
-            ("state", state),
-            ("tables", synced_tables),
-            ("queue", queued),
-            ("bases", bases),
-            ("dead_letters", dead_letters),
-            ("conflicts", conflicts),
-        ];
-        found.extend(of_ours.into_iter().flat_map(|(check, look)| told(check, look(db))));
-        found.extend(told("copy", copy(db, path)));
+        found.extend(of_ours(db, path));
     }
     found.extend(told("foreign_keys", foreign_keys(db)));
     found.extend(journal(path));
     found
+}
+
+/// What is wrong with the engine's tables. Where the header cannot be read, nothing else of them can.
+fn of_ours(db: &Connection, path: &Path) -> Vec<Finding> {
+    let checks: [(&str, Check); 6] = [
+        ("state", state),
+        ("tables", synced_tables),
+        ("queue", queued),
+        ("bases", bases),
+        ("dead_letters", dead_letters),
+        ("conflicts", conflicts),
+    ];
+    let header = match Header::read(db) {
+        Ok(header) => header,
+        Err(error) => return told("state", Err(error)),
+    };
+    let found = checks.into_iter().flat_map(|(check, look)| told(check, look(db, &header)));
+    found.chain(copy(&header, path)).collect()
 }
 
 /// What was found, or why nothing could be.
@@ -107,8 +116,7 @@ fn version(tables: Tables) -> Vec<Finding> {
 }
 
 /// The replica's identity and numbers.
-fn state(db: &Connection) -> Findings {
-    let header = Header::read(db)?;
+fn state(_: &Connection, header: &Header) -> Findings {
     if !header.scrub {
         return Ok(Vec::new());
     }
@@ -123,25 +131,17 @@ fn state(db: &Connection) -> Findings {
 }
 
 /// Whether the file has been copied from another one.
-fn copy(db: &Connection, path: &Path) -> Findings {
-    let (known, found) = (Header::read(db)?.file, file_identity(path));
-    if known.is_none() || found.is_none() || known == found {
-        return Ok(Vec::new());
-    }
+fn copy(header: &Header, path: &Path) -> Option<Finding> {
+    let (known, found) = (header.file.as_ref()?, file_identity(path)?);
     let problem = "the file is a copy of the one that was synced last";
-    Ok(vec![Finding::new(
-        Level::Note,
-        "copy",
-        problem,
-        "nothing: it takes an identity of its own when it is opened",
-    )])
+    let remedy = "nothing: it takes an identity of its own when it is opened";
+    (*known != found).then(|| Finding::new(Level::Note, "copy", problem, remedy))
 }
 
 /// Whether each synced table is there, as it was, and noted by its triggers.
-fn synced_tables(db: &Connection) -> Findings {
-    let seal = Header::read(db)?.seal;
+fn synced_tables(db: &Connection, header: &Header) -> Findings {
     let mut found = Vec::new();
-    for listed in listing::all(db, seal)? {
+    for listed in listing::all(db, header.seal)? {
         found.extend(synced_table(db, &listed)?);
     }
     Ok(found)
@@ -183,8 +183,7 @@ fn synced_table(db: &Connection, listed: &Listed) -> Result<Option<Finding>> {
 const PAGE: i64 = 1000;
 
 /// Whether the queue is what was put into it, as far as that shows.
-fn queued(db: &Connection) -> Findings {
-    let header = Header::read(db)?;
+fn queued(db: &Connection, header: &Header) -> Findings {
     let (mut count, mut damaged, mut after) = (0, 0, i64::MIN);
     loop {
         let page = raws(db, "NOT INDEXED WHERE counter > ? ORDER BY counter LIMIT ?", [after, PAGE])?;
@@ -216,14 +215,13 @@ fn queued(db: &Connection) -> Findings {
     Ok(found)
 }
 
-fn bases(db: &Connection) -> Findings {
-    let seal = Header::read(db)?.seal;
+fn bases(db: &Connection, header: &Header) -> Findings {
     let mut statement = db.prepare("SELECT tbl, id FROM dynos_base").map_err(translate)?;
     let mut rows = statement.query([]).map_err(translate)?;
     let mut damaged = 0;
     while let Some(row) = rows.next().map_err(translate)? {
         let read = || -> rusqlite::Result<(i64, String)> { Ok((row.get(0)?, row.get(1)?)) };
-        let is_sound = read().map_err(translate).and_then(|(n, id)| queue::base(db, seal, n, &id));
+        let is_sound = read().map_err(translate).and_then(|(n, id)| queue::base(db, header.seal, n, &id));
         damaged += u64::from(is_sound.is_err());
     }
     if damaged == 0 {
@@ -234,8 +232,8 @@ fn bases(db: &Connection) -> Findings {
     Ok(vec![Finding::new(Level::Fault, "bases", problem, remedy)])
 }
 
-fn dead_letters(db: &Connection) -> Findings {
-    let (_, catalog) = known(db)?;
+fn dead_letters(db: &Connection, header: &Header) -> Findings {
+    let catalog = Catalog::read(db, header.seal, (0, 0))?;
     let mut damaged = 0;
     letters::each(db, &catalog, |letter| damaged += u64::from(letter.edits.is_empty()))?;
     if damaged == 0 {
@@ -246,11 +244,10 @@ fn dead_letters(db: &Connection) -> Findings {
     Ok(vec![Finding::new(Level::Fault, "dead_letters", problem, remedy)])
 }
 
-fn conflicts(db: &Connection) -> Findings {
-    let seal = Header::read(db)?.seal;
+fn conflicts(db: &Connection, header: &Header) -> Findings {
     let (mut damaged, mut before) = (0, i64::MAX);
     loop {
-        let page = letters::conflicts(db, seal, before, PAGE as usize)?;
+        let page = letters::conflicts(db, header.seal, before, PAGE as usize)?;
         let Some(last) = page.last() else { break };
         before = last.id;
         damaged += page.iter().filter(|journaled| journaled.resolved.is_none()).count();
