@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    panic::{AssertUnwindSafe, resume_unwind},
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -16,6 +17,7 @@ use dynos_sync_core::{
     sabotage::{Mutant, is_on},
     wire::{Heads, HeadsRequest},
 };
+use futures_util::FutureExt;
 use tracing::Instrument;
 
 use crate::{
@@ -24,7 +26,6 @@ use crate::{
     event::{EventStream, Events, SyncEvent},
     metrics::{Counted, Metrics},
     observe::Observed,
-    status::Progress,
     trace::{self, Job, Report},
 };
 
@@ -41,7 +42,6 @@ pub struct Driver {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: SyncConfig,
     pub(crate) events: Events,
-    pub(crate) progress: Progress,
     pub(crate) observed: Observed,
     edits: HybridClock,
     random: Random,
@@ -98,7 +98,6 @@ impl Driver {
             clock,
             config,
             events,
-            progress: Progress::default(),
             observed: Observed::default(),
             edits,
             random,
@@ -180,29 +179,36 @@ impl Driver {
         self.events.send(now, event);
     }
 
-    /// Does a job in its span, and remembers how it ended.
-    pub(crate) async fn observe<T: Report>(
+    /// Does a job in its span, and remembers how it ended, be it in a panic.
+    pub(crate) fn observe<T: Report>(
         &self,
         job: Job,
-        work: impl Future<Output = Result<T, SyncError>>,
-    ) -> Result<T, SyncError> {
-        let result = Self::traced(job, work).await;
-        self.observed.ended(self.clock.now(), &result);
-        result
+        work: impl Future<Output = Result<T, SyncError>> + Send,
+    ) -> impl Future<Output = Result<T, SyncError>> + Send {
+        let work = AssertUnwindSafe(Self::traced(job, work)).catch_unwind();
+        async move {
+            let ended = work.await;
+            let error = ended.as_ref().map_or(Some(&SyncError::Panicked), |result| result.as_ref().err());
+            self.observed.ended(self.clock.now(), job, error);
+            ended.unwrap_or_else(|panic| resume_unwind(panic))
+        }
     }
 
-    /// Does a job, or a part of another one, in its span.
-    pub(crate) async fn traced<T: Report>(
+    /// Does a job, or a part of another one, in its span. Jobs are large as futures, and each that holds another would be larger: it is
+    /// put in a box.
+    pub(crate) fn traced<T: Report>(
         job: Job,
-        work: impl Future<Output = Result<T, SyncError>>,
-    ) -> Result<T, SyncError> {
-        let span = trace::job(job);
-        let result = work.instrument(span.clone()).await;
-        if let Ok(report) = &result {
-            report.record(&span);
+        work: impl Future<Output = Result<T, SyncError>> + Send,
+    ) -> impl Future<Output = Result<T, SyncError>> + Send {
+        let (span, work) = (trace::job(job), Box::pin(work));
+        async move {
+            let result = work.instrument(span.clone()).await;
+            if let Ok(report) = &result {
+                report.record(&span);
+            }
+            trace::end(&span, &result);
+            result
         }
-        trace::end(&span, &result);
-        result
     }
 
     /// What was done since the driver was made, in numbers.

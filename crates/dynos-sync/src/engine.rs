@@ -1,25 +1,23 @@
 //! [`SyncEngine`]: what applications hold.
 
-use std::{fmt, future::Future, sync::Arc};
+use std::sync::Arc;
 
 use dynos_sync_core::{
-    Clock, Fields, Operation, Remote, Replica, TableName, Value,
+    Fields, Operation, Replica, TableName, Value,
     doctor::{Depth, Explanation, Inspection, Names},
     replica::{DeadLetter, Existing, Journaled, TableOptions, TableState},
 };
 use futures_channel::oneshot;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::{
-    clock::{SystemClock, random},
     config::SyncConfig,
-    driver::{Driver, Random},
     error::SyncError,
     event::EventStream,
     metrics::Metrics,
     report::{DrainReport, PullReport, SyncReport},
-    status::{Standing, Status},
-    worker::{self, Command, Shared},
+    status::Status,
+    worker::{Command, Shared},
 };
 
 /// A local database kept in sync with a backend. Cheap to clone; clones are the same engine.
@@ -32,130 +30,13 @@ pub struct SyncEngine {
     user_id: Option<String>,
 }
 
-/// Makes a [`SyncEngine`].
-pub struct Builder {
-    replica: Arc<dyn Replica>,
-    remote: Arc<dyn Remote>,
-    clock: Arc<dyn Clock>,
-    config: SyncConfig,
-    random: Random,
-    tables: Vec<(String, bool)>,
-    user_id: Option<String>,
-}
-
-impl Builder {
-    /// A table to sync. It is added, with the rows that it has, unless it is synced already.
-    #[must_use]
-    pub fn table(mut self, name: impl Into<String>) -> Self {
-        self.tables.push((name.into(), true));
-        self
-    }
-
-    /// A table from which the device only sends.
-    #[must_use]
-    pub fn push_only_table(mut self, name: impl Into<String>) -> Self {
-        self.tables.push((name.into(), false));
-        self
-    }
-
-    /// The device's user: rows that name another owner are refused.
-    #[must_use]
-    pub fn user_id(mut self, user: impl Into<String>) -> Self {
-        self.user_id = Some(user.into());
-        self
-    }
-
-    /// Changes the configuration.
-    #[must_use]
-    pub fn configure(mut self, change: impl FnOnce(&mut SyncConfig)) -> Self {
-        change(&mut self.config);
-        self
-    }
-
-    /// Another clock than the machine's.
-    #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// Another source of evenly distributed numbers, for the jitter of pauses, than the system's.
-    #[must_use]
-    pub fn random(mut self, random: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        self.random = Box::new(random);
-        self
-    }
-
-    /// Adds the tables and starts the engine's thread.
-    ///
-    /// # Errors
-    /// [`SyncError::Invalid`] for a table that cannot be synced, [`SyncError::Replica`] where the database fails.
-    pub async fn start(self) -> Result<SyncEngine, SyncError> {
-        let (engine, work) = self.prepare().await?;
-        worker::start(work).map_err(|error| {
-            let message = "the engine's thread cannot be started".to_owned();
-            SyncError::Replica(dynos_sync_core::ReplicaError::Storage {
-                message,
-                source: Some(Box::new(error)),
-            })
-        })?;
-        Ok(engine)
-    }
-
-    /// As [`start`](Self::start), but without a thread: the future is the engine's work, to be run on an executor of the
-    /// application's own. It ends with [`close`](SyncEngine::close), or when the last handle is gone; until it is polled, nothing is synced.
-    /// Backends that use sockets, and [`SystemClock`], need a tokio runtime around it.
-    ///
-    /// # Errors
-    /// As [`start`](Self::start).
-    pub async fn prepare(self) -> Result<(SyncEngine, impl Future<Output = ()> + Send + use<>), SyncError> {
-        let driver = Driver::new(self.replica, self.remote, self.clock, self.config, self.random).await?;
-        let shared = Arc::new(Shared {
-            driver,
-            queued: Notify::new(),
-            interrupts: watch::Sender::new(0),
-            edits: watch::Sender::new(0),
-            standing: watch::Sender::default(),
-            first_sync: watch::Sender::new(None),
-        });
-        let (commands, receiver) = mpsc::unbounded_channel();
-        let engine = SyncEngine { shared: Arc::clone(&shared), commands, user_id: self.user_id };
-        for (table, pull) in &self.tables {
-            engine.add_table(table, *pull).await?;
-        }
-        Ok((engine, worker::work(shared, receiver)))
-    }
-}
-
-impl fmt::Debug for Builder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { replica, remote, config, tables, .. } = self;
-        f.debug_struct("Builder")
-            .field("replica", replica)
-            .field("remote", remote)
-            .field("config", config)
-            .field("tables", tables)
-            .finish_non_exhaustive()
-    }
-}
-
 impl SyncEngine {
-    /// An engine on these two seams.
-    pub fn builder(replica: impl Replica, remote: impl Remote) -> Builder {
-        Self::builder_on(Arc::new(replica), Arc::new(remote))
-    }
-
-    /// As [`builder`](Self::builder), for seams that are shared already.
-    pub fn builder_on(replica: Arc<dyn Replica>, remote: Arc<dyn Remote>) -> Builder {
-        Builder {
-            replica,
-            remote,
-            clock: Arc::new(SystemClock),
-            config: SyncConfig::default(),
-            random: Box::new(random),
-            tables: Vec::new(),
-            user_id: None,
-        }
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        commands: mpsc::UnboundedSender<Command>,
+        user_id: Option<String>,
+    ) -> Self {
+        Self { shared, commands, user_id }
     }
 
     /// Sets a record's fields, creating it where it is missing. Row and queue entry are one local transaction; the network
@@ -325,15 +206,12 @@ impl SyncEngine {
     /// # Errors
     /// [`SyncError::Replica`].
     pub async fn status(&self) -> Result<Status, SyncError> {
-        let state = self.shared.driver.state().await?;
-        let Standing { online, syncing, last_sync, last_error } = self.shared.standing.borrow().clone();
-        let progress = self.shared.driver.progress.all();
-        Ok(Status { online, syncing, progress, last_sync, last_error, state })
+        self.shared.status().await
     }
 
     /// Whether a drain or a pull is under way.
     pub fn is_draining(&self) -> bool {
-        self.shared.standing.borrow().syncing
+        self.shared.driver.observed.standing().syncing
     }
 
     /// Waits for the first `sync_all` to end, and says whether it succeeded.
@@ -465,14 +343,8 @@ impl SyncEngine {
         }
     }
 
-    /// Changes with what the engine's thread notes down.
-    pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
-        self.shared.standing.subscribe()
-    }
-
-    /// Changes with each edit that is made through the engine.
-    pub(crate) fn edits(&self) -> watch::Receiver<u64> {
-        self.shared.edits.subscribe()
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     pub(crate) fn replica(&self) -> &dyn Replica {

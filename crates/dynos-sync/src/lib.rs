@@ -95,6 +95,7 @@
 //! * `supabase`: `remote::SupabaseRemote`, a Supabase project in place of a server, and `remote::GoTrueSession`.
 
 pub mod blocking;
+mod builder;
 mod clock;
 #[cfg(feature = "sqlite")]
 mod clone;
@@ -113,12 +114,13 @@ mod table;
 mod trace;
 mod worker;
 
+pub use builder::Builder;
 pub use clock::SystemClock;
 #[cfg(feature = "sqlite")]
 pub use clone::clone_database;
 pub use config::{SyncConfig, TransientHook};
 pub use driver::Driver;
-pub use engine::{Builder, SyncEngine};
+pub use engine::SyncEngine;
 pub use error::SyncError;
 pub use event::{EventStream, SyncEvent, TimedEvent};
 pub use metrics::Metrics;

@@ -4,36 +4,44 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use dynos_sync_core::{
-    Millis, RecordKey,
+    Millis, RecordKey, TableName,
     doctor::{Failed, Recent},
 };
+use tokio::sync::watch;
 
 use crate::{
     error::SyncError,
     event::SyncEvent,
     metrics::{Counted, Metrics},
+    trace::Job,
 };
 
 /// What an engine counts and remembers.
 #[derive(Debug, Default)]
 pub(crate) struct Observed {
     counts: Counts,
-    remembered: Mutex<Remembered>,
+    standing: watch::Sender<Standing>,
 }
 
 /// The numbers, each by its place in [`Counted::ALL`].
 #[derive(Debug, Default)]
 struct Counts([AtomicU64; Counted::ALL.len()]);
 
-#[derive(Debug, Default)]
-struct Remembered {
+/// How an engine stands, as far as it is not in the database: since it was started, or since the last logout.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    /// Whether the server could be reached last.
+    pub(crate) online: bool,
+    /// Whether a job is under way.
+    pub(crate) syncing: bool,
+    /// How far tables have come that are being pulled from their beginning.
+    pub(crate) progress: BTreeMap<TableName, usize>,
+    /// When a sync last succeeded.
+    pub(crate) last_sync: Option<Millis>,
     /// The last jobs that failed, oldest first.
     failures: VecDeque<Failed>,
     /// Whether no job has succeeded since.
@@ -41,6 +49,28 @@ struct Remembered {
     /// Of records that were refused for now, what the server said last.
     refusals: BTreeMap<RecordKey, Failed>,
     resume_at: Option<Millis>,
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        Self {
+            online: true,
+            syncing: false,
+            progress: BTreeMap::new(),
+            last_sync: None,
+            failures: VecDeque::new(),
+            is_failing: false,
+            refusals: BTreeMap::new(),
+            resume_at: None,
+        }
+    }
+}
+
+impl Standing {
+    /// The last failure, unless a job has succeeded since.
+    pub(crate) fn failure(&self) -> Option<&Failed> {
+        self.failures.back().filter(|_| self.is_failing)
+    }
 }
 
 impl Observed {
@@ -58,16 +88,44 @@ impl Observed {
         Metrics::new(Counted::ALL.iter().map(|counted| (*counted, value(*counted))))
     }
 
+    /// Changes with what is remembered.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    /// What is remembered now.
+    pub(crate) fn standing(&self) -> watch::Ref<'_, Standing> {
+        self.standing.borrow()
+    }
+
+    /// Remembers something.
+    pub(crate) fn remember(&self, note: impl FnOnce(&mut Standing)) {
+        self.standing.send_modify(note);
+    }
+
+    /// A table that is being pulled from its beginning has come so far; `None`: to its end.
+    pub(crate) fn walked(&self, table: &TableName, rows: Option<usize>) {
+        self.standing.send_if_modified(|standing| match rows {
+            Some(rows) => standing.progress.insert(table.clone(), rows) != Some(rows),
+            None => standing.progress.remove(table).is_some(),
+        });
+    }
+
     /// A job has ended.
-    pub(crate) fn ended<T>(&self, at: Millis, result: &Result<T, SyncError>) {
-        match result {
-            Ok(_) => {
+    pub(crate) fn ended(&self, at: Millis, job: Job, error: Option<&SyncError>) {
+        match error {
+            None => {
                 self.add(Counted::Jobs, 1);
-                self.remembered().is_failing = false;
+                self.remember(|standing| {
+                    standing.is_failing = false;
+                    if matches!(job, Job::Sync) {
+                        standing.last_sync = Some(at);
+                    }
+                });
             }
             // Somebody has ended it: nothing is wrong.
-            Err(SyncError::SessionEnded | SyncError::Closed) => {}
-            Err(error) => {
+            Some(SyncError::SessionEnded | SyncError::Closed) => {}
+            Some(error) => {
                 self.add(Counted::JobFailures, 1);
                 self.failed(at, error);
             }
@@ -77,17 +135,18 @@ impl Observed {
     fn failed(&self, at: Millis, error: &SyncError) {
         let failed =
             Failed { at, kind: error.kind(), error: error.to_string(), needs_sign_in: error.is_auth() };
-        let mut remembered = self.remembered();
-        remembered.is_failing = true;
-        if remembered.failures.len() == Self::FAILURES {
-            remembered.failures.pop_front();
-        }
-        remembered.failures.push_back(failed);
+        self.remember(|standing| {
+            standing.is_failing = true;
+            if standing.failures.len() == Self::FAILURES {
+                standing.failures.pop_front();
+            }
+            standing.failures.push_back(failed);
+        });
     }
 
     /// Nobody calls the server by himself before this time.
     pub(crate) fn pauses_until(&self, resume_at: Option<Millis>) {
-        self.remembered().resume_at = resume_at;
+        self.remember(|standing| standing.resume_at = resume_at);
     }
 
     /// Something was told.
@@ -113,45 +172,39 @@ impl Observed {
     }
 
     fn refused(&self, at: Millis, key: &RecordKey, error: &str) {
-        let mut remembered = self.remembered();
-        if remembered.refusals.len() < Self::REFUSALS || remembered.refusals.contains_key(key) {
-            let failed = Failed { at, kind: "refused", error: error.to_owned(), needs_sign_in: false };
-            remembered.refusals.insert(key.clone(), failed);
-        }
+        let failed = Failed { at, kind: "refused", error: error.to_owned(), needs_sign_in: false };
+        self.remember(|standing| {
+            if standing.refusals.len() < Self::REFUSALS || standing.refusals.contains_key(key) {
+                standing.refusals.insert(key.clone(), failed);
+            }
+        });
     }
 
     fn forget(&self, key: &RecordKey) {
-        let mut remembered = self.remembered();
-        if !remembered.refusals.is_empty() {
-            remembered.refusals.remove(key);
-        }
+        self.standing.send_if_modified(|standing| standing.refusals.remove(key).is_some());
     }
 
     /// The user has gone, and with him what was said of his records.
     pub(crate) fn begin_session(&self) {
-        *self.remembered() = Remembered::default();
+        self.standing.send_replace(Standing::default());
     }
 
     /// What is remembered that concerns a record.
     pub(crate) fn recent(&self, key: &RecordKey) -> Recent {
-        let remembered = self.remembered();
+        let standing = self.standing();
         Recent {
-            failure: remembered.failures.back().filter(|_| remembered.is_failing).cloned(),
-            refusal: remembered.refusals.get(key).cloned(),
-            resume_at: remembered.resume_at,
+            failure: standing.failure().cloned(),
+            refusal: standing.refusals.get(key).cloned(),
+            resume_at: standing.resume_at,
         }
     }
 
     /// The last failures, and what was refused lately; oldest first.
     pub(crate) fn failures(&self) -> Vec<Failed> {
-        let remembered = self.remembered();
-        let mut failures: Vec<Failed> = remembered.failures.iter().cloned().collect();
-        failures.extend(remembered.refusals.values().take(Self::FAILURES).cloned());
+        let standing = self.standing();
+        let mut failures: Vec<Failed> = standing.failures.iter().cloned().collect();
+        failures.extend(standing.refusals.values().take(Self::FAILURES).cloned());
         failures.sort_by_key(|failed| failed.at);
         failures
-    }
-
-    fn remembered(&self) -> MutexGuard<'_, Remembered> {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

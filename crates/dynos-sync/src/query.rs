@@ -59,8 +59,9 @@ tuple!(A B C D E F G H);
 /// What a query answers: at once, and again whenever a commit has changed it.
 ///
 /// Whose commit it was does not matter: an edit of this program, what was pulled, or another program's SQL. Commits that come
-/// while nobody takes the next item count as one, and a commit that leaves the answer as it was yields nothing. It is ended by
-/// dropping it, or with the engine.
+/// while nobody takes the next item count as one, and a commit that leaves the answer as it was yields nothing.
+///
+/// It is ended by dropping it, or with the engine, when that is closed or its last handle is gone. The database stays open until then.
 pub struct LiveQuery<R>(BoxStream<'static, Result<Vec<R>, SyncError>>);
 
 impl LiveQuery<Fields> {
@@ -137,7 +138,8 @@ impl SyncEngine {
     ) -> Result<LiveQuery<R>, SyncError> {
         let sql = sql.to_owned();
         let answers = self.queries()?.watch(sql.clone(), params.into_values());
-        Ok(LiveQuery(answers.map(move |rows| read(rows, &sql)).boxed()))
+        let answers = answers.map(move |rows| read(rows, &sql));
+        Ok(LiveQuery(answers.take_until(self.shared().ended()).boxed()))
     }
 
     fn queries(&self) -> Result<&dyn Queries, SyncError> {

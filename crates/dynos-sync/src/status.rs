@@ -4,19 +4,24 @@ use std::{
     collections::BTreeMap,
     fmt,
     pin::Pin,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Weak},
     task::{Context, Poll},
 };
 
 use dynos_sync_core::{Millis, TableName, replica::State};
 use futures_util::{
     FutureExt, Stream, StreamExt,
-    future::select_all,
     stream::{self, BoxStream},
 };
 use tokio::sync::watch;
 
-use crate::{engine::SyncEngine, error::SyncError, event::EventStream};
+use crate::{
+    engine::SyncEngine,
+    error::SyncError,
+    event::EventStream,
+    observe::Standing,
+    worker::{Shared, next_of},
+};
 
 /// How things stand: all that a sync indicator needs.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,53 +33,32 @@ pub struct Status {
     pub syncing: bool,
     /// The tables that are being pulled from their beginning, with the changes received so far.
     pub progress: BTreeMap<TableName, usize>,
-    /// When all that was pending had last been pushed and all tables pulled, in milliseconds since 1970. `None`: not since the engine was started.
+    /// When all that was pending had last been pushed and all tables pulled, in milliseconds since 1970. `None`: not since the engine was
+    /// started, or since the last logout.
     pub last_sync: Option<Millis>,
-    /// Why the last drain or sync failed, if it did.
+    /// Why the last drain, pull or sync failed, if it did.
     pub last_error: Option<String>,
     /// The database: pending changes, dead letters, conflicts, tables with their cursors and last sync.
     pub state: State,
 }
 
-/// What the engine's thread notes down.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Standing {
-    pub(crate) online: bool,
-    pub(crate) syncing: bool,
-    pub(crate) last_sync: Option<Millis>,
-    pub(crate) last_error: Option<String>,
-}
-
-impl Default for Standing {
-    fn default() -> Self {
-        Self { online: true, syncing: false, last_sync: None, last_error: None }
-    }
-}
-
-/// How far tables have come that are being pulled from their beginning.
-#[derive(Debug, Default)]
-pub(crate) struct Progress(Mutex<BTreeMap<TableName, usize>>);
-
-impl Progress {
-    pub(crate) fn set(&self, table: &TableName, rows: usize) {
-        self.with(|tables| tables.insert(table.clone(), rows));
-    }
-
-    pub(crate) fn end(&self, table: &TableName) {
-        self.with(|tables| tables.remove(table));
-    }
-
-    pub(crate) fn all(&self) -> BTreeMap<TableName, usize> {
-        self.with(|tables| tables.clone())
-    }
-
-    fn with<T>(&self, work: impl FnOnce(&mut BTreeMap<TableName, usize>) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+impl Shared {
+    pub(crate) async fn status(&self) -> Result<Status, SyncError> {
+        let state = self.driver.state().await?;
+        let standing = self.driver.observed.standing();
+        Ok(Status {
+            online: standing.online,
+            syncing: standing.syncing,
+            progress: standing.progress.clone(),
+            last_sync: standing.last_sync,
+            last_error: standing.failure().map(|failure| failure.error.clone()),
+            state,
+        })
     }
 }
 
 /// How things stand: at once, and again whenever that has changed. Changes that come while nobody takes the next item count as one.
-/// It ends with the engine.
+/// It does not keep the engine alive: it ends with it, when it is closed or its last handle is gone.
 pub struct StatusStream(BoxStream<'static, Result<Status, SyncError>>);
 
 impl fmt::Debug for StatusStream {
@@ -95,12 +79,13 @@ impl SyncEngine {
     /// Follows the [`status`](Self::status): it yields the first at once, and the next when something in it has changed. An error is an
     /// item like any other.
     pub fn watch_status(&self) -> StatusStream {
+        let shared = self.shared();
         let followed = Followed {
-            standing: self.standing(),
-            edits: self.edits(),
+            engine: Arc::downgrade(shared),
+            standing: shared.driver.observed.subscribe(),
+            edits: shared.edits.subscribe(),
             events: self.events(),
             foreign_commits: self.replica().foreign_commits(),
-            engine: self.clone(),
             has_begun: false,
             last: None,
         };
@@ -111,7 +96,7 @@ impl SyncEngine {
 }
 
 struct Followed {
-    engine: SyncEngine,
+    engine: Weak<Shared>,
     standing: watch::Receiver<Standing>,
     edits: watch::Receiver<u64>,
     events: EventStream,
@@ -127,7 +112,8 @@ impl Followed {
                 self.something().await?;
             }
             self.has_begun = true;
-            match self.engine.status().await {
+            let status = self.engine.upgrade()?.status().await;
+            match status {
                 Err(SyncError::Closed) => return None,
                 Err(error) => return Some(Err(error)),
                 Ok(status) if self.last.as_ref() == Some(&status) => {}
@@ -141,22 +127,20 @@ impl Followed {
 
     /// Waits for anything that may have changed something. `None` where nothing ever will.
     async fn something(&mut self) -> Option<()> {
-        let noted = self.standing.changed().map(Result::ok);
-        let edited = self.edits.changed().map(Result::ok);
-        let told = self.events.next().map(|event| event.map(drop));
-        let mut ways = vec![noted.boxed(), edited.boxed(), told.boxed()];
-        if let Some(commits) = &mut self.foreign_commits {
-            // Where they end, the others go on.
-            ways.push(
-                async {
-                    if commits.next().await.is_some() { Some(()) } else { std::future::pending().await }
+        let something = tokio::select! {
+            noted = self.standing.changed() => noted.ok(),
+            edited = self.edits.changed() => edited.ok(),
+            told = self.events.next() => told.map(drop),
+            commit = next_of(&mut self.foreign_commits) => {
+                if commit.is_none() {
+                    // The others go on.
+                    self.foreign_commits = None;
                 }
-                .boxed(),
-            );
-        }
-        let (one, ..) = select_all(ways).await;
+                Some(())
+            }
+        };
         // What has been told meanwhile is one change.
         while let Some(Some(_)) = self.events.next().now_or_never() {}
-        one
+        something
     }
 }

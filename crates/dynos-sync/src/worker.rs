@@ -19,7 +19,6 @@ use crate::{
     error::SyncError,
     event::SyncEvent,
     report::{DrainReport, PullReport, SyncReport},
-    status::Standing,
 };
 
 type Reply<T> = oneshot::Sender<Result<T, SyncError>>;
@@ -45,9 +44,29 @@ pub(crate) struct Shared {
     pub(crate) interrupts: watch::Sender<usize>,
     /// How many edits were made through the engine's handles.
     pub(crate) edits: watch::Sender<u64>,
-    pub(crate) standing: watch::Sender<Standing>,
     /// `None` until the first sync has ended, then whether it succeeded.
     pub(crate) first_sync: watch::Sender<Option<bool>>,
+    /// Gone with the engine: when its work has ended, and its last handle is gone.
+    lives: watch::Sender<()>,
+}
+
+impl Shared {
+    pub(crate) fn new(driver: Driver) -> Self {
+        Self {
+            driver,
+            queued: Notify::new(),
+            interrupts: watch::Sender::new(0),
+            edits: watch::Sender::new(0),
+            first_sync: watch::Sender::new(None),
+            lives: watch::Sender::default(),
+        }
+    }
+
+    /// Waits for the engine's end, without keeping it alive.
+    pub(crate) fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut lives = self.lives.subscribe();
+        async move { while lives.changed().await.is_ok() {} }
+    }
 }
 
 /// The engine's work, until it is closed or nobody can ask any more.
@@ -244,17 +263,13 @@ impl Worker {
         job: impl Future<Output = Result<T, SyncError>>,
     ) -> Result<T, SyncError> {
         let mut interrupts = self.shared.interrupts.subscribe();
-        self.shared.standing.send_modify(|standing| standing.syncing = true);
+        self.driver().observed.remember(|standing| standing.syncing = true);
         let result = tokio::select! {
             biased;
             _ = interrupts.wait_for(|waiting| *waiting > 0) => Err(SyncError::SessionEnded),
             result = AssertUnwindSafe(job).catch_unwind() => result.unwrap_or(Err(SyncError::Panicked)),
         };
-        self.shared.standing.send_modify(|standing| standing.syncing = false);
-        if matches!(result, Err(SyncError::Panicked)) {
-            // It did not come to its own end.
-            self.driver().observed.ended(self.driver().clock.now(), &result);
-        }
+        self.driver().observed.remember(|standing| standing.syncing = false);
         result
     }
 
@@ -327,10 +342,7 @@ impl Worker {
             Ok(_) => {
                 (self.failures, self.resume_at, self.signed_out) = (0, 0, false);
                 self.driver().observed.pauses_until(None);
-                if !self
-                    .note_standing(|standing| (standing.online, standing.last_error) = (true, None))
-                    .online
-                {
+                if !self.was_online(true) {
                     self.driver().tell(SyncEvent::Online);
                 }
             }
@@ -344,26 +356,21 @@ impl Worker {
         }
     }
 
-    /// Notes something down; answers what stood there before.
-    fn note_standing(&self, note: impl FnOnce(&mut Standing)) -> Standing {
-        let mut before = Standing::default();
-        self.shared.standing.send_if_modified(|standing| {
-            before = standing.clone();
-            note(standing);
-            *standing != before
-        });
+    /// Notes down whether the server can be reached; answers whether it could before.
+    fn was_online(&self, online: bool) -> bool {
+        let mut before = true;
+        self.driver().observed.remember(|standing| before = std::mem::replace(&mut standing.online, online));
         before
     }
 
     fn note_failure(&mut self, error: &SyncError) {
-        self.note_standing(|standing| standing.last_error = Some(error.to_string()));
         if let SyncError::AuthExpired { message } = error {
             self.signed_out = true;
             self.driver().tell(SyncEvent::AuthRequired { error: message.clone() });
         }
         if let SyncError::Remote(remote) = error
             && self.driver().config.is_transient(remote)
-            && self.note_standing(|standing| standing.online = false).online
+            && self.was_online(false)
         {
             self.driver().tell(SyncEvent::Offline { error: remote.to_string() });
         }
@@ -384,11 +391,7 @@ impl Worker {
     }
 
     /// A sync has ended.
-    fn note_sync(&mut self, succeeded: bool) {
-        let now = self.now();
-        if succeeded {
-            self.note_standing(|standing| standing.last_sync = Some(now));
-        }
+    fn note_sync(&self, succeeded: bool) {
         self.shared.first_sync.send_if_modified(|first| {
             let new = first.is_none();
             first.get_or_insert(succeeded);
@@ -397,7 +400,8 @@ impl Worker {
     }
 }
 
-async fn next_of<T>(stream: &mut Option<BoxStream<'static, T>>) -> Option<T> {
+/// The next item of a stream, where there is one to wait for.
+pub(crate) async fn next_of<T>(stream: &mut Option<BoxStream<'static, T>>) -> Option<T> {
     match stream {
         Some(stream) => stream.next().await,
         None => std::future::pending().await,

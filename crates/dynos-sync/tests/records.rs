@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 use dynos_sync::{
-    Fields, LiveQuery, Record, Status, SyncEngine, SyncError, blocking,
+    Fields, LiveQuery, Record, Status, SyncConfig, SyncEngine, SyncError, blocking,
     core::{Edit, Replica, memory::MemoryServer},
     fields, json,
     sqlite::{SqliteOptions, SqliteReplica},
@@ -74,6 +74,10 @@ impl Device {
     }
 
     fn on(server: MemoryServer) -> Self {
+        Self::with(server, |_| ())
+    }
+
+    fn with(server: MemoryServer, configure: impl FnOnce(&mut SyncConfig)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("app.sqlite");
         let program = Connection::open(&path).unwrap();
@@ -90,7 +94,8 @@ impl Device {
             .table("notes")
             .table("counters")
             .table("seats")
-            .configure(|config| config.auto_sync = false);
+            .configure(|config| config.auto_sync = false)
+            .configure(configure);
         Self { engine: block_on(builder.start()).unwrap(), replica, program, server, _dir: dir }
     }
 }
@@ -276,6 +281,36 @@ fn the_status_tells_what_has_changed() {
     assert!(synced.progress.is_empty());
     block_on(device.engine.close());
     assert!(block_on(statuses.next()).is_none());
+}
+
+#[test]
+fn nothing_of_how_the_last_session_stood_is_told_in_the_next() {
+    let other = Device::new();
+    block_on(other.engine.table().put_many(&[task("t1", "milk"), task("t2", "bread")])).unwrap();
+    block_on(other.engine.sync_all()).unwrap();
+    let device = Device::with(other.server.clone(), |config| (config.page_size, config.max_pages) = (1, 1));
+    block_on(device.engine.sync_all()).unwrap_err();
+    let before = block_on(device.engine.status()).unwrap();
+    assert_eq!((before.progress.len(), before.last_error.is_some()), (1, true), "{before:?}");
+    block_on(device.engine.logout(true)).unwrap();
+    let after = block_on(device.engine.status()).unwrap();
+    assert!(after.progress.is_empty(), "{after:?}");
+    assert_eq!((after.last_sync, after.last_error), (None, None));
+}
+
+#[test]
+fn what_is_followed_ends_with_the_engines_last_handle() {
+    let Device { engine, replica, .. } = Device::new();
+    let mut statuses = engine.watch_status();
+    let mut live = engine.watch::<Fields>("SELECT * FROM tasks", ()).unwrap();
+    let mut events = engine.events();
+    block_on(statuses.next()).unwrap().unwrap();
+    assert!(next(&mut live).is_empty());
+    drop(engine);
+    assert!(block_on(statuses.next()).is_none());
+    assert!(block_on(live.next()).is_none());
+    assert!(block_on(events.next()).is_none());
+    assert!(block_on(replica.state()).is_ok(), "whoever else holds the database may go on");
 }
 
 #[test]

@@ -176,13 +176,13 @@ impl Driver {
                 continue;
             }
             if table.phase != Phase::Following {
-                self.progress.set(name, report.rows);
+                self.observed.walked(name, Some(report.rows));
             }
             self.tell(SyncEvent::Progress { table: name.clone(), rows: report.rows });
             if has_more {
                 continue;
             }
-            self.progress.end(name);
+            self.observed.walked(name, None);
             self.tell(SyncEvent::PullComplete { table: name.clone(), row_count: report.rows });
             return Ok(report);
         }

@@ -1,7 +1,11 @@
 //! What the engine takes of the machine, and gives back: memory, disk, files, threads.
 #![cfg(target_os = "linux")]
 
-use dynos_sync::json;
+use dynos_sync::{
+    SyncEngine,
+    core::memory::{MemoryReplica, MemoryServer},
+    json,
+};
 
 use crate::{
     flood::write_all,
@@ -124,4 +128,11 @@ async fn a_thousand_users_of_one_file_leave_nothing_behind() {
     assert!(last.3 <= first.3 + 10 * 1024, "{ends:?}");
     let state = device.state().await;
     assert_eq!((state.pending, state.last_counter), (0, 0));
+}
+
+#[tokio::test]
+async fn the_engines_work_is_a_small_future() {
+    let remote = MemoryServer::new().remote("ada");
+    let (_engine, work) = SyncEngine::builder(MemoryReplica::new([0; 16]), remote).prepare().await.unwrap();
+    assert!(size_of_val(&work) < 4096, "{} bytes", size_of_val(&work));
 }

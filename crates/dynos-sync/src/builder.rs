@@ -1,0 +1,136 @@
+//! [`Builder`]: what an engine is made of.
+
+use std::{fmt, future::Future, sync::Arc};
+
+use dynos_sync_core::{Clock, Remote, Replica, ReplicaError};
+use tokio::sync::mpsc;
+
+use crate::{
+    clock::{SystemClock, random},
+    config::SyncConfig,
+    driver::{Driver, Random},
+    engine::SyncEngine,
+    error::SyncError,
+    worker::{self, Shared},
+};
+
+/// Makes a [`SyncEngine`].
+pub struct Builder {
+    replica: Arc<dyn Replica>,
+    remote: Arc<dyn Remote>,
+    clock: Arc<dyn Clock>,
+    config: SyncConfig,
+    random: Random,
+    tables: Vec<(String, bool)>,
+    user_id: Option<String>,
+}
+
+impl Builder {
+    fn new(replica: Arc<dyn Replica>, remote: Arc<dyn Remote>) -> Self {
+        Self {
+            replica,
+            remote,
+            clock: Arc::new(SystemClock),
+            config: SyncConfig::default(),
+            random: Box::new(random),
+            tables: Vec::new(),
+            user_id: None,
+        }
+    }
+
+    /// A table to sync. It is added, with the rows that it has, unless it is synced already.
+    #[must_use]
+    pub fn table(mut self, name: impl Into<String>) -> Self {
+        self.tables.push((name.into(), true));
+        self
+    }
+
+    /// A table from which the device only sends.
+    #[must_use]
+    pub fn push_only_table(mut self, name: impl Into<String>) -> Self {
+        self.tables.push((name.into(), false));
+        self
+    }
+
+    /// The device's user: rows that name another owner are refused.
+    #[must_use]
+    pub fn user_id(mut self, user: impl Into<String>) -> Self {
+        self.user_id = Some(user.into());
+        self
+    }
+
+    /// Changes the configuration.
+    #[must_use]
+    pub fn configure(mut self, change: impl FnOnce(&mut SyncConfig)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Another clock than the machine's.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Another source of evenly distributed numbers, for the jitter of pauses, than the system's.
+    #[must_use]
+    pub fn random(mut self, random: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        self.random = Box::new(random);
+        self
+    }
+
+    /// Adds the tables and starts the engine's thread.
+    ///
+    /// # Errors
+    /// [`SyncError::Invalid`] for a table that cannot be synced, [`SyncError::Replica`] where the database fails.
+    pub async fn start(self) -> Result<SyncEngine, SyncError> {
+        let (engine, work) = self.prepare().await?;
+        worker::start(work).map_err(|error| {
+            let message = "the engine's thread cannot be started".to_owned();
+            SyncError::Replica(ReplicaError::Storage { message, source: Some(Box::new(error)) })
+        })?;
+        Ok(engine)
+    }
+
+    /// As [`start`](Self::start), but without a thread: the future is the engine's work, to be run on an executor of the
+    /// application's own. It ends with [`close`](SyncEngine::close), or when the last handle is gone; until it is polled, nothing is synced.
+    /// Backends that use sockets, and [`SystemClock`], need a tokio runtime around it.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn prepare(self) -> Result<(SyncEngine, impl Future<Output = ()> + Send + use<>), SyncError> {
+        let driver = Driver::new(self.replica, self.remote, self.clock, self.config, self.random).await?;
+        let shared = Arc::new(Shared::new(driver));
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let engine = SyncEngine::new(Arc::clone(&shared), commands, self.user_id);
+        for (table, pull) in &self.tables {
+            engine.add_table(table, *pull).await?;
+        }
+        Ok((engine, worker::work(shared, receiver)))
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { replica, remote, config, tables, .. } = self;
+        f.debug_struct("Builder")
+            .field("replica", replica)
+            .field("remote", remote)
+            .field("config", config)
+            .field("tables", tables)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SyncEngine {
+    /// An engine on these two seams.
+    pub fn builder(replica: impl Replica, remote: impl Remote) -> Builder {
+        Self::builder_on(Arc::new(replica), Arc::new(remote))
+    }
+
+    /// As [`builder`](Self::builder), for seams that are shared already.
+    pub fn builder_on(replica: Arc<dyn Replica>, remote: Arc<dyn Remote>) -> Builder {
+        Builder::new(replica, remote)
+    }
+}
