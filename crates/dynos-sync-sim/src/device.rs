@@ -11,7 +11,6 @@ use std::{
 use dynos_sync::{EventStream, SyncConfig, SyncEngine, SyncError, SyncEvent};
 use dynos_sync_core::{Clock, Millis, ReplicaError, memory::MemoryReplica};
 use dynos_sync_sqlite::{Random, SqliteOptions, SqliteReplica, Synchronous, Threads};
-use futures_util::StreamExt;
 
 use crate::{
     data::Data,

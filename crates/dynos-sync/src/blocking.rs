@@ -6,7 +6,7 @@
 //! there a GUI sends itself a message, or asks to be drawn again.
 //!
 //! ```
-//! use dynos_sync::{Record, SyncEngine, blocking, sqlite::{SqliteOptions, SqliteReplica}};
+//! use dynos_sync::{Record, SyncEngine};
 //! # use dynos_sync::core::memory::MemoryServer;
 //!
 //! #[derive(Clone, serde::Serialize, serde::Deserialize)]
@@ -21,8 +21,7 @@
 //!
 //! # let dir = tempfile::tempdir()?;
 //! # let (path, remote) = (dir.path().join("app.sqlite"), MemoryServer::new().remote("ada"));
-//! let replica = SqliteReplica::open(path, &SqliteOptions::default())?;
-//! let engine = blocking::SyncEngine::start(SyncEngine::builder(replica, remote).table("tasks"))?;
+//! let engine = SyncEngine::open(path, remote)?.record::<Task>().start_blocking()?;
 //!
 //! let (sender, titles) = std::sync::mpsc::channel();
 //! let subscription = engine.table::<Task>().on_change("ORDER BY id", (), move |tasks| {
@@ -53,7 +52,7 @@ use futures_util::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Builder, Params, Record, Status, SyncError, TimedEvent,
+    Params, Record, Status, SyncError, TimedEvent,
     report::{DrainReport, PullReport, SyncReport},
 };
 
@@ -104,14 +103,6 @@ impl From<crate::SyncEngine> for SyncEngine {
 }
 
 impl SyncEngine {
-    /// Starts an engine. See [`Builder::start`].
-    ///
-    /// # Errors
-    /// As [`Builder::start`].
-    pub fn start(builder: Builder) -> Result<Self, SyncError> {
-        block_on(builder.start()).map(Self)
-    }
-
     /// The same engine, for async code.
     pub fn as_async(&self) -> &crate::SyncEngine {
         &self.0

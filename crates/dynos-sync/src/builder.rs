@@ -1,16 +1,23 @@
 //! [`Builder`]: what an engine is made of.
 
+#[cfg(feature = "sqlite")]
+use std::path::Path;
 use std::{fmt, future::Future, sync::Arc};
 
 use dynos_sync_core::{Clock, Remote, Replica, ReplicaError};
 use tokio::sync::mpsc;
 
+#[cfg(feature = "sqlite")]
+use dynos_sync_sqlite::{SqliteOptions, SqliteReplica};
+
 use crate::{
+    blocking,
     clock::{SystemClock, random},
     config::SyncConfig,
     driver::{Driver, Random},
     engine::SyncEngine,
     error::SyncError,
+    table::Record,
     worker::{self, Shared},
 };
 
@@ -43,6 +50,12 @@ impl Builder {
     pub fn table(mut self, name: impl Into<String>) -> Self {
         self.tables.push((name.into(), true));
         self
+    }
+
+    /// The table of a record's type, as [`table`](Self::table).
+    #[must_use]
+    pub fn record<R: Record>(self) -> Self {
+        self.table(R::TABLE)
     }
 
     /// A table from which the device only sends.
@@ -93,6 +106,14 @@ impl Builder {
         Ok(engine)
     }
 
+    /// As [`start`](Self::start), for code that waits: see [`blocking`](crate::blocking).
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_blocking(self) -> Result<blocking::SyncEngine, SyncError> {
+        futures_executor::block_on(self.start()).map(Into::into)
+    }
+
     /// As [`start`](Self::start), but without a thread: the future is the engine's work, to be run on an executor of the
     /// application's own. It ends with [`close`](SyncEngine::close), or when the last handle is gone; until it is polled, nothing is synced.
     /// Backends that use sockets, and [`SystemClock`], need a tokio runtime around it.
@@ -124,7 +145,31 @@ impl fmt::Debug for Builder {
 }
 
 impl SyncEngine {
-    /// An engine on these two seams.
+    /// An engine on an SQLite file, which is made where it is missing, with default [options](crate::sqlite::SqliteOptions).
+    ///
+    /// ```
+    /// # use dynos_sync::core::memory::MemoryServer;
+    /// use dynos_sync::{SyncEngine, fields};
+    ///
+    /// # let (dir, server) = (tempfile::tempdir()?, MemoryServer::new());
+    /// # let (path, remote) = (dir.path().join("app.sqlite"), server.remote("ada"));
+    /// # futures_executor::block_on(async {
+    /// let engine = SyncEngine::open(path, remote)?.table("tasks").start().await?;
+    /// engine.write("tasks", "t1", fields([("title", "milk".into())])).await?;
+    /// engine.close().await;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`SyncError::Replica`] where the file cannot be opened, is damaged, or was made by a newer version.
+    #[cfg(feature = "sqlite")]
+    pub fn open(path: impl AsRef<Path>, remote: impl Remote) -> Result<Builder, SyncError> {
+        Ok(Self::builder(SqliteReplica::open(path, &SqliteOptions::default())?, remote))
+    }
+
+    /// An engine on any database and backend: an SQLite file opened with other options, parts of the application's own.
     pub fn builder(replica: impl Replica, remote: impl Remote) -> Builder {
         Self::builder_on(Arc::new(replica), Arc::new(remote))
     }

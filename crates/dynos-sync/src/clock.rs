@@ -20,6 +20,11 @@ impl Clock for SystemClock {
     }
 }
 
+/// A time as the standard library has it; one before 1970 is 1970.
+pub(crate) fn system_time(at: Millis) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(u64::try_from(at).unwrap_or(0))
+}
+
 /// Evenly distributed numbers, for the jitter of pauses.
 pub(crate) fn random() -> u64 {
     getrandom::u64().unwrap_or(u64::MAX / 2)

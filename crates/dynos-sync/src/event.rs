@@ -182,6 +182,13 @@ impl std::fmt::Debug for EventStream {
     }
 }
 
+impl EventStream {
+    /// The next event. `None`: it has ended.
+    pub async fn next(&mut self) -> Option<TimedEvent> {
+        StreamExt::next(&mut self.0).await
+    }
+}
+
 impl Stream for EventStream {
     type Item = TimedEvent;
 

@@ -7,7 +7,7 @@
 //! ```
 //! # use futures_executor::block_on;
 //! # use dynos_sync::core::memory::MemoryServer;
-//! use dynos_sync::{Record, SyncEngine, new_id, sqlite::{SqliteOptions, SqliteReplica}};
+//! use dynos_sync::{Record, SyncEngine, new_id};
 //!
 //! #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 //! struct Task {
@@ -25,10 +25,8 @@
 //! # let (phone, laptop) = (dir.path().join("phone.sqlite"), dir.path().join("laptop.sqlite"));
 //! # block_on(async {
 //! // Any backend will do: `HttpRemote` (feature `http`), or a server in memory, as here.
-//! let phone = SqliteReplica::open(phone, &SqliteOptions::default())?;
-//! let phone = SyncEngine::builder(phone, server.remote("ada")).table(Task::TABLE).start().await?;
-//! let laptop = SqliteReplica::open(laptop, &SqliteOptions::default())?;
-//! let laptop = SyncEngine::builder(laptop, server.remote("ada")).table(Task::TABLE).start().await?;
+//! let phone = SyncEngine::open(phone, server.remote("ada"))?.record::<Task>().start().await?;
+//! let laptop = SyncEngine::open(laptop, server.remote("ada"))?.record::<Task>().start().await?;
 //!
 //! let milk = Task { id: new_id(), title: "milk".to_owned(), done: false };
 //! phone.table().put(&milk).await?;
@@ -52,11 +50,11 @@
 //!
 //! | to | see | and the manual's page |
 //! |---|---|---|
-//! | begin | [`SyncEngine::builder`], [`Builder`], [`SyncConfig`] | `docs/quick-start.md`, `docs/concepts.md` |
+//! | begin | [`SyncEngine::open`], [`SyncEngine::builder`], [`Builder`], [`SyncConfig`] | `docs/quick-start.md`, `docs/concepts.md` |
 //! | read and change records of a type | [`Record`], [`Table`], [`new_id`] | |
 //! | do so without a type | [`SyncEngine::write`], [`patch`](SyncEngine::patch), [`get`](SyncEngine::get), [`query`](SyncEngine::query), [`Fields`] | |
 //! | show what changes | [`Table::watch`], [`SyncEngine::watch`], [`LiveQuery`] | |
-//! | show how the sync stands | [`SyncEngine::watch_status`], [`Status`], [`SyncEngine::events`], [`SyncEvent`] | |
+//! | show how the sync stands | [`SyncEngine::watch_status`], [`Status`], [`ConnectionState`], [`SyncEngine::events`], [`SyncEvent`] | |
 //! | do without async | [`blocking`] | |
 //! | decide conflicts, and undo it | [`Strategy`], [`Resolver`](core::conflict::Resolver), [`SyncEngine::conflicts`] | `docs/conflicts.md` |
 //! | see what was refused | [`SyncEngine::dead_letters`] | `docs/concepts.md` |
@@ -126,7 +124,7 @@ pub use event::{EventStream, SyncEvent, TimedEvent};
 pub use metrics::Metrics;
 pub use query::{LiveQuery, Params};
 pub use report::{DrainReport, PullReport, SyncReport, TableReport};
-pub use status::{Status, StatusStream};
+pub use status::{ConnectionState, Status, StatusStream};
 pub use table::{Record, Table, new_id};
 
 pub use dynos_sync_core as core;

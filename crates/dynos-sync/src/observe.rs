@@ -17,6 +17,7 @@ use crate::{
     error::SyncError,
     event::SyncEvent,
     metrics::{Counted, Metrics},
+    status::ConnectionState,
     trace::Job,
 };
 
@@ -32,10 +33,9 @@ pub(crate) struct Observed {
 struct Counts([AtomicU64; Counted::ALL.len()]);
 
 /// How an engine stands, as far as it is not in the database: since it was started, or since the last logout.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Standing {
-    /// Whether the server could be reached last.
-    pub(crate) online: bool,
+    pub(crate) connection: ConnectionState,
     /// Whether a job is under way.
     pub(crate) syncing: bool,
     /// How far tables have come that are being pulled from their beginning.
@@ -49,21 +49,6 @@ pub(crate) struct Standing {
     /// Of records that were refused for now, what the server said last.
     refusals: BTreeMap<RecordKey, Failed>,
     resume_at: Option<Millis>,
-}
-
-impl Default for Standing {
-    fn default() -> Self {
-        Self {
-            online: true,
-            syncing: false,
-            progress: BTreeMap::new(),
-            last_sync: None,
-            failures: VecDeque::new(),
-            is_failing: false,
-            refusals: BTreeMap::new(),
-            resume_at: None,
-        }
-    }
 }
 
 impl Standing {
@@ -101,6 +86,16 @@ impl Observed {
     /// Remembers something.
     pub(crate) fn remember(&self, note: impl FnOnce(&mut Standing)) {
         self.standing.send_modify(note);
+    }
+
+    /// That is known of the connection now; answers what was known before.
+    pub(crate) fn connected(&self, connection: ConnectionState) -> ConnectionState {
+        let mut before = connection;
+        self.standing.send_if_modified(|standing| {
+            before = std::mem::replace(&mut standing.connection, connection);
+            before != connection
+        });
+        before
     }
 
     /// A table that is being pulled from its beginning has come so far; `None`: to its end.

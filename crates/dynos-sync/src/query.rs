@@ -80,6 +80,13 @@ impl<R> std::fmt::Debug for LiveQuery<R> {
     }
 }
 
+impl<R> LiveQuery<R> {
+    /// What the query answers now, once that is something else than what was answered last. `None`: it has ended.
+    pub async fn next(&mut self) -> Option<Result<Vec<R>, SyncError>> {
+        StreamExt::next(&mut self.0).await
+    }
+}
+
 impl<R> Stream for LiveQuery<R> {
     type Item = Result<Vec<R>, SyncError>;
 
@@ -94,14 +101,13 @@ impl SyncEngine {
     ///
     /// ```
     /// # use futures_executor::block_on;
-    /// # use dynos_sync::{SyncEngine, fields, sqlite::{SqliteOptions, SqliteReplica}};
+    /// # use dynos_sync::{SyncEngine, fields};
     /// # let dir = tempfile::tempdir()?;
     /// # let path = dir.path().join("app.sqlite");
     /// # rusqlite::Connection::open(&path)?.execute_batch("CREATE TABLE tasks (id TEXT PRIMARY KEY, title TEXT, done BOOLEAN)")?;
     /// # let remote = dynos_sync::core::memory::MemoryServer::new().remote("ada");
     /// # block_on(async {
-    /// # let replica = SqliteReplica::open(path, &SqliteOptions::default())?;
-    /// # let engine = SyncEngine::builder(replica, remote).table("tasks").start().await?;
+    /// # let engine = SyncEngine::open(path, remote)?.table("tasks").start().await?;
     /// #[derive(serde::Deserialize)]
     /// struct Open {
     ///     title: String,

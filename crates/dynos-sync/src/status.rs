@@ -6,9 +6,13 @@ use std::{
     pin::Pin,
     sync::{Arc, Weak},
     task::{Context, Poll},
+    time::SystemTime,
 };
 
-use dynos_sync_core::{Millis, TableName, replica::State};
+use dynos_sync_core::{
+    TableName,
+    replica::{State, TableState},
+};
 use futures_util::{
     FutureExt, Stream, StreamExt,
     stream::{self, BoxStream},
@@ -16,6 +20,7 @@ use futures_util::{
 use tokio::sync::watch;
 
 use crate::{
+    clock::system_time,
     engine::SyncEngine,
     error::SyncError,
     event::EventStream,
@@ -27,32 +32,71 @@ use crate::{
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Status {
-    /// Whether the server could be reached last.
-    pub online: bool,
+    /// What is known of the connection to the server.
+    pub connection: ConnectionState,
     /// Whether a drain or a pull is under way.
     pub syncing: bool,
+    /// Changes that the server has not acknowledged. Changes by other programs count one each until they are collected, then one a
+    /// record.
+    pub pending: u64,
+    /// Refused edits that wait for a decision: see [`SyncEngine::dead_letters`].
+    pub dead_letters: u64,
+    /// Decided conflicts in the journal: see [`SyncEngine::conflicts`].
+    pub conflicts: u64,
+    /// Records that the server sent and the local table refuses to take. They are tried again.
+    pub quarantined: u64,
     /// The tables that are being pulled from their beginning, with the changes received so far.
     pub progress: BTreeMap<TableName, usize>,
-    /// When all that was pending had last been pushed and all tables pulled, in milliseconds since 1970. `None`: not since the engine was
-    /// started, or since the last logout.
-    pub last_sync: Option<Millis>,
+    /// When all that was pending had last been pushed and all tables pulled. `None`: not since the engine was started, or since the last
+    /// logout.
+    pub last_sync: Option<SystemTime>,
     /// Why the last drain, pull or sync failed, if it did.
     pub last_error: Option<String>,
-    /// The database: pending changes, dead letters, conflicts, tables with their cursors and last sync.
-    pub state: State,
+    /// The synced tables, in the order in which they were added, each with its cursor and last sync.
+    pub tables: Vec<TableState>,
+}
+
+/// What is known of the connection to the server: what its last answer said, or that none came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConnectionState {
+    /// Nothing is: it was not called yet, or the connection over which it sends its hints was lost, and it was not called since.
+    #[default]
+    Unknown,
+    /// It has answered.
+    Online,
+    /// It cannot be reached, or cannot answer now. It is called again by and by.
+    Offline,
+    /// Somebody has to sign in: the token is not accepted, or there was a logout. It is not called before the application asks for it, with
+    /// [`SyncEngine::sync_all`] for instance.
+    SignedOut,
+}
+
+impl fmt::Display for ConnectionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "unknown",
+            Self::Online => "online",
+            Self::Offline => "offline",
+            Self::SignedOut => "signed out",
+        })
+    }
 }
 
 impl Shared {
     pub(crate) async fn status(&self) -> Result<Status, SyncError> {
-        let state = self.driver.state().await?;
+        let State { pending, dead_letters, conflicts, quarantined, tables, .. } = self.driver.state().await?;
         let standing = self.driver.observed.standing();
         Ok(Status {
-            online: standing.online,
+            connection: standing.connection,
             syncing: standing.syncing,
+            pending,
+            dead_letters,
+            conflicts,
+            quarantined,
             progress: standing.progress.clone(),
-            last_sync: standing.last_sync,
+            last_sync: standing.last_sync.map(system_time),
             last_error: standing.failure().map(|failure| failure.error.clone()),
-            state,
+            tables,
         })
     }
 }
@@ -64,6 +108,13 @@ pub struct StatusStream(BoxStream<'static, Result<Status, SyncError>>);
 impl fmt::Debug for StatusStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("StatusStream")
+    }
+}
+
+impl StatusStream {
+    /// How things stand now, once that has changed since it was told last. `None`: it has ended.
+    pub async fn next(&mut self) -> Option<Result<Status, SyncError>> {
+        StreamExt::next(&mut self.0).await
     }
 }
 

@@ -50,15 +50,14 @@ pub fn new_id() -> String {
 ///
 /// ```
 /// # use futures_executor::block_on;
-/// # use dynos_sync::{SyncEngine, Record, new_id, fields, sqlite::{SqliteOptions, SqliteReplica}};
+/// # use dynos_sync::{SyncEngine, Record, new_id, fields};
 /// # #[derive(serde::Serialize, serde::Deserialize, Clone, Debug, PartialEq)]
 /// # struct Task { id: String, title: String, done: bool }
 /// # impl Record for Task { const TABLE: &'static str = "tasks"; }
 /// # let dir = tempfile::tempdir()?;
 /// # let remote = dynos_sync::core::memory::MemoryServer::new().remote("ada");
 /// # block_on(async {
-/// # let replica = SqliteReplica::open(dir.path().join("app.sqlite"), &SqliteOptions::default())?;
-/// # let engine = SyncEngine::builder(replica, remote).table("tasks").start().await?;
+/// # let engine = SyncEngine::open(dir.path().join("app.sqlite"), remote)?.record::<Task>().start().await?;
 /// let tasks = engine.table::<Task>();
 /// let milk = Task { id: new_id(), title: "milk".to_owned(), done: false };
 /// tasks.put(&milk).await?;

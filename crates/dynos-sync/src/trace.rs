@@ -27,9 +27,15 @@ pub(crate) enum Job {
     Pull,
 }
 
-/// What the report of a job writes into the job's span.
+/// What the report of a job says.
 pub(crate) trait Report {
+    /// Writes it into the job's span.
     fn record(&self, span: &Span);
+
+    /// Whether the server was called, as far as there was anything to ask it.
+    fn has_called(&self) -> bool {
+        true
+    }
 }
 
 impl Report for SyncReport {
@@ -39,6 +45,10 @@ impl Report for SyncReport {
 impl Report for DrainReport {
     fn record(&self, span: &Span) {
         span.record("pushed", self.pushed);
+    }
+
+    fn has_called(&self) -> bool {
+        self.cycles > 0
     }
 }
 

@@ -19,6 +19,8 @@ use crate::{
     error::SyncError,
     event::SyncEvent,
     report::{DrainReport, PullReport, SyncReport},
+    status::ConnectionState,
+    trace::Report,
 };
 
 type Reply<T> = oneshot::Sender<Result<T, SyncError>>;
@@ -96,6 +98,8 @@ struct Worker {
     shared: Arc<Shared>,
     commands: mpsc::UnboundedReceiver<Command>,
     hints: Option<BoxStream<'static, Hint>>,
+    /// Whether one has come: that connection stands, until the hints end.
+    is_hinted: bool,
     /// Commits by other programs. `None` where they have to be looked for.
     foreign_commits: Option<BoxStream<'static, ()>>,
     /// Failures in a row.
@@ -107,8 +111,6 @@ struct Worker {
     next_hints: Millis,
     pull_due: bool,
     push_due: bool,
-    /// Somebody has to sign in before anything is tried again.
-    signed_out: bool,
     /// The time as it was last read.
     last_now: Millis,
 }
@@ -128,6 +130,7 @@ impl Worker {
             shared,
             commands,
             hints: None,
+            is_hinted: false,
             failures: 0,
             resume_at: 0,
             next_pull: 0,
@@ -135,7 +138,6 @@ impl Worker {
             next_hints: 0,
             pull_due: true,
             push_due: true,
-            signed_out: false,
             last_now: 0,
         }
     }
@@ -157,11 +159,8 @@ impl Worker {
                 Event::Command(None) => return,
                 Event::Command(Some(command)) => self.obey(command).await,
                 Event::Queued => self.push_due = true,
-                Event::Hint(Some(_)) => self.pull_due = true,
-                Event::Hint(None) => {
-                    self.hints = None;
-                    self.next_hints = self.now() + self.pause();
-                }
+                Event::Hint(Some(_)) => (self.pull_due, self.is_hinted) = (true, true),
+                Event::Hint(None) => self.lose_hints(),
                 Event::ForeignCommit(heard) => {
                     if heard.is_none() {
                         self.foreign_commits = None;
@@ -171,6 +170,28 @@ impl Worker {
                 Event::Time => {}
             }
         }
+    }
+
+    /// Hints are asked for again, after a pause. Where they had come, nobody knows whether the server can be reached: then a pull
+    /// finds out.
+    fn lose_hints(&mut self) {
+        self.hints = None;
+        self.next_hints = self.now() + self.pause();
+        if std::mem::take(&mut self.is_hinted) {
+            self.next_pull = self.next_pull.min(self.next_hints);
+            if self.connection() == ConnectionState::Online {
+                self.driver().observed.connected(ConnectionState::Unknown);
+            }
+        }
+    }
+
+    fn connection(&self) -> ConnectionState {
+        self.driver().observed.standing().connection
+    }
+
+    /// Whether somebody has to sign in before anything is tried again.
+    fn is_signed_out(&self) -> bool {
+        self.connection() == ConnectionState::SignedOut
     }
 
     /// After a panic it goes on as after any other failure.
@@ -218,11 +239,11 @@ impl Worker {
 
     /// Whether the server may be called without anybody asking for it.
     fn may_call(&mut self) -> bool {
-        !self.signed_out && self.now() >= self.resume_at
+        !self.is_signed_out() && self.now() >= self.resume_at
     }
 
     fn time_to_wait(&mut self) -> Duration {
-        if self.signed_out {
+        if self.is_signed_out() {
             // Nothing is done before somebody signs in, whatever is due.
             return LONG;
         }
@@ -258,7 +279,7 @@ impl Worker {
 
     /// Runs a job that ends early when somebody logs out or closes. Whatever it was about to commit afterwards would
     /// find the session ended. A job that panics does not take the thread with it.
-    async fn unless_interrupted<T>(
+    async fn unless_interrupted<T: Report>(
         &mut self,
         job: impl Future<Output = Result<T, SyncError>>,
     ) -> Result<T, SyncError> {
@@ -270,7 +291,36 @@ impl Worker {
             result = AssertUnwindSafe(job).catch_unwind() => result.unwrap_or(Err(SyncError::Panicked)),
         };
         self.driver().observed.remember(|standing| standing.syncing = false);
+        self.note_connection(&result);
         result
+    }
+
+    /// Notes down what a job's end says of the connection.
+    fn note_connection<T: Report>(&self, done: &Result<T, SyncError>) {
+        use ConnectionState::{Offline, Online, SignedOut, Unknown};
+        let driver = self.driver();
+        let connection = match done {
+            Ok(report) if !report.has_called() => return,
+            Ok(_) if driver.has_met() => Online,
+            // There was no table to ask the server for.
+            Ok(_) => Unknown,
+            Err(SyncError::AuthExpired { .. }) => SignedOut,
+            // The file is somebody else's now.
+            Err(SyncError::SessionEnded) if driver.session_is_over() => SignedOut,
+            Err(SyncError::Remote(error)) if driver.config.is_transient(error) => Offline,
+            Err(_) => return,
+        };
+        let before = driver.observed.connected(connection);
+        match (done, before, connection) {
+            (_, Offline | SignedOut, Online) => driver.tell(SyncEvent::Online),
+            (Err(SyncError::AuthExpired { message }), ..) => {
+                driver.tell(SyncEvent::AuthRequired { error: message.clone() });
+            }
+            (Err(error), Online | SignedOut | Unknown, Offline) => {
+                driver.tell(SyncEvent::Offline { error: error.to_string() });
+            }
+            _ => {}
+        }
     }
 
     async fn logout(&mut self, discard: bool) -> Result<u64, SyncError> {
@@ -280,7 +330,7 @@ impl Worker {
             Logout::Done { discarded } => {
                 self.driver().begin_session().await?;
                 // Until somebody signs in, nothing is asked of the server.
-                self.signed_out = true;
+                self.driver().observed.connected(ConnectionState::SignedOut);
                 Ok(discarded)
             }
         }
@@ -340,40 +390,16 @@ impl Worker {
         self.next_poll = self.next_poll.min(self.now() + millis(self.driver().config.poll_interval));
         match done {
             Ok(_) => {
-                (self.failures, self.resume_at, self.signed_out) = (0, 0, false);
+                (self.failures, self.resume_at) = (0, 0);
                 self.driver().observed.pauses_until(None);
-                if !self.was_online(true) {
-                    self.driver().tell(SyncEvent::Online);
-                }
             }
-            Err(SyncError::SessionEnded) if self.driver().session_is_over() => {
-                // The file is somebody else's now.
-                self.hints = None;
-                self.signed_out = true;
-            }
+            Err(SyncError::SessionEnded) if self.driver().session_is_over() => self.hints = None,
             Err(SyncError::SessionEnded) => {}
             Err(error) => self.note_failure(error),
         }
     }
 
-    /// Notes down whether the server can be reached; answers whether it could before.
-    fn was_online(&self, online: bool) -> bool {
-        let mut before = true;
-        self.driver().observed.remember(|standing| before = std::mem::replace(&mut standing.online, online));
-        before
-    }
-
     fn note_failure(&mut self, error: &SyncError) {
-        if let SyncError::AuthExpired { message } = error {
-            self.signed_out = true;
-            self.driver().tell(SyncEvent::AuthRequired { error: message.clone() });
-        }
-        if let SyncError::Remote(remote) = error
-            && self.driver().config.is_transient(remote)
-            && self.was_online(false)
-        {
-            self.driver().tell(SyncEvent::Offline { error: remote.to_string() });
-        }
         self.failures = self.failures.saturating_add(1);
         let asked = match error {
             SyncError::Remote(remote) => remote.retry_after().map_or(0, millis),

@@ -2,13 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 use dynos_sync::{
-    Fields, LiveQuery, Record, Status, SyncConfig, SyncEngine, SyncError, blocking,
+    ConnectionState, Fields, LiveQuery, Record, Status, SyncConfig, SyncEngine, SyncError, blocking,
     core::{Edit, Replica, memory::MemoryServer},
     fields, json,
     sqlite::{SqliteOptions, SqliteReplica},
 };
 use futures_executor::block_on;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -156,7 +156,7 @@ fn an_update_writes_only_what_has_changed() {
     assert_eq!(edits, [&Edit::Patch(fields([("done", true.into())]))]);
     block_on(device.engine.sync_all()).unwrap();
     block_on(tasks.update("t1", |_| ())).unwrap();
-    assert_eq!(block_on(device.engine.status()).unwrap().state.pending, 0, "nothing has changed");
+    assert_eq!(block_on(device.engine.status()).unwrap().pending, 0, "nothing has changed");
 }
 
 #[test]
@@ -267,18 +267,20 @@ fn the_status_tells_what_has_changed() {
     let device = Device::new();
     let mut statuses = device.engine.watch_status();
     let first = block_on(statuses.next()).unwrap().unwrap();
-    assert_eq!((first.online, first.syncing, first.last_sync, first.state.pending), (true, false, None, 0));
+    assert_eq!((first.connection, first.syncing, first.last_sync), (ConnectionState::Unknown, false, None));
+    assert_eq!((first.pending, first.dead_letters, first.conflicts, first.tables.len()), (0, 0, 0, 4));
     assert!(statuses.next().now_or_never().is_none(), "nothing has changed");
     block_on(device.engine.table().put(&task("t1", "milk"))).unwrap();
-    until(&mut statuses, |status| status.state.pending == 1);
+    until(&mut statuses, |status| status.pending == 1);
     device.program.execute_batch("INSERT INTO counters VALUES (1, 1, NULL)").unwrap();
     if device.replica.foreign_commits().is_some() {
-        until(&mut statuses, |status| status.state.pending == 2);
+        until(&mut statuses, |status| status.pending == 2);
     }
     block_on(device.engine.sync_all()).unwrap();
-    let synced = until(&mut statuses, |status| status.state.pending == 0 && !status.syncing);
+    let synced = until(&mut statuses, |status| status.pending == 0 && !status.syncing);
     assert!(synced.last_sync.is_some() && synced.last_error.is_none(), "{synced:?}");
     assert!(synced.progress.is_empty());
+    assert_eq!(synced.connection, ConnectionState::Online);
     block_on(device.engine.close());
     assert!(block_on(statuses.next()).is_none());
 }
@@ -295,7 +297,10 @@ fn nothing_of_how_the_last_session_stood_is_told_in_the_next() {
     block_on(device.engine.logout(true)).unwrap();
     let after = block_on(device.engine.status()).unwrap();
     assert!(after.progress.is_empty(), "{after:?}");
-    assert_eq!((after.last_sync, after.last_error), (None, None));
+    assert_eq!(
+        (after.last_sync, after.last_error, after.connection),
+        (None, None, ConnectionState::SignedOut)
+    );
 }
 
 #[test]

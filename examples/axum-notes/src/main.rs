@@ -13,11 +13,7 @@ use std::{
 };
 
 use clap::Parser;
-use dynos_sync::{
-    Record, SyncEngine,
-    remote::HttpRemote,
-    sqlite::{SqliteOptions, SqliteReplica},
-};
+use dynos_sync::{Record, SyncEngine, remote::HttpRemote};
 use dynos_sync_server::{
     Config, Server,
     config::{Auth, Secret},
@@ -63,9 +59,8 @@ async fn web_device(data: &Path, server: SocketAddr, secret: &Secret) -> Result<
     const LONGER_THAN_THE_PROCESS_LIVES: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis();
     let token = mint(secret, "web", LONGER_THAN_THE_PROCESS_LIVES, now.try_into()?)?;
-    let database = SqliteReplica::open(data.join("web.sqlite"), &SqliteOptions::default())?;
     let remote = HttpRemote::builder(format!("http://{server}/sync")).token(token).build()?;
-    Ok(SyncEngine::builder(database, remote).table(Note::TABLE).start().await?)
+    Ok(SyncEngine::open(data.join("web.sqlite"), remote)?.record::<Note>().start().await?)
 }
 
 /// Serves pages and devices until Ctrl-C.

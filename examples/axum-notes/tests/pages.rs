@@ -8,11 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use dynos_sync::{
-    Record, SyncEngine, blocking,
-    remote::HttpRemote,
-    sqlite::{SqliteOptions, SqliteReplica},
-};
+use dynos_sync::{Record, SyncEngine, blocking, remote::HttpRemote};
 use dynos_sync_server::{config::Secret, mint};
 use example_testing::until;
 use serde::{Deserialize, Serialize};
@@ -77,8 +73,7 @@ fn device(database: &Path, url: &str) -> blocking::SyncEngine {
     let token =
         mint(&Secret::new(SECRET), "ada", Duration::from_secs(3600), now.try_into().unwrap()).unwrap();
     let remote = HttpRemote::builder(format!("{url}/sync")).token(token).build().unwrap();
-    let database = SqliteReplica::open(database, &SqliteOptions::default()).unwrap();
-    blocking::SyncEngine::start(SyncEngine::builder(database, remote).table(Note::TABLE)).unwrap()
+    SyncEngine::open(database, remote).unwrap().record::<Note>().start_blocking().unwrap()
 }
 
 #[test]

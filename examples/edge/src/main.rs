@@ -13,10 +13,7 @@ use std::{
 
 use clap::Parser;
 use dynos_sync::{
-    Record, Status, SyncEngine, SyncError, blocking,
-    core::Clock,
-    remote::HttpRemote,
-    sqlite::{SqliteOptions, SqliteReplica},
+    ConnectionState, Record, Status, SyncEngine, SyncError, blocking, core::Clock, remote::HttpRemote,
 };
 
 use crate::{clock::LateClock, reading::Reading};
@@ -53,11 +50,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn open(args: &Args, clock: Arc<LateClock>) -> Result<blocking::SyncEngine, Box<dyn Error>> {
-    let database = SqliteReplica::open(&args.db, &SqliteOptions::default())?;
     let server = HttpRemote::builder(&args.server).token(args.token.as_str()).build()?;
-    let builder = SyncEngine::builder(database, server).push_only_table(Reading::TABLE).clock(clock);
+    let builder = SyncEngine::open(&args.db, server)?.push_only_table(Reading::TABLE).clock(clock);
     let retry = Duration::from_secs(args.retry.into());
-    Ok(blocking::SyncEngine::start(builder.configure(|config| config.max_backoff = retry))?)
+    Ok(builder.configure(|config| config.max_backoff = retry).start_blocking()?)
 }
 
 /// Reads and writes down, for ever. A write is in the database when it returns; it knows no network.
@@ -80,13 +76,13 @@ fn log(
 
 /// A line whenever the network comes or goes.
 fn tell_of_the_network() -> impl FnMut(Result<Status, SyncError>) {
-    let mut was_online = None;
+    let mut told = ConnectionState::Unknown;
     move |status| {
-        let Ok(Status { online, state, .. }) = status else { return };
-        if was_online.replace(online) != Some(online) {
-            let network = if online { "online" } else { "offline" };
+        let Ok(Status { connection, pending, .. }) = status else { return };
+        if connection != ConnectionState::Unknown && connection != told {
+            told = connection;
             // Where nobody reads, nobody is told.
-            let _ = writeln!(stdout(), "{network}, {} readings wait", state.pending);
+            let _ = writeln!(stdout(), "{connection}, {pending} readings wait");
         }
     }
 }

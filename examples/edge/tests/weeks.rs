@@ -11,11 +11,7 @@ use std::{
     time::Duration,
 };
 
-use dynos_sync::{
-    SyncEngine, blocking,
-    remote::HttpRemote,
-    sqlite::{SqliteOptions, SqliteReplica},
-};
+use dynos_sync::{SyncEngine, remote::HttpRemote};
 use example_testing::{TestServer, until};
 
 const MINUTE: i64 = 60_000;
@@ -70,9 +66,8 @@ impl Drop for Logger {
 /// When the readings were made that the server has.
 fn times(server: &TestServer, dir: &Path) -> Vec<i64> {
     let remote = HttpRemote::builder(server.url()).token(server.token("ada")).build().unwrap();
-    let database = SqliteReplica::open(dir.join("office.sqlite"), &SqliteOptions::default()).unwrap();
-    let office =
-        blocking::SyncEngine::start(SyncEngine::builder(database, remote).table("readings")).unwrap();
+    let office = SyncEngine::open(dir.join("office.sqlite"), remote).unwrap();
+    let office = office.table("readings").start_blocking().unwrap();
     office.sync_all().unwrap();
     let times = "SELECT data ->> 'at' AS at FROM readings ORDER BY at";
     let rows: Vec<dynos_sync::Fields> = office.query(times, ()).unwrap();

@@ -8,11 +8,7 @@ use std::{error::Error, path::PathBuf, time::Duration};
 
 use clap::Parser;
 use crossterm::event::EventStream;
-use dynos_sync::{
-    Record, Strategy, SyncEngine,
-    remote::HttpRemote,
-    sqlite::{SqliteOptions, SqliteReplica},
-};
+use dynos_sync::{Strategy, SyncEngine, remote::HttpRemote};
 use futures_util::StreamExt;
 use ratatui::DefaultTerminal;
 
@@ -43,9 +39,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn open(args: &Args) -> Result<SyncEngine, Box<dyn Error>> {
-    let database = SqliteReplica::open(&args.db, &SqliteOptions::default())?;
     let server = HttpRemote::builder(&args.server).token(args.token.as_str()).build()?;
-    let engine = SyncEngine::builder(database, server).table(Task::TABLE).configure(|config| {
+    let engine = SyncEngine::open(&args.db, server)?.record::<Task>().configure(|config| {
         config.conflict_strategy = Strategy::Merge;
         // Somebody is looking: a server that is back should be seen soon.
         config.max_backoff = Duration::from_secs(2);

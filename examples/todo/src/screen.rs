@@ -1,9 +1,8 @@
 //! How it looks.
 
-use dynos_sync::{
-    Fields, Status,
-    core::{Millis, replica::Resolved},
-};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use dynos_sync::{ConnectionState, Fields, Status, core::replica::Resolved};
 use ratatui::{
     Frame,
     layout::{Constraint, Layout, Rect},
@@ -45,25 +44,21 @@ fn line(task: &Task) -> String {
 fn indicator(status: Option<&Status>) -> String {
     let Some(status) = status else { return String::new() };
     let synced = status.last_sync.map_or("not synced yet".to_owned(), |at| format!("synced {}", time(at)));
-    let mut parts = vec![
-        if status.online { "online" } else { "offline" }.to_owned(),
-        format!("pending {}", status.state.pending),
-        synced,
-    ];
-    if status.state.conflicts > 0 {
-        parts.push(format!("conflicts {}", status.state.conflicts));
+    let mut parts = vec![status.connection.to_string(), format!("pending {}", status.pending), synced];
+    if status.conflicts > 0 {
+        parts.push(format!("conflicts {}", status.conflicts));
     }
-    if status.state.dead_letters > 0 {
-        parts.push(format!("refused {}", status.state.dead_letters));
+    if status.dead_letters > 0 {
+        parts.push(format!("refused {}", status.dead_letters));
     }
     // That it is offline is said already; anything else wants somebody: to sign in, for instance.
-    parts.extend(status.last_error.clone().filter(|_| status.online));
+    parts.extend(status.last_error.clone().filter(|_| status.connection != ConnectionState::Offline));
     parts.join(" · ")
 }
 
 /// The time of day, UTC.
-fn time(at: Millis) -> String {
-    let second = at.div_euclid(1000).rem_euclid(24 * 60 * 60);
+fn time(at: SystemTime) -> String {
+    let second = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() % (24 * 60 * 60);
     format!("{:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)
 }
 

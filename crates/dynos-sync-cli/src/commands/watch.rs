@@ -7,7 +7,6 @@ use dynos_sync::{
     core::{Remote, replica::State, wire::HeadsRequest},
     sqlite::SqliteReplica,
 };
-use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 use super::queue::operation;
@@ -72,7 +71,7 @@ async fn follow(
     let mut shutdown = pin!(shutdown);
     // The engine says when this changes, but may have noticed before anybody listened.
     let mut online = true;
-    if !engine.status().await?.online {
+    if engine.status().await?.connection == dynos_sync::ConnectionState::Offline {
         let error = "the server cannot be reached".to_owned();
         online = tell(output, &TimedEvent { at: time::now(), event: SyncEvent::Offline { error } }, online)?;
     }

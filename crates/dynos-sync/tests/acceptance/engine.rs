@@ -5,9 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dynos_sync::{Operation, SyncError, SyncEvent, json};
+use dynos_sync::{ConnectionState, Operation, SyncError, SyncEvent, json};
 use futures_executor::block_on;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -56,15 +56,15 @@ async fn the_status_says_how_things_stand() {
     let device = stack.device("device").await;
     device.write("x", json!({"a": 1})).await;
     let status = device.engine.status().await.unwrap();
-    assert_eq!((status.online, status.syncing, status.state.pending), (true, false, 1));
+    assert_eq!((status.connection, status.syncing, status.pending), (ConnectionState::Unknown, false, 1));
     stack.proxy.offline();
     assert!(within(device.engine.sync_all()).await.unwrap_err().is_transient());
-    assert!(!device.engine.status().await.unwrap().online);
+    assert_eq!(device.engine.status().await.unwrap().connection, ConnectionState::Offline);
     stack.proxy.heal();
     device.sync().await;
     let status = device.engine.status().await.unwrap();
-    assert_eq!((status.online, status.state.pending), (true, 0));
-    let table = &status.state.tables[0];
+    assert_eq!((status.connection, status.pending), (ConnectionState::Online, 0));
+    let table = &status.tables[0];
     assert!(table.cursor.is_some() && table.declared);
     assert_eq!(table.synced_at, Some(device.clock.now()));
     // While a sync waits for the server, that is what it says.
@@ -205,6 +205,42 @@ async fn hints_come_back_after_the_server_was_away() {
         one.get("x").await.is_some()
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_stream_of_hints_leaves_the_connection_unknown_until_the_server_was_called() {
+    let stack = Stack::new().await;
+    let (one, two) = (stack.device_with("one", worker).await, stack.device("two").await);
+    let connection = async || one.engine.status().await.unwrap().connection;
+    within(one.engine.initial_sync_done()).await.unwrap();
+    two.write("x", json!({"a": 1})).await;
+    two.sync().await;
+    // It came with a hint: time stands still.
+    until(async || one.get("x").await.is_some()).await;
+    assert_eq!(connection().await, ConnectionState::Online);
+    stack.stop().await;
+    until(async || connection().await == ConnectionState::Unknown).await;
+    one.clock.pass(Duration::from_secs(2)).await;
+    until(async || connection().await == ConnectionState::Offline).await;
+    stack.start().await;
+    until(async || {
+        one.clock.advance(Duration::from_secs(1));
+        connection().await == ConnectionState::Online
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_logged_out_is_signed_out_until_the_application_syncs() {
+    let stack = Stack::new().await;
+    let device = stack.device_with("device", worker).await;
+    let connection = async || device.engine.status().await.unwrap().connection;
+    within(device.engine.initial_sync_done()).await.unwrap();
+    until(async || connection().await == ConnectionState::Online).await;
+    within(device.engine.logout(false)).await.unwrap();
+    assert_eq!(connection().await, ConnectionState::SignedOut);
+    device.sync().await;
+    assert_eq!(connection().await, ConnectionState::Online);
 }
 
 fn closed<T: std::fmt::Debug>(result: Result<T, SyncError>) {

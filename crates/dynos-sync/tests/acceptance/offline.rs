@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use dynos_sync::{SyncError, SyncEvent, core::Replica, json};
+use dynos_sync::{ConnectionState, SyncError, SyncEvent, core::Replica, json};
 use dynos_sync_remote::{HttpRemote, Secret, TokenError, TokenProvider};
 
 use crate::{
@@ -61,7 +61,7 @@ async fn weeks_without_a_network_lose_nothing_and_then_all_arrives_once() {
     let records = stack.settle(&[&other, &device]).await;
     assert_eq!(records.len(), 27);
     assert_eq!(records["day0"], json!({"a": 0, "b": 29}));
-    assert!(device.engine.status().await.unwrap().online);
+    assert_eq!(device.engine.status().await.unwrap().connection, ConnectionState::Online);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,7 +108,7 @@ async fn a_server_that_asks_for_patience_gets_it() {
         let calls = calls(&stack, &device, error_reply(status, "unavailable", "retry-after: 1000\r\n"));
         device.write("x", json!({"a": 1})).await;
         until(async || !calls.lock().unwrap().is_empty()).await;
-        until(async || !device.engine.status().await.unwrap().online).await;
+        until(async || device.engine.status().await.unwrap().connection == ConnectionState::Offline).await;
         // More work is no reason to ask earlier.
         device.write("y", json!({"a": 1})).await;
         device.clock.pass(Duration::from_secs(999)).await;
@@ -130,7 +130,7 @@ async fn a_worker_that_waits_does_not_spin() {
     let device = stack.device_with("device", worker).await;
     device.write("x", json!({"a": 1})).await;
     stack.proxy.arrival("/v1/heads").await;
-    until(async || !device.engine.status().await.unwrap().online).await;
+    until(async || device.engine.status().await.unwrap().connection == ConnectionState::Offline).await;
     let before = device.clock.sleeps.load(Ordering::Acquire);
     device.clock.pass(Duration::from_secs(2900)).await;
     let sleeps = device.clock.sleeps.load(Ordering::Acquire) - before;

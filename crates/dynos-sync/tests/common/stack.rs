@@ -25,7 +25,7 @@ use dynos_sync_server::{
     mint,
     store::StoreError,
 };
-use futures_util::{FutureExt, StreamExt, future::BoxFuture};
+use futures_util::{FutureExt, future::BoxFuture};
 use tempfile::TempDir;
 use tokio::{
     net::TcpListener,
@@ -371,7 +371,7 @@ impl Device {
     }
 
     pub(crate) async fn state(&self) -> State {
-        self.engine.status().await.unwrap().state
+        self.replica.state().await.unwrap()
     }
 
     /// A table's records, without the columns of the key.
