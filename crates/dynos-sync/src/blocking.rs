@@ -52,7 +52,7 @@ use futures_util::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Params, Record, Status, SyncError, TimedEvent,
+    Params, Record, RecordState, Status, SyncError, TimedEvent,
     report::{DrainReport, PullReport, SyncReport},
 };
 
@@ -191,6 +191,8 @@ impl SyncEngine {
         fn remove_table(&self, table: &str) -> bool;
         fn status(&self) -> Status;
         fn initial_sync_done(&self) -> bool;
+        fn record_state(&self, table: &str, id: &str) -> RecordState;
+        fn record_states(&self, table: &str, ids: &[impl AsRef<str> + Sync]) -> Vec<RecordState>;
         fn dead_letters(&self) -> Vec<DeadLetter>;
         fn retry_dead_letter(&self, letter: i64) -> ();
         fn discard_dead_letter(&self, letter: i64) -> ();
@@ -220,6 +222,7 @@ impl<R: Record> Table<R> {
         fn update(&self, id: impl fmt::Display, change: impl FnMut(&mut R)) -> R;
         fn get(&self, id: impl fmt::Display) -> Option<R>;
         fn remove(&self, id: impl fmt::Display) -> bool;
+        fn state(&self, id: impl fmt::Display) -> RecordState;
         fn all(&self) -> Vec<R>;
         fn query(&self, rest: &str, params: impl Params) -> Vec<R>;
     }

@@ -55,6 +55,7 @@
 //! | do so without a type | [`SyncEngine::write`], [`patch`](SyncEngine::patch), [`get`](SyncEngine::get), [`query`](SyncEngine::query), [`Fields`] | |
 //! | show what changes | [`Table::watch`], [`SyncEngine::watch`], [`LiveQuery`] | |
 //! | show how the sync stands | [`SyncEngine::watch_status`], [`Status`], [`ConnectionState`], [`SyncEngine::events`], [`SyncEvent`] | |
+//! | show how a record stands | [`SyncEngine::record_state`], [`RecordState`] | |
 //! | do without async | [`blocking`] | |
 //! | decide conflicts, and undo it | [`Strategy`], [`Resolver`](core::conflict::Resolver), [`SyncEngine::conflicts`] | `docs/conflicts.md` |
 //! | see what was refused | [`SyncEngine::dead_letters`] | `docs/concepts.md` |
@@ -106,6 +107,7 @@ mod job;
 mod metrics;
 mod observe;
 mod query;
+mod record_state;
 mod report;
 mod status;
 mod table;
@@ -123,6 +125,7 @@ pub use error::SyncError;
 pub use event::{EventStream, SyncEvent, TimedEvent};
 pub use metrics::Metrics;
 pub use query::{LiveQuery, Params};
+pub use record_state::RecordState;
 pub use report::{DrainReport, PullReport, SyncReport, TableReport};
 pub use status::{ConnectionState, Status, StatusStream};
 pub use table::{Record, Table, new_id};

@@ -99,6 +99,10 @@ impl SyncEngine {
 }
 
 impl<R: Record> Table<R> {
+    pub(crate) fn engine(&self) -> &SyncEngine {
+        &self.engine
+    }
+
     /// Stores a record, whether or not there was one with its id. Fields that serde leaves out stay as they are.
     ///
     /// # Errors

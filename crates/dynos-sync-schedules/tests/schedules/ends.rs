@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use dynos_sync::{SyncEngine, SyncError};
 use dynos_sync_schedules::explore;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
 use shuttle::{
     future::{block_on, spawn, yield_now},
     rand::Rng,

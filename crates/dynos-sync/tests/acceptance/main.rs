@@ -22,6 +22,7 @@ mod offline;
 mod ordering;
 mod other_programs;
 mod panics;
+mod record_states;
 mod refused_edits;
 mod resources;
 mod restore;
