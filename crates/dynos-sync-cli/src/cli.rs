@@ -3,7 +3,7 @@
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use dynos_sync::Strategy;
+use dynos_sync::{Strategy, core::replica::TablePolicy};
 
 use crate::{
     commands::{Shape, Side, Workload},
@@ -49,6 +49,13 @@ pub(crate) enum Command {
         after_help = "--json: {database, remembered, tables: [{table, status, reason}]}; status is tracked, already_tracked, changed or unsuitable"
     )]
     Track(TrackArgs),
+    /// Go on with a database that the Dart package dynos_sync has used: sync its tables, and queue what it has not pushed.
+    #[command(
+        name = "import-dart",
+        after_help = "Exit codes: 0 all of it, also where there is nothing more to take over; 3 some of the changes could not be taken over: they stay where they are.\n\n\
+                      --json: {database, tables: [table], queued, left: [{entry, problem}]}"
+    )]
+    ImportDart(ImportDartArgs),
     /// Stop syncing tables. Their rows stay.
     #[command(after_help = "--json: {database, untracked: [table], forgotten}")]
     Untrack(UntrackArgs),
@@ -254,6 +261,18 @@ pub(crate) struct TrackArgs {
     /// What becomes of the rows that are there: offered to the server, or left alone until they change.
     #[arg(long, value_name = "push|ignore", default_value = "push")]
     pub(crate) existing: ExistingArg,
+    #[command(flatten)]
+    pub(crate) policy: PolicyArgs,
+    /// Write the server and the token (with --email: what renews it) to DB.dynos, readable for you only.
+    #[arg(long)]
+    pub(crate) remember: bool,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+/// How tables are synced.
+#[derive(Debug, Args)]
+pub(crate) struct PolicyArgs {
     /// A column that names a row's owner. May be repeated. Default: user_id, owner_id.
     #[arg(long, value_name = "C")]
     pub(crate) owner_column: Vec<String>,
@@ -263,11 +282,31 @@ pub(crate) struct TrackArgs {
     /// Fields that are masked before they leave the device: names, or dotted paths.
     #[arg(long, value_name = "FIELD")]
     pub(crate) sensitive: Vec<String>,
-    /// Write the server and the token (with --email: what renews it) to DB.dynos, readable for you only.
-    #[arg(long)]
-    pub(crate) remember: bool,
+}
+
+impl PolicyArgs {
+    /// What is not said stays as it is: tracking a table again must not unmask a field.
+    pub(crate) fn applied_to(&self, mut policy: TablePolicy) -> TablePolicy {
+        if !self.owner_column.is_empty() {
+            policy.owner_columns.clone_from(&self.owner_column);
+        }
+        if !self.sensitive.is_empty() {
+            policy.sensitive_fields.clone_from(&self.sensitive);
+        }
+        if self.user.is_some() {
+            policy.user.clone_from(&self.user);
+        }
+        policy
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportDartArgs {
+    /// The database.
+    #[arg(value_name = "DB")]
+    pub(crate) database: PathBuf,
     #[command(flatten)]
-    pub(crate) remote: RemoteArgs,
+    pub(crate) policy: PolicyArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -7,6 +7,7 @@ mod dead_letters;
 mod demo;
 mod demo_crash;
 mod doctor;
+mod import_dart;
 mod queue;
 mod serve;
 mod status;
@@ -49,6 +50,7 @@ pub(crate) fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
 async fn on_a_device(command: &Command, output: &Output) -> Result<(), Failure> {
     match command {
         Command::Track(args) => track::run(args, output).await,
+        Command::ImportDart(args) => import_dart::run(args, output).await,
         Command::Untrack(args) => untrack::run(args, output).await,
         Command::Clone(args) => clone::run(args, output).await,
         Command::Sync(args) if args.watch => watch::run(args, output).await,

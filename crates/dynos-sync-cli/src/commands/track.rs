@@ -3,7 +3,7 @@
 use dynos_sync::{
     core::{
         Replica, TableName, TableSpec,
-        replica::{Existing, State, TableOptions, TablePolicy},
+        replica::{Existing, State, TableOptions},
     },
     sqlite::{Candidates, SqliteReplica},
 };
@@ -86,7 +86,7 @@ async fn add(
     name: TableName,
 ) -> Result<Tracked, Failure> {
     let known = state.table(&name);
-    let policy = policy(args, known.map(|table| table.policy.clone()));
+    let policy = args.policy.applied_to(known.map(|table| table.policy.clone()).unwrap_or_default());
     let existing = match args.existing {
         ExistingArg::Push => Existing::Push,
         ExistingArg::Ignore => Existing::Ignore,
@@ -99,21 +99,6 @@ async fn add(
         (Some(_), false) => "already_tracked",
     };
     Ok(Tracked { table: name.as_str().to_owned(), status, reason: None })
-}
-
-/// What is not said stays as it is: tracking a table again must not unmask a field.
-fn policy(args: &TrackArgs, known: Option<TablePolicy>) -> TablePolicy {
-    let mut policy = known.unwrap_or_default();
-    if !args.owner_column.is_empty() {
-        policy.owner_columns.clone_from(&args.owner_column);
-    }
-    if !args.sensitive.is_empty() {
-        policy.sensitive_fields.clone_from(&args.sensitive);
-    }
-    if args.user.is_some() {
-        policy.user.clone_from(&args.user);
-    }
-    policy
 }
 
 fn print(args: &TrackArgs, output: &Output, tracked: &[Tracked]) -> Result<(), Failure> {
