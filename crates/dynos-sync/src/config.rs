@@ -1,9 +1,9 @@
 //! How an engine behaves.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use dynos_sync_core::{
-    Ownership, RemoteError, conflict::Strategy, plan::backoff::Backoff, replica::TablePolicy,
+    Ownership, RemoteError, TableName, conflict::Strategy, plan::backoff::Backoff, replica::TablePolicy,
 };
 
 /// How an engine behaves. Every field has a default that is safe to ship.
@@ -39,6 +39,8 @@ pub struct SyncConfig {
     pub max_backoff: Duration,
     /// How conflicts are decided. Default: last write wins. The same on every device.
     pub conflict_strategy: Strategy,
+    /// How those of single tables are, by the table's name. Default none: all as [`conflict_strategy`](Self::conflict_strategy) says.
+    pub table_strategies: BTreeMap<String, Strategy>,
     /// The largest record, as compact JSON. Default 1 MiB.
     pub max_payload_bytes: usize,
     /// Whether the local row keeps an edit that the server refuses for good. Default false: the row takes the server's
@@ -76,6 +78,7 @@ impl Default for SyncConfig {
             use_exponential_backoff: true,
             max_backoff: Duration::from_secs(60),
             conflict_strategy: Strategy::default(),
+            table_strategies: BTreeMap::new(),
             max_payload_bytes: MIB,
             keep_refused: false,
             auto_sync: true,
@@ -99,6 +102,11 @@ impl SyncConfig {
             owner_columns: self.owner_columns.clone(),
             user: user.map(str::to_owned),
         }
+    }
+
+    /// How conflicts of a table are decided.
+    pub(crate) fn strategy(&self, table: &TableName) -> &Strategy {
+        self.table_strategies.get(table.as_str()).unwrap_or(&self.conflict_strategy)
     }
 
     pub(crate) fn is_transient(&self, error: &RemoteError) -> bool {

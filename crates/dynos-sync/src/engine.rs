@@ -184,6 +184,7 @@ impl SyncEngine {
     pub async fn remove_table(&self, table: &str) -> Result<bool, SyncError> {
         let removed = self.shared.driver.replica.remove_table(&table.parse()?).await?;
         self.shared.driver.state().await?;
+        self.changed();
         Ok(removed)
     }
 
@@ -260,7 +261,9 @@ impl SyncEngine {
     /// # Errors
     /// [`SyncError::Invalid`] where there is no such letter.
     pub async fn discard_dead_letter(&self, letter: i64) -> Result<(), SyncError> {
-        self.shared.driver.discard_dead_letter(letter).await
+        self.shared.driver.discard_dead_letter(letter).await?;
+        self.changed();
+        Ok(())
     }
 
     /// The conflict journal, newest first.
@@ -286,7 +289,9 @@ impl SyncEngine {
     /// # Errors
     /// [`SyncError::Invalid`] where there is no such conflict.
     pub async fn discard_conflict(&self, conflict: i64) -> Result<(), SyncError> {
-        self.shared.driver.discard_conflict(conflict).await
+        self.shared.driver.discard_conflict(conflict).await?;
+        self.changed();
+        Ok(())
     }
 
     /// Explains why a record is as it is: what the local row is to its base, what is pending, what the server said last, when the next
@@ -358,7 +363,12 @@ impl SyncEngine {
 
     fn queued(&self) {
         self.shared.queued.notify_one();
-        self.shared.edits.send_modify(|edits| *edits = edits.wrapping_add(1));
+        self.changed();
+    }
+
+    /// Whoever follows how things stand looks again.
+    fn changed(&self) {
+        self.shared.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
     }
 
     async fn ask<T>(

@@ -57,7 +57,7 @@
 //! | show how the sync stands | [`SyncEngine::watch_status`], [`Status`], [`ConnectionState`], [`SyncEngine::events`], [`SyncEvent`] | |
 //! | show how a record stands | [`SyncEngine::record_state`], [`RecordState`] | |
 //! | do without async | [`blocking`] | |
-//! | decide conflicts, and undo it | [`Strategy`], [`Resolver`](core::conflict::Resolver), [`SyncEngine::conflicts`] | `docs/conflicts.md` |
+//! | decide conflicts, and undo it | [`Strategy`], [`Versions`], [`Resolver`](core::conflict::Resolver), [`Table::conflicts`], [`SyncEngine::watch_conflicts`] | `docs/conflicts.md` |
 //! | see what was refused | [`SyncEngine::dead_letters`] | `docs/concepts.md` |
 //! | choose or write a backend | `remote`, [`core::Remote`], [`core::split`] | `docs/backends.md` |
 //! | sign in and out | `remote::TokenProvider`, [`SyncError::AuthExpired`], [`SyncEngine::logout`] | `SECURITY.md` |
@@ -99,6 +99,7 @@ mod clock;
 #[cfg(feature = "sqlite")]
 mod clone;
 mod config;
+mod conflict;
 mod driver;
 mod engine;
 mod error;
@@ -119,6 +120,7 @@ pub use clock::SystemClock;
 #[cfg(feature = "sqlite")]
 pub use clone::clone_database;
 pub use config::{SyncConfig, TransientHook};
+pub use conflict::{Decided, Versions};
 pub use driver::Driver;
 pub use engine::SyncEngine;
 pub use error::SyncError;

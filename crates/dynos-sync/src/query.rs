@@ -64,6 +64,12 @@ tuple!(A B C D E F G H);
 /// It is ended by dropping it, or with the engine, when that is closed or its last handle is gone. The database stays open until then.
 pub struct LiveQuery<R>(BoxStream<'static, Result<Vec<R>, SyncError>>);
 
+impl<R> LiveQuery<R> {
+    pub(crate) fn new(answers: impl Stream<Item = Result<Vec<R>, SyncError>> + Send + 'static) -> Self {
+        Self(answers.boxed())
+    }
+}
+
 impl LiveQuery<Fields> {
     /// Makes something of each row.
     pub(crate) fn map_rows<R>(

@@ -134,7 +134,7 @@ impl SyncEngine {
         let followed = Followed {
             engine: Arc::downgrade(shared),
             standing: shared.driver.observed.subscribe(),
-            edits: shared.edits.subscribe(),
+            changes: shared.changes.subscribe(),
             events: self.events(),
             foreign_commits: self.replica().foreign_commits(),
             has_begun: false,
@@ -149,7 +149,7 @@ impl SyncEngine {
 struct Followed {
     engine: Weak<Shared>,
     standing: watch::Receiver<Standing>,
-    edits: watch::Receiver<u64>,
+    changes: watch::Receiver<u64>,
     events: EventStream,
     foreign_commits: Option<BoxStream<'static, ()>>,
     has_begun: bool,
@@ -180,7 +180,7 @@ impl Followed {
     async fn something(&mut self) -> Option<()> {
         let something = tokio::select! {
             noted = self.standing.changed() => noted.ok(),
-            edited = self.edits.changed() => edited.ok(),
+            changed = self.changes.changed() => changed.ok(),
             told = self.events.next() => told.map(drop),
             commit = next_of(&mut self.foreign_commits) => {
                 if commit.is_none() {

@@ -265,7 +265,7 @@ fn parts<R: Record>(record: &R) -> Result<(String, Fields), SyncError> {
     Ok((id, data))
 }
 
-fn object(data: &impl Serialize) -> Result<Fields, SyncError> {
+pub(crate) fn object(data: &impl Serialize) -> Result<Fields, SyncError> {
     let refuse = |problem: String| {
         SyncError::from(Invalid::new("record", problem).remedy("serialize it as an object"))
     };

@@ -44,8 +44,8 @@ pub(crate) struct Shared {
     pub(crate) queued: Notify,
     /// How many logouts and closes wait: while any does, no job goes on.
     pub(crate) interrupts: watch::Sender<usize>,
-    /// How many edits were made through the engine's handles.
-    pub(crate) edits: watch::Sender<u64>,
+    /// How often something was changed through the engine's handles.
+    pub(crate) changes: watch::Sender<u64>,
     /// `None` until the first sync has ended, then whether it succeeded.
     pub(crate) first_sync: watch::Sender<Option<bool>>,
     /// Gone with the engine: when its work has ended, and its last handle is gone.
@@ -58,7 +58,7 @@ impl Shared {
             driver,
             queued: Notify::new(),
             interrupts: watch::Sender::new(0),
-            edits: watch::Sender::new(0),
+            changes: watch::Sender::new(0),
             first_sync: watch::Sender::new(None),
             lives: watch::Sender::default(),
         }

@@ -1,5 +1,6 @@
 //! Conflicts: a pulled change of a record that has pending local entries, and the strategies that decide them.
 
+mod function;
 mod last_write;
 mod merge;
 
@@ -38,6 +39,11 @@ pub enum Resolution {
     Merged(Fields),
     /// The record is deleted everywhere.
     Delete,
+}
+
+/// What [`Strategy::LastWriteWins`] decides.
+pub fn last_write_wins(conflict: &Conflict) -> Resolution {
+    Strategy::LastWriteWins.decide(conflict)
 }
 
 /// The record's value once the conflict is resolved so.
@@ -108,6 +114,22 @@ impl StrategyName {
 }
 
 impl Strategy {
+    /// A strategy of a function that answers at once. What takes its time, or asks a person, is a [`Resolver`].
+    ///
+    /// ```
+    /// use dynos_sync_core::conflict::{Resolution, Strategy};
+    ///
+    /// // A record that was closed on either side stays closed.
+    /// let strategy = Strategy::custom(|conflict| {
+    ///     let is_closed = conflict.remote.as_ref().is_some_and(|record| record["closed"] == true);
+    ///     if is_closed { Resolution::KeepRemote } else { Resolution::KeepLocal }
+    /// });
+    /// assert_eq!(strategy.name().as_str(), "custom");
+    /// ```
+    pub fn custom(decide: impl Fn(&Conflict) -> Resolution + Send + Sync + 'static) -> Self {
+        Self::Custom(Arc::new(function::Function(decide)))
+    }
+
     /// The strategy's name.
     pub fn name(&self) -> StrategyName {
         match self {

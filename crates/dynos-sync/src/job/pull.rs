@@ -287,7 +287,7 @@ impl Driver {
     /// What the strategy decides. Where the application's resolver panics, the default strategy decides in its place: one
     /// record is not to hold up its table, and the journal keeps both versions.
     async fn resolve(&self, conflict: &Conflict) -> (Resolution, StrategyName) {
-        let strategy = &self.config.conflict_strategy;
+        let strategy = self.config.strategy(&conflict.key.table);
         if let Ok(resolution) = AssertUnwindSafe(strategy.resolve(conflict)).catch_unwind().await {
             return (resolution, strategy.name());
         }

@@ -29,3 +29,4 @@ mod restore;
 mod sensitive;
 mod snapshots;
 mod strategies;
+mod typed_conflicts;
