@@ -52,7 +52,7 @@ use futures_util::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Params, Record, RecordState, Status, SyncError, TimedEvent,
+    Decided, Params, Record, RecordState, Status, SyncError, TimedEvent,
     report::{DrainReport, PullReport, SyncReport},
 };
 
@@ -148,6 +148,17 @@ impl SyncEngine {
         call_back(self.0.watch(sql, params)?, callback)
     }
 
+    /// Calls back with the conflict journal: at once, and whenever it has changed. See [`crate::SyncEngine::watch_conflicts`].
+    ///
+    /// # Errors
+    /// As [`on_event`](Self::on_event).
+    pub fn on_conflicts(
+        &self,
+        callback: impl FnMut(Result<Vec<Journaled>, SyncError>) + Send + 'static,
+    ) -> Result<Subscription, SyncError> {
+        call_back(self.0.watch_conflicts(), callback)
+    }
+
     /// Events from now on, as an iterator that waits for the next.
     pub fn events(&self) -> impl Iterator<Item = TimedEvent> + Send + use<> {
         block_on_stream(self.0.events())
@@ -223,6 +234,7 @@ impl<R: Record> Table<R> {
         fn get(&self, id: impl fmt::Display) -> Option<R>;
         fn remove(&self, id: impl fmt::Display) -> bool;
         fn state(&self, id: impl fmt::Display) -> RecordState;
+        fn conflicts(&self) -> Vec<Decided<R>>;
         fn all(&self) -> Vec<R>;
         fn query(&self, rest: &str, params: impl Params) -> Vec<R>;
     }
