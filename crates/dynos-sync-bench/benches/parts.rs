@@ -77,6 +77,7 @@ fn entry(n: usize) -> Entry {
         sent: None,
         attempts: 0,
         retry_at: None,
+        transaction: None,
     }
 }
 
@@ -126,6 +127,7 @@ fn request() -> PushRequest {
         base: Some(Cursor::new("c")),
         at: 1_700_000_000_000,
         data: Some(record(n)),
+        transaction: None,
     };
     PushRequest::new(ReplicaId::from_random([7; 16]), (0..ROWS).map(entry).collect())
 }

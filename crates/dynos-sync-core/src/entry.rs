@@ -142,6 +142,36 @@ pub struct Entry {
     pub attempts: u32,
     /// Not before this time is it sent again.
     pub retry_at: Option<Millis>,
+    /// The transaction that it is a part of, by a number that no other of the replica has. On the server it takes effect together with
+    /// the others of its transaction, or not at all.
+    pub transaction: Option<Counter>,
+}
+
+impl Entry {
+    /// How many of a record's entries are sent as one with the oldest: a transaction's are none but its own.
+    pub fn first_group(entries: &[Self]) -> usize {
+        let Some(first) = entries.first() else { return 0 };
+        let other = entries.iter().position(|entry| entry.transaction != first.transaction);
+        other.unwrap_or(entries.len())
+    }
+
+    /// Makes entries of a record again on top of another version of it. Answers the record after them. Where there is none any more, what was
+    /// a patch of it creates it: nothing of what was written is to be without effect.
+    pub fn make_again(entries: &mut [Self], base: Option<Fields>) -> Option<Fields> {
+        if let (None, Some(first)) = (&base, entries.first_mut())
+            && let Edit::Patch(fields) = &mut first.edit
+        {
+            first.edit = Edit::Upsert(std::mem::take(fields));
+        }
+        entries.iter().fold(base, |record, entry| entry.edit.apply(record))
+    }
+
+    /// How many of a record's entries are given up with the oldest: those that were made on top of it, but none of another transaction.
+    pub fn given_up(entries: &[Self]) -> usize {
+        let Some(first) = entries.first() else { return 0 };
+        let other = |entry: &Self| entry.transaction.is_some() && entry.transaction != first.transaction;
+        entries.iter().position(other).unwrap_or(entries.len())
+    }
 }
 
 /// What was fixed when an entry was first sent.

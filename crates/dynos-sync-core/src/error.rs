@@ -15,6 +15,21 @@ impl Limits {
     pub const DEPTH: usize = 64;
     /// Latest time of an edit, in milliseconds: the end of the year 9999. The earliest is 0.
     pub const LATEST: i64 = 253_402_300_799_999;
+    /// Most edits of a transaction that takes effect on the server as a whole: it travels in one request.
+    pub const TRANSACTION: usize = 1000;
+
+    /// Refuses a transaction of more edits than [`TRANSACTION`](Self::TRANSACTION).
+    ///
+    /// # Errors
+    /// [`Invalid`].
+    pub fn check_transaction(edits: usize) -> Result<(), Invalid> {
+        if edits <= Self::TRANSACTION {
+            return Ok(());
+        }
+        let problem = format!("{edits} edits, the limit is {}", Self::TRANSACTION);
+        Err(Invalid::new("transaction", problem)
+            .remedy("write less at once, or what need not take effect together with write_many"))
+    }
 }
 
 /// Input that cannot be accepted: which field, why, and what to do about it.

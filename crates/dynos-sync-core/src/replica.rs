@@ -304,10 +304,19 @@ pub struct DueLimits {
     pub under_way: usize,
 }
 
+impl DueLimits {
+    /// When an entry may be sent again that has to wait.
+    pub fn retry_of(&self, entry: &Entry) -> Option<Millis> {
+        let waits = |at: &Millis| *at > self.now && at.saturating_sub(self.now) <= self.longest_wait;
+        entry.retry_at.filter(waits)
+    }
+}
+
 /// What can be sent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Due {
-    /// A group a record, its entries oldest first. A sent entry is a group of its own.
+    /// A group a record, its entries oldest first. A sent entry is a group of its own. The groups of a transaction follow one another,
+    /// and are all there are.
     pub groups: Vec<Vec<Entry>>,
     /// The earliest time at which a waiting record may be sent.
     pub next_retry: Option<Millis>,
@@ -320,6 +329,8 @@ pub struct Batch {
     pub expected: Expected,
     /// What to do, in order.
     pub ops: Vec<Op>,
+    /// Whether its edits are one transaction on the server too: all of them take effect there at the same time, or none.
+    pub transaction: bool,
 }
 
 /// What a batch was planned from. Where it is no longer so, the commit does nothing and answers
@@ -356,7 +367,8 @@ pub enum Op {
         /// Its time.
         at: Millis,
     },
-    /// Replaces whatever is pending of a record by an edit that leads from the server's version to the row as it is.
+    /// Replaces whatever is pending of a record by an edit that leads from the server's version to the row as it is. The edit takes the place of
+    /// the old ones in their transactions, which become one.
     Offer {
         /// The record.
         key: RecordKey,
@@ -393,7 +405,7 @@ pub enum Op {
         /// newer entries are pending.
         record: Option<Fields>,
     },
-    /// Replaces all pending entries of a record by the outcome of a conflict.
+    /// Replaces all pending entries of a record by the outcome of a conflict, which takes their place in their transactions: these become one.
     Resolve {
         /// What happened, for the journal.
         conflict: Box<Resolved>,
@@ -409,7 +421,8 @@ pub enum Op {
         /// Not to be sent before.
         retry_at: Millis,
     },
-    /// The record was refused for good: all its pending entries become one dead letter.
+    /// The record was refused for good: its pending entries become one dead letter, up to the first that belongs to another transaction.
+    /// What stays is made again on top of the row as it then is.
     Bury {
         /// The record.
         key: RecordKey,
@@ -424,14 +437,14 @@ pub enum Op {
         /// What becomes of the row.
         revert: Revert,
     },
-    /// Takes up a dead letter: its edits are written and queued again.
+    /// Takes up a dead letter, and the others of its transaction with it: their edits are written and queued again.
     Revive {
         /// The letter.
         letter: i64,
         /// The time of the edits.
         at: Millis,
     },
-    /// Drops a dead letter.
+    /// Drops a dead letter, and the others of its transaction with it.
     Discard {
         /// The letter.
         letter: i64,
@@ -566,6 +579,8 @@ pub struct DeadLetter {
     pub message: String,
     /// When.
     pub at: Millis,
+    /// The transaction that the edits were a part of: its letters are retried and discarded together.
+    pub transaction: Option<Counter>,
 }
 
 /// What became of a batch.

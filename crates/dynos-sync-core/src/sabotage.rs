@@ -53,6 +53,10 @@ mutants! {
     OutcomesForgotten = "outcomes-forgotten",
     /// A device passes over what a page says of its unanswered entries.
     SettledIgnored = "settled-ignored",
+    /// The server applies what it can of a transaction.
+    TransactionHalfApplied = "transaction-half-applied",
+    /// The records of a transaction are sent as if it was none.
+    TransactionTornApart = "transaction-torn-apart",
     /// Sensitive fields are masked after the write.
     MaskedLate = "masked-late",
     /// A logout leaves the queue.

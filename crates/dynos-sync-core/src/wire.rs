@@ -1,6 +1,6 @@
 //! What travels between a replica and a backend. The HTTP protocol sends these types as JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -59,6 +59,9 @@ pub struct PushEntry {
     /// The fields that it sets; absent for a delete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Fields>,
+    /// Entries of a request with the same number follow one another, name each record once, and take effect together or not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transaction: Option<Counter>,
 }
 
 impl PushEntry {
@@ -104,11 +107,37 @@ impl PushRequest {
         Self { replica, entries, seen: BTreeMap::new() }
     }
 
+    /// The entries in the units in which they take effect: one by one, and those of a transaction together.
+    ///
+    /// # Errors
+    /// A sentence, where a transaction is not in one piece, or names a record twice.
+    pub fn units(&self) -> Result<Vec<&[PushEntry]>, String> {
+        let is_one = |a: &PushEntry, b: &PushEntry| a.transaction.is_some() && a.transaction == b.transaction;
+        let units: Vec<&[PushEntry]> = self.entries.chunk_by(is_one).collect();
+        let mut transactions = BTreeSet::new();
+        for unit in &units {
+            let Some(transaction) = unit.first().and_then(|entry| entry.transaction) else { continue };
+            if !transactions.insert(transaction) {
+                return Err(format!("transaction {transaction} is not in one piece"));
+            }
+            let records: BTreeSet<_> = unit.iter().map(|entry| (&entry.table, &entry.id)).collect();
+            if records.len() < unit.len() {
+                return Err(format!("transaction {transaction} names a record twice"));
+            }
+        }
+        Ok(units)
+    }
+
     /// What Postgres can read of it, and which of the entries that is. The others are not remembered by the server:
     /// they will never be applied, and get [`PushResult::holds_nul`] for an answer.
     pub fn without_nul(self) -> (Self, Vec<bool>) {
-        let kept = self.entries.iter().map(|entry| !entry.has_nul()).collect();
-        let entries = self.entries.into_iter().filter(|entry| !entry.has_nul()).collect();
+        let with_nul = self.entries.iter().filter(|entry| entry.has_nul());
+        let torn: BTreeSet<Counter> = with_nul.filter_map(|entry| entry.transaction).collect();
+        let is_kept = |entry: &PushEntry| {
+            !entry.has_nul() && entry.transaction.is_none_or(|transaction| !torn.contains(&transaction))
+        };
+        let kept = self.entries.iter().map(is_kept).collect();
+        let entries = self.entries.into_iter().filter(is_kept).collect();
         (Self { entries, ..self }, kept)
     }
 }
@@ -180,11 +209,18 @@ pub enum PushResult {
 }
 
 impl PushResult {
+    /// Whether the entry has taken effect.
+    pub fn is_done(&self) -> bool {
+        matches!(self, Self::Applied { .. } | Self::Duplicate { .. })
+    }
+
     /// What becomes of an entry with a NUL where the server's database is Postgres.
     pub fn holds_nul() -> Self {
         Self::Rejected {
             code: RejectCode::Invalid,
-            message: "it holds a NUL, which the server's database cannot keep".to_owned(),
+            message:
+                "it, or another edit of its transaction, holds a NUL, which the server's database cannot keep"
+                    .to_owned(),
             current: None,
         }
     }
@@ -217,6 +253,8 @@ pub enum RejectCode {
     Invalid,
     /// The record is larger than the server takes.
     TooLarge,
+    /// Another entry of its transaction was refused, or the transaction is none.
+    Transaction,
     /// A reason that this version does not know.
     #[serde(other)]
     Other,
@@ -233,6 +271,7 @@ impl RejectCode {
             Self::UnknownColumn => "unknown_column",
             Self::Invalid => "invalid",
             Self::TooLarge => "too_large",
+            Self::Transaction => "transaction",
             Self::Other => "other",
         }
     }

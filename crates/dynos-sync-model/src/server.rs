@@ -74,6 +74,7 @@ impl Server {
             base: None,
             at: 1,
             data: Some(edit::record(0)),
+            transaction: None,
         };
         let request = PushRequest::new(ReplicaId::from_random(edit::seed(2)), vec![first]);
         server.deliver(&request, Rules::default()).server

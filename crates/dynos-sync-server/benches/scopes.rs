@@ -184,6 +184,7 @@ async fn push(store: &PostgresStore, load: Load, writer: u64, turn: u64) {
         op: Operation::Upsert,
         base: None,
         at: 1_700_000_000_000,
+        transaction: None,
         data: Some(fields([("user_id", json!(user)), ("n", json!(row)), ("body", json!("x".repeat(100)))])),
     };
     let replica = ReplicaId::from_random([writer as u8; 16]);

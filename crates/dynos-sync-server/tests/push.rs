@@ -223,6 +223,27 @@ async fn an_entry_that_cannot_be_read_blocks_no_other() {
 }
 
 #[tokio::test]
+async fn a_transaction_of_which_a_part_cannot_be_read_is_refused_as_a_whole() {
+    let home = Home::new();
+    let server = home.start().await;
+    let one = server.device("alice", 1);
+    one.declare(&["t"]).await;
+    let part = |n: u64, op: &str| {
+        let entry = upsert(n, &n.to_string(), json!({}));
+        let mut entry = serde_json::to_value(entry).unwrap();
+        (entry["op"], entry["transaction"]) = (json!(op), json!(7));
+        entry
+    };
+    let alone = serde_json::to_value(upsert(4, "4", json!({}))).unwrap();
+    let entries = [part(1, "upsert"), part(2, "truncate"), part(3, "upsert"), alone];
+    let answer: PushAnswer =
+        read(one.post("/v1/push", &json!({"replica": one.replica, "entries": entries})).await).await;
+    assert!(answer.results[..3].iter().all(|result| refused(result).0 == RejectCode::Invalid), "{answer:?}");
+    assert_eq!(answer.results[3], applied(1));
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn each_operation_does_what_it_says() {
     let home = Home::new();
     let server = home.start().await;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dynos_sync_core::{
-    Fields, REDACTED, RecordId, RecordKey, TableName, Value,
+    Entry, Fields, REDACTED, RecordId, RecordKey, TableName, Value,
     replica::{Phase, Resolved, Seen, State},
     wire::HeadsRequest,
 };
@@ -42,6 +42,7 @@ pub(crate) fn device(world: &World, device: usize) {
     let Some(data) = data(world, device) else { return };
     let Some(state) = data.state() else { return };
     let Some(queue) = data.queue() else { return };
+    torn(world, device, &queue);
     let aside = data.aside();
     let user = world.devices[device].user.clone();
     for table in &state.tables {
@@ -79,6 +80,40 @@ pub(crate) fn device(world: &World, device: usize) {
     }
 }
 
+/// What was written together takes effect together: of a transaction nothing waits, unsent, while the server has had another part of it.
+fn torn(world: &World, device: usize, queue: &[Entry]) {
+    for entry in queue.iter().filter(|entry| entry.sent.is_none()) {
+        let ops: BTreeSet<OpId> =
+            entry.edit.fields().into_iter().flat_map(Fields::values).filter_map(written).collect();
+        for op in ops {
+            if let Some(other) = taken_effect_without(world, device, op, &entry.key) {
+                let found = format!(
+                    "device {device}: op{op} waits ({entry:?}), and op{other} of its transaction has taken effect"
+                );
+                world.parts.history.violation("transaction", found);
+            }
+        }
+    }
+}
+
+/// Another operation of the same transaction that the server has had, while it never had this one.
+fn taken_effect_without(world: &World, device: usize, id: OpId, key: &RecordKey) -> Option<OpId> {
+    let others: Vec<OpId> = {
+        let history = world.parts.history.lock();
+        let op = history.ops.get(id as usize)?;
+        let is_current = op.device == device && op.session == world.devices[device].session;
+        if !op.together || !is_current || op.excused.is_some() {
+            return None;
+        }
+        let of_call = history.ops.iter().enumerate().filter(|(_, other)| other.call == op.call);
+        of_call.filter_map(|(other, _)| OpId::try_from(other).ok()).collect()
+    };
+    world.parts.server.mirror(|mirror| {
+        let may_come_again = mirror.is_known(id) || mirror.revived.contains(&(device, key.clone()));
+        others.into_iter().find(|other| !may_come_again && mirror.is_known(*other))
+    })
+}
+
 fn folds(world: &World, device: usize, table: &TableName, seen: &Seen) {
     if seen.entries.is_empty() {
         return;
@@ -110,7 +145,7 @@ fn invented(world: &World, device: usize, table: &TableName, seen: &Seen) {
 }
 
 /// For what the server refuses an edit. Nothing else is a reason to give one up.
-const REFUSALS: [&str; 8] = [
+const REFUSALS: [&str; 9] = [
     "constraint",
     "forbidden",
     "not_found",
@@ -118,6 +153,7 @@ const REFUSALS: [&str; 8] = [
     "unknown_column",
     "invalid",
     "too_large",
+    "transaction",
     "other",
 ];
 

@@ -46,6 +46,8 @@ pub struct Op {
     pub user: String,
     /// Operations of one call share a number: all of them are done, or none.
     pub call: u32,
+    /// Whether those take effect on the server together, too.
+    pub together: bool,
     /// The record.
     pub key: RecordKey,
     /// What it does.

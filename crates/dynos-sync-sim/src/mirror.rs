@@ -79,6 +79,11 @@ pub struct Mirror {
 pub struct Lineage(Vec<usize>);
 
 impl Mirror {
+    /// Whether an operation has ever taken effect.
+    pub fn is_known(&self, op: OpId) -> bool {
+        self.known.contains(&op)
+    }
+
     /// Takes note of what the server says it has done.
     pub fn committed(
         &mut self,

@@ -8,7 +8,7 @@ use std::{
 
 use dynos_sync_core::{
     Fields, RecordId, RecordKey, RemoteError, Seq, TableName,
-    wire::{Heads, HeadsRequest, Page, PullRequest, PushAnswer, PushRequest},
+    wire::{Heads, HeadsRequest, Page, PullRequest, PushAnswer, PushRequest, PushResult},
 };
 use dynos_sync_server::{
     Config,
@@ -188,6 +188,21 @@ impl Server {
             let writer = (user.to_owned(), request.replica);
             mirror.committed(&history, &scope, &writer, device, entry, result);
             moved.push((scope, entry.table.clone()));
+        }
+        for unit in request.entries.iter().zip(&answer.results).collect::<Vec<_>>().chunk_by(
+            |(one, _), (other, _)| one.transaction.is_some() && one.transaction == other.transaction,
+        ) {
+            let is_applied = |(_, result): &&(_, &PushResult)| matches!(result, PushResult::Applied { .. });
+            let is_open = |(_, result): &&(_, &PushResult)| !result.is_done();
+            if let (Some((applied, _)), Some((open, _))) =
+                (unit.iter().find(is_applied), unit.iter().find(is_open))
+            {
+                let found = format!(
+                    "{}/{} was applied, and {}/{} was not",
+                    applied.table, applied.id, open.table, open.id
+                );
+                history.violation("transaction", found);
+            }
         }
         for (table, head) in &answer.heads {
             let scope = inner.scope(user, table);

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use dynos_sync::{SyncEngine, SyncError};
-use dynos_sync_core::{Clock, Counter, Fields, RecordKey, ReplicaError};
+use dynos_sync_core::{Clock, Counter, Fields, RecordKey, ReplicaError, replica::DeadLetter};
 
 use crate::{
     check,
@@ -73,6 +73,7 @@ fn perform(world: &mut World, step: Step, device: usize, random: &mut fastrand::
         Step::Edit => edit(world, device, random, 0),
         Step::Oversize => edit(world, device, random, RECORD_LIMIT),
         Step::EditMany => edit_many(world, device, random),
+        Step::Transaction => transaction(world, device, random),
         Step::Sql => sql(world, device, random),
         Step::Sync => sync(world, device, random),
         Step::Second => second(world, device, random),
@@ -167,6 +168,7 @@ fn draw_op(world: &World, device: usize, random: &mut fastrand::Rng, call: u32) 
         session,
         user,
         call,
+        together: false,
         key,
         kind,
         fields,
@@ -260,6 +262,50 @@ fn edit_many(world: &mut World, device: usize, random: &mut fastrand::Rng) {
     });
 }
 
+/// Edits that take effect together, sometimes with one that the server will refuse.
+fn transaction(world: &mut World, device: usize, random: &mut fastrand::Rng) {
+    let Some(engine) = any_engine(world, device, random) else { return };
+    let (history, timeline) = (world.parts.history.clone(), world.parts.timeline.clone());
+    let call = history.call();
+    let mut ops: Vec<Op> = Vec::new();
+    for _ in 0..random.usize(2..=5) {
+        let Some(op) = draw_op(world, device, random, call) else { return };
+        if ops.iter().all(|known| known.key != op.key) {
+            ops.push(Op { together: true, ..op });
+        }
+    }
+    let oversize = if random.u8(..8) == 0 { random.usize(..ops.len()) } else { ops.len() };
+    world.parts.tally.done("transactions");
+    let acknowledged = Arc::clone(&world.devices[device].acknowledged);
+    let disk = world.devices[device].disk.clone();
+    world.spawn(device, async move {
+        let asked: Vec<(OpId, Op)> = ops.into_iter().map(|op| (history.ask(op.clone()), op)).collect();
+        let mut transaction = engine.transaction();
+        for (place, (id, op)) in asked.iter().enumerate() {
+            let (table, record) = (op.key.table.as_str(), op.key.id.as_str());
+            let fields = fields_of(op, *id, if place == oversize { RECORD_LIMIT } else { 0 });
+            transaction = match op.kind {
+                Kind::Write => transaction.write(table, record, fields),
+                Kind::Patch => transaction.patch(table, record, fields),
+                Kind::Remove => transaction.remove(table, record),
+            };
+        }
+        let result = transaction.commit().await;
+        let outcome = outcome_of(&result);
+        for (id, op) in &asked {
+            history.settle(*id, outcome);
+            if outcome == Outcome::Acknowledged {
+                acknowledged.lock().unwrap_or_else(PoisonError::into_inner).push((*id, disk.log_syncs()));
+            }
+            let line = format!(
+                "device {device} op{id} together {:?} {} {:?}: {result:?}",
+                op.kind, op.key, op.fields
+            );
+            history.note(timeline.now(), &line);
+        }
+    });
+}
+
 /// Another program's transaction.
 fn sql(world: &mut World, device: usize, random: &mut fastrand::Rng) {
     let taken = &world.devices[device];
@@ -267,8 +313,11 @@ fn sql(world: &mut World, device: usize, random: &mut fastrand::Rng) {
         return;
     }
     let call = world.parts.history.call();
-    let ops: Vec<Op> =
-        (0..random.usize(1..=3)).filter_map(|_| draw_op(world, device, random, call)).collect();
+    let together = random.u8(..4) == 0;
+    let ops: Vec<Op> = (0..random.usize(1..=3))
+        .filter_map(|_| draw_op(world, device, random, call))
+        .map(|op| Op { together, ..op })
+        .collect();
     world.parts.tally.done("operations");
     world.devices[device].activity.set(Doing::Writing);
     let history = world.parts.history.clone();
@@ -309,10 +358,17 @@ fn run_sql(device: &mut Device, asked: &[(OpId, Op)]) -> rusqlite::Result<Vec<bo
     }
     let Some(db) = &mut device.other else { return Ok(Vec::new()) };
     let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let together = asked.iter().any(|(_, op)| op.together);
+    let mark = |mark: &str| match together {
+        true => cached(&tx, "INSERT INTO dynos_transaction VALUES (?1)", [mark]).map(drop),
+        false => Ok(()),
+    };
     let mut done = Vec::new();
+    mark("begin")?;
     for (id, op) in asked {
         done.push(execute(&tx, *id, op)? > 0);
     }
+    mark("end")?;
     tx.commit()?;
     Ok(done)
 }
@@ -611,12 +667,12 @@ fn last_counter(world: &World, device: usize) -> Counter {
 /// Edits of a record that somebody went back on may be gone: once a review ends, be it that its process was killed.
 struct GoneBackOn {
     history: History,
-    key: RecordKey,
+    keys: Vec<RecordKey>,
 }
 
 impl Drop for GoneBackOn {
     fn drop(&mut self) {
-        self.history.excuse("gone back on", |op| op.key == self.key);
+        self.history.excuse("gone back on", |op| self.keys.contains(&op.key));
     }
 }
 
@@ -634,8 +690,13 @@ fn review(world: &mut World, device: usize, random: &mut fastrand::Rng) {
     let draw = random.u64(..);
     if let Some(letter) = letters.get(draw as usize % letters.len().max(1)) {
         let (id, retry) = (letter.id, random.bool());
-        let gone_back_on = GoneBackOn { history: history.clone(), key: letter.key.clone() };
-        world.revive_key(device, &letter.key);
+        let goes_with_it = |other: &&DeadLetter| {
+            other.id == id || (other.transaction.is_some() && other.transaction == letter.transaction)
+        };
+        let keys: Vec<RecordKey> =
+            letters.iter().filter(goes_with_it).map(|letter| letter.key.clone()).collect();
+        keys.iter().for_each(|key| world.revive_key(device, key));
+        let gone_back_on = GoneBackOn { history: history.clone(), keys };
         world.parts.tally.done("reviews");
         world.spawn(device, async move {
             let _at_the_end = gone_back_on;
@@ -646,7 +707,7 @@ fn review(world: &mut World, device: usize, random: &mut fastrand::Rng) {
     } else if let Some(conflict) = conflicts.get(draw as usize % conflicts.len().max(1)) {
         let Some(resolved) = &conflict.resolved else { return };
         let id = conflict.id;
-        let gone_back_on = GoneBackOn { history: history.clone(), key: resolved.key.clone() };
+        let gone_back_on = GoneBackOn { history: history.clone(), keys: vec![resolved.key.clone()] };
         world.revive_key(device, &resolved.key);
         world.parts.tally.done("reviews");
         world.spawn(device, async move {

@@ -46,6 +46,8 @@ pub enum Step {
     Edit,
     /// The application writes several records at once.
     EditMany,
+    /// The application writes several records that take effect together.
+    Transaction,
     /// Another program writes to the file.
     Sql,
     /// The application asks for a sync.
@@ -97,9 +99,10 @@ pub enum Step {
 impl Step {
     /// All of them, with their usual weight, and how often a seed has them at all, in percent. (A copy is put back where copies
     /// are made.)
-    const ALL: [(Self, u32, u8); 25] = [
+    const ALL: [(Self, u32, u8); 26] = [
         (Self::Edit, 400, 100),
         (Self::EditMany, 30, 50),
+        (Self::Transaction, 60, 50),
         (Self::Sql, 100, 60),
         (Self::Sync, 60, 70),
         (Self::Second, 30, 30),

@@ -148,13 +148,16 @@ do $$ begin
     );
 exception when duplicate_object then null; end $$;
 
--- An entry of a push, as it was read. keep: whether its outcome is to be kept.
+-- An entry of a push, as it was read. keep: whether its outcome is to be kept. unit: the transaction that it is a part of.
 do $$ begin
     create type dynos.entry as (
         ord bigint, counter bigint, name text, id text, op text, base text, at bigint, data json, digest bytea,
-        fields text[], scope text, tracked boolean, keep boolean
+        fields text[], scope text, tracked boolean, keep boolean, unit bigint
     );
 exception when duplicate_object then null; end $$;
+do $$ begin
+    alter type dynos.entry add attribute unit bigint;
+exception when duplicate_column then null; end $$;
 
 -- What becomes of an entry: todo, applied, duplicate, conflict or rejected. seen: the record's newest change, living:
 -- whether the record existed.

@@ -37,7 +37,7 @@ begin
     return dynos.closed(replica, done, acts, seen);
 end $$;
 
--- What is to be judged, so that no round holds a record twice.
+-- What is to be judged, so that no round holds a record twice, nor a part of a transaction.
 create or replace function dynos.rounds(opened dynos.step[]) returns setof dynos.step[] language plpgsql stable as $$
 begin
     -- Most pushes are one round, and need not be sorted.
@@ -45,6 +45,9 @@ begin
         select from unnest(opened) s where (s.r).status = 'todo' group by (s.e).name, (s.e).id having count(*) > 1
     ) then
         return query select array_agg(s) from unnest(opened) s where (s.r).status = 'todo' having count(*) > 0;
+    elsif exists (select from unnest(opened) s where (s.e).unit is not null) then
+        return query select array_agg(s order by (s.e).ord) from unnest(opened) s where (s.r).status = 'todo'
+        group by (s.e).unit, case when (s.e).unit is null then (s.e).ord end order by min((s.e).ord);
     else
         return query select array_agg(p.s order by p.ord) from (
             select s, (s.e).ord, row_number() over (partition by (s.e).name, (s.e).id order by (s.e).ord) as round
@@ -66,10 +69,10 @@ begin
             sha256(convert_to(json_build_array(r.name, r.id, r.op, r.at)::text || coalesce(r.data::text, ''), 'UTF8')),
             case when r.op = 'delete' then '{}'::text[]
                  when json_typeof(r.data) = 'object' then array(select json_object_keys(r.data)) end,
-            null, null, true)::dynos.entry)
+            null, null, true, r.unit)::dynos.entry)
         from rows from (json_to_recordset(entries)
-                as (counter numeric, "table" text, id text, op text, base text, at numeric, data json))
-            with ordinality as r (counter, name, id, op, base, at, data, ord)
+                as (counter numeric, "table" text, id text, op text, base text, at numeric, data json, transaction bigint))
+            with ordinality as r (counter, name, id, op, base, at, data, unit, ord)
     );
 exception when data_exception then
     raise sqlstate 'PT422' using message = 'the entries are malformed';
@@ -105,6 +108,7 @@ begin
     select counter into highest from dynos.writer where writer = me for update;
 
     todo := dynos.entries(entries);
+    perform dynos.units_checked(todo);
     -- Outcomes are looked up under numbers that were used: of a push that is new there is none.
     answered := array(
         select o from (select distinct e.counter from unnest(todo) e where e.counter <= highest) e
@@ -115,13 +119,13 @@ begin
         raise sqlstate 'PT409' using detail = forked, message = format(
             'counter %s was used before for another entry: two databases use this replica''s identity', forked);
     end if;
-    return (
+    return dynos.together((
         with tables as materialized (
             select n.* from (select distinct name from unnest(todo)) d cross join lateral dynos.named(d.name) n
         )
         select array_agg(row(
             row(e.ord, e.counter, e.name, e.id, e.op, e.base, e.at, e.data, e.digest, e.fields, t.scope, t.tracked,
-                o.writer is null and e.counter is not null)::dynos.entry,
+                o.writer is null and e.counter is not null, e.unit)::dynos.entry,
             row(case when o.seq is not null then 'duplicate' when o.code is not null then 'rejected'
                     -- The pull that follows says what was lost.
                     when e.name = any (lost) then 'conflict' when f.flaw is not null then 'rejected' else 'todo' end,
@@ -133,8 +137,53 @@ begin
         left join unnest(answered) o on o.counter = e.counter
         cross join lateral (select case when o.writer is null then
             dynos.flaw(e, coalesce(t.known, false), t.columns, limits.record_bytes) end as flaw offset 0) f
+    ));
+end $$;
+
+-- A transaction is in one piece, and names a record once.
+create or replace function dynos.units_checked(todo dynos.entry[]) returns void language plpgsql as $$
+declare
+    torn bigint;
+begin
+    if not exists (select from unnest(todo) e where e.unit is not null) then
+        return;
+    end if;
+    select unit into torn from unnest(todo) e where e.unit is not null group by unit
+    having max(ord) - min(ord) + 1 > count(*) or count(distinct (name, id)) < count(*) limit 1;
+    if torn is not null then
+        raise sqlstate 'PT422' using message = format('transaction %s is not in one piece, or names a record twice', torn);
+    end if;
+end $$;
+
+-- Of a transaction of which one entry cannot take effect none does. What was answered before stays answered.
+create or replace function dynos.together(done dynos.step[]) returns dynos.step[] language plpgsql stable as $$
+begin
+    if not exists (
+        select from unnest(done) s where (s.e).unit is not null and (s.r).status in ('conflict', 'rejected')
+    ) then
+        return done;
+    end if;
+    return (
+        with units as materialized (
+            select (s.e).unit, bool_or((s.r).status = 'conflict') as conflicts,
+                max((s.r).seq) filter (where (s.r).status = 'conflict') as seq
+            from unnest(done) s where (s.e).unit is not null
+            group by 1 having bool_or((s.r).status in ('conflict', 'rejected'))
+        )
+        select array_agg(case
+            when u.unit is null or not (s.e).keep or (s.r).status = 'conflict'
+                or (s.r).status = 'rejected' and not u.conflicts then s
+            when u.conflicts then
+                row(s.e, row('conflict', null, null, u.seq, null, null, null)::dynos.result)::dynos.step
+            else dynos.refused(s.e, 'transaction', 'another edit of its transaction was refused')
+        end order by (s.e).ord)
+        from unnest(done) s left join units u on u.unit = (s.e).unit
     );
 end $$;
+
+create or replace function dynos.refused(e dynos.entry, code text, reason text) returns dynos.step language sql immutable as $$
+    select row(e, row('rejected', null, null, null, code, left(reason, 400), null)::dynos.result)::dynos.step
+$$;
 
 -- The tables of whose history the caller has seen more than there is.
 create or replace function dynos.lost(seen json) returns text[]
@@ -255,18 +304,19 @@ begin
     );
 end $$;
 
--- Judges and writes, together or, where that fails, one by one.
+-- Judges and writes, all at once or, where that fails, unit by unit: an entry, or a transaction.
 create or replace function dynos.attempted(replica uuid, todo dynos.step[]) returns dynos.step[]
 language plpgsql as $$
 declare
     done dynos.step[];
-    each dynos.step;
+    unit dynos.step[];
     state text;
     refusal text;
     reason text;
+    culprit bigint;
 begin
     begin
-        done := dynos.judged(replica, todo);
+        done := dynos.together(dynos.judged(replica, todo));
         perform dynos.write_all(done);
         perform dynos.constraints_checked();
         return done;
@@ -278,14 +328,43 @@ begin
         end if;
     end;
     if cardinality(todo) = 1 then
-        return array[row((todo[1]).e, row('rejected', null, null, null, refusal, left(reason, 400), null)::dynos.result
-            )::dynos.step];
+        return array[dynos.refused((todo[1]).e, refusal, reason)];
+    elsif not exists (select from unnest(todo) s where (s.e).unit is distinct from ((todo[1]).e).unit)
+        and ((todo[1]).e).unit is not null then
+        culprit := dynos.culprit(replica, todo);
+        return dynos.together(array(
+            select case when culprit is null or (s.e).ord = culprit then dynos.refused(s.e, refusal, reason) else s end
+            from unnest(todo) s));
     end if;
     done := '{}';
-    foreach each in array todo loop
-        done := done || dynos.attempted(replica, array[each]);
+    for unit in
+        select array_agg(s order by (s.e).ord) from unnest(todo) s
+        group by (s.e).unit, case when (s.e).unit is null then (s.e).ord end order by min((s.e).ord)
+    loop
+        done := done || dynos.attempted(replica, unit);
     end loop;
     return done;
+end $$;
+
+-- Which entry of a transaction cannot be written; null where each can, but not all.
+create or replace function dynos.culprit(replica uuid, todo dynos.step[]) returns bigint language plpgsql as $$
+declare
+    each dynos.step;
+    place bigint;
+begin
+    foreach each in array todo loop
+        place := (each.e).ord;
+        perform dynos.write_all(dynos.judged(replica, array[each]));
+    end loop;
+    place := null;
+    raise sqlstate 'DY002';
+exception
+    when sqlstate 'DY002' then return null;
+    when others then
+        if dynos.refusal(sqlstate) is null then
+            raise;
+        end if;
+        return place;
 end $$;
 
 -- The protocol's word for an error that an entry causes; null for one that it does not cause.

@@ -17,6 +17,7 @@ use crate::{
     sql::ident,
     sum::Seal,
     table::Table,
+    transaction,
 };
 
 pub(crate) fn add_table(session: &mut Session<'_>, options: &TableOptions) -> Result<bool> {
@@ -109,6 +110,7 @@ pub(crate) fn remove_table(session: &mut Session<'_>, name: &TableName) -> Resul
     session.header.pending =
         session.db.query_row("SELECT count(*) FROM dynos_queue", [], |row| row.get(0)).map_err(translate)?;
     session.header.layout += 1;
+    transaction::unblock_all(session.db)?;
     Ok(true)
 }
 

@@ -22,6 +22,12 @@ pub(crate) const UPDATED: i64 = 1;
 pub(crate) const DELETED: i64 = 2;
 pub(crate) const MAY_BE_REPLACED: i64 = 3;
 
+/// Marks in the log, of no table: what a program writes between the two takes effect on the server together.
+pub(crate) const BEGINNING: i64 = 4;
+pub(crate) const END: i64 = 5;
+/// The number of no table.
+pub(crate) const NO_TABLE: i64 = 0;
+
 /// The time of what was there before its table was synced.
 pub(crate) const LONG_AGO: Millis = 0;
 

@@ -14,7 +14,8 @@ use crate::{
     capture,
     error::{Result, translate},
     letters::{self, Burial},
-    queue, rows,
+    queue::{self, New},
+    rows,
     session::Session,
     table::Table,
     value::{Cell, to_json},
@@ -22,6 +23,9 @@ use crate::{
 
 /// Notes handled at a time: bounds the memory, whatever the log's length.
 const CHUNK: usize = 4096;
+
+/// So many more are looked at for the end of a program's transaction.
+const FURTHER: usize = 16 * Limits::TRANSACTION;
 
 /// What became of a record that was touched.
 #[derive(Debug)]
@@ -43,13 +47,14 @@ pub(crate) fn collect(session: &mut Session<'_>) -> Result<Vec<Collected>> {
 
 /// Turns the oldest notes into entries; `None` where there are none.
 pub(crate) fn collect_some(session: &mut Session<'_>) -> Result<Option<Vec<Collected>>> {
-    let (touched, last) = read_notes(session)?;
-    let Some(last) = last else { return Ok(None) };
+    let notes = read_notes(session)?;
+    let Some(last) = notes.last else { return Ok(None) };
     let mut collected = Vec::new();
     let clock = session.header.clock;
-    for mut record in touched {
+    let mut units = Units::of(&notes);
+    for (place, mut record) in notes.touched.into_iter().enumerate() {
         record.at = time_of(record.at, clock);
-        collected.extend(queue_change(session, record)?);
+        collected.extend(queue_change(session, record, &mut units, place)?);
     }
     let mut statement =
         session.db.prepare_cached("DELETE FROM dynos_log WHERE seq <= ?").map_err(translate)?;
@@ -81,31 +86,127 @@ struct Touched {
     at: Millis,
 }
 
-fn read_notes(session: &Session<'_>) -> Result<(Vec<Touched>, Option<i64>)> {
-    let mut statement =
-        session.db.prepare_cached("SELECT * FROM dynos_log ORDER BY seq LIMIT ?").map_err(translate)?;
-    let mut notes = statement.query([CHUNK as i64]).map_err(translate)?;
-    let mut touched: Vec<Touched> = Vec::new();
-    let mut places: HashMap<(i64, RecordId), usize> = HashMap::new();
-    let mut last = None;
-    while let Some(note) = notes.next().map_err(translate)? {
-        last = Some(note.get(0).map_err(translate)?);
-        let n: i64 = note.get(1).map_err(translate)?;
-        let Some(table) = session.catalog.numbered(n) else { continue };
-        let Some(record) = read_note(table, note).map_err(translate)? else { continue };
-        match places.get(&(n, record.id.clone())) {
-            Some(place) => {
-                let first = &mut touched[*place];
+/// Some of the log.
+#[derive(Default)]
+struct Notes {
+    touched: Vec<Touched>,
+    places: HashMap<(i64, RecordId), usize>,
+    /// The records that were touched between marks, by their places, and between which.
+    within: Vec<(usize, usize)>,
+    /// For each beginning, whether its end was found.
+    ended: Vec<bool>,
+    is_open: bool,
+    last: Option<i64>,
+}
+
+impl Notes {
+    fn mark(&mut self, op: i64) {
+        match (op, self.ended.last_mut()) {
+            (capture::BEGINNING, _) => {
+                self.ended.push(false);
+                self.is_open = true;
+            }
+            (capture::END, Some(ended)) if self.is_open => (*ended, self.is_open) = (true, false),
+            _ => {}
+        }
+    }
+
+    fn touch(&mut self, record: Touched) {
+        let new = self.touched.len();
+        let place = *self.places.entry((record.table, record.id.clone())).or_insert(new);
+        if self.is_open {
+            self.within.push((place, self.ended.len() - 1));
+        }
+        match self.touched.get_mut(place) {
+            Some(first) => {
                 first.deleted |= record.deleted;
                 first.at = first.at.max(record.at);
             }
-            None => {
-                places.insert((n, record.id.clone()), touched.len());
-                touched.push(record);
-            }
+            None => self.touched.push(record),
         }
     }
-    Ok((touched, last))
+}
+
+fn read_notes(session: &Session<'_>) -> Result<Notes> {
+    let mut statement =
+        session.db.prepare_cached("SELECT * FROM dynos_log ORDER BY seq LIMIT ?").map_err(translate)?;
+    let mut found = statement.query([(CHUNK + FURTHER) as i64]).map_err(translate)?;
+    let mut notes = Notes::default();
+    let mut read = 0;
+    while read < CHUNK || notes.is_open {
+        let Some(note) = found.next().map_err(translate)? else { break };
+        read += 1;
+        notes.last = Some(note.get(0).map_err(translate)?);
+        let n: i64 = note.get(1).map_err(translate)?;
+        if n == capture::NO_TABLE {
+            notes.mark(note.get(2).map_err(translate)?);
+        }
+        let Some(table) = session.catalog.numbered(n) else { continue };
+        let Some(record) = read_note(table, note).map_err(translate)? else { continue };
+        notes.touch(record);
+    }
+    Ok(notes)
+}
+
+/// Which of the records that were touched are one transaction.
+struct Units {
+    /// For each record, by its place, the first of its unit.
+    first: Vec<Option<usize>>,
+    /// The units' numbers, once they have one.
+    numbers: HashMap<usize, Counter>,
+}
+
+impl Units {
+    /// Records that were touched between the same two marks; and where one was so more than once, all that were touched along with it. Where
+    /// the end is missing, nobody has said what belongs together.
+    fn of(notes: &Notes) -> Self {
+        let mut units = Self { first: vec![None; notes.touched.len()], numbers: HashMap::new() };
+        let mut begun: Vec<Option<usize>> = vec![None; notes.ended.len()];
+        for (place, mark) in notes.within.iter().filter(|(_, mark)| notes.ended[*mark]) {
+            let other = *begun[*mark].get_or_insert(*place);
+            units.join(*place, other);
+        }
+        units.settle();
+        units
+    }
+
+    fn root(&self, mut place: usize) -> usize {
+        while let Some(first) = self.first[place].filter(|first| *first != place) {
+            place = first;
+        }
+        place
+    }
+
+    fn join(&mut self, one: usize, other: usize) {
+        let (one, other) = (self.root(one), self.root(other));
+        let first = one.min(other);
+        (self.first[one], self.first[other]) = (Some(first), Some(first));
+    }
+
+    /// Has each record name the first of its unit; none where the unit is too large to be sent as one.
+    fn settle(&mut self) {
+        let mut sizes: HashMap<usize, usize> = HashMap::new();
+        for place in 0..self.first.len() {
+            if self.first[place].is_some() {
+                let root = self.root(place);
+                self.first[place] = Some(root);
+                *sizes.entry(root).or_default() += 1;
+            }
+        }
+        sizes.retain(|_, size| *size > Limits::TRANSACTION);
+        for records in sizes.values() {
+            tracing::warn!(records, "a program's transaction is too large to take effect as a whole");
+        }
+        for first in &mut self.first {
+            first.take_if(|first| sizes.contains_key(first));
+        }
+    }
+
+    /// The transaction of a record of which an entry is to have the next number.
+    fn transaction(&mut self, place: usize, next: Counter) -> Option<Counter> {
+        let first = self.first[place]?;
+        Some(*self.numbers.entry(first).or_insert(next))
+    }
 }
 
 /// Reads a note; `None` where the row has no key that could be an id: such a row cannot be synced.
@@ -130,7 +231,12 @@ fn read_note(table: &Table, note: &Row<'_>) -> rusqlite::Result<Option<Touched>>
     Ok(Some(Touched { table: table.n, key, id, before, deleted: op == capture::DELETED, at }))
 }
 
-fn queue_change(session: &mut Session<'_>, touched: Touched) -> Result<Option<Collected>> {
+fn queue_change(
+    session: &mut Session<'_>,
+    touched: Touched,
+    units: &mut Units,
+    place: usize,
+) -> Result<Option<Collected>> {
     let Some(table) = session.catalog.numbered(touched.table) else { return Ok(None) };
     let now = rows::select(session.db, table, &touched.key)?;
     let mut edit = match difference(table, &touched, now.as_deref()) {
@@ -149,8 +255,10 @@ fn queue_change(session: &mut Session<'_>, touched: Touched) -> Result<Option<Co
     let first = queue::newest(session.db, table.n, touched.id.as_str())?.is_none();
     let base = if first { base_image(table, touched.before.as_deref()) } else { None };
     let first = first.then_some(base.as_ref());
-    let counter =
-        queue::append(session.db, &mut session.header, table, &touched.id, &edit, touched.at, first)?;
+    let marked = units.transaction(place, session.header.last_counter + 1);
+    let transaction = session.transaction.or(marked);
+    let new = New { id: &touched.id, edit: &edit, at: touched.at, first, transaction };
+    let counter = queue::append(session.db, &mut session.header, table, &new)?;
     Ok(Some(Collected { table: table.n, id: touched.id, counter, edit }))
 }
 
@@ -205,6 +313,6 @@ fn refuse(
 ) -> Result<()> {
     let edits: Vec<(Edit, Millis)> = edit.into_iter().map(|edit| (edit, touched.at)).collect();
     let (id, message, at) = (touched.id.as_str(), &error.to_string(), touched.at);
-    let burial = Burial { n: table.n, id, edits: &edits, code, message, at };
+    let burial = Burial { n: table.n, id, edits: &edits, code, message, at, transaction: None };
     letters::bury(session.db, session.header.seal, &burial).map(drop)
 }

@@ -3,8 +3,8 @@
 use std::{borrow::Cow, collections::BTreeSet};
 
 use dynos_sync_core::{
-    Counter, Cursor, Edit, Fields, Invalid, Millis, RecordId, RecordKey, ReplicaError, TableName,
-    replica::{Batch, Expected, Op, Outcome, Phase, Receipt, Resolved, Revert},
+    Counter, Cursor, Edit, Entry, Fields, Invalid, Millis, RecordId, RecordKey, ReplicaError, TableName,
+    replica::{Batch, DeadLetter, Expected, Op, Outcome, Phase, Receipt, Resolved, Revert},
     sabotage::{Mutant, is_on},
 };
 use rusqlite::{Connection, params};
@@ -13,9 +13,12 @@ use crate::{
     collect::{self, Collected},
     error::{Result, damaged, translate},
     letters::{self, Burial},
-    listing, queue, rows,
+    listing,
+    queue::{self, New},
+    rows,
     session::Session,
     table::{Catalog, Table},
+    transaction,
     value::Cell,
 };
 
@@ -62,11 +65,16 @@ pub(crate) fn commit(session: &mut Session<'_>, batch: &Batch) -> Result<Outcome
         return Ok(Outcome::Stale);
     }
     let mut receipt = Receipt::default();
+    session.transaction = None;
+    if batch.transaction {
+        session.begin_transaction();
+    }
     for op in &batch.ops {
         if !apply(session, op, &mut receipt)? {
             return Ok(Outcome::Stale);
         }
     }
+    session.transaction = None;
     receipt.quarantined = session.settle_refused()?;
     Ok(Outcome::Committed(receipt))
 }
@@ -188,7 +196,8 @@ fn write_captured(session: &mut Session<'_>, place: &Place<'_>, edit: &Edit, at:
             Edit::new(operation, fields)
         }
     };
-    queue::amend(session.db, session.header.seal, (table.n, &key.id), counter, &joined, at)?;
+    let new = New { id: &key.id, edit: &joined, at, first: None, transaction: session.transaction };
+    queue::amend(session.db, session.header.seal, (table.n, counter), &new)?;
     session.header.clock = session.header.clock.max(at);
     Ok(counter)
 }
@@ -197,7 +206,9 @@ fn append(session: &mut Session<'_>, place: &Place<'_>, edit: &Edit, at: Millis)
     let Place { table, key, row, .. } = place;
     let first = session.header.pending == 0 || queue::newest(session.db, table.n, key.id.as_str())?.is_none();
     let base = if first { row.map(|row| rows::record(table, row)).transpose()? } else { None };
-    queue::append(session.db, &mut session.header, table, &key.id, edit, at, first.then_some(base.as_ref()))
+    let transaction = session.transaction;
+    let new = New { id: &key.id, edit, at, first: first.then_some(base.as_ref()), transaction };
+    queue::append(session.db, &mut session.header, table, &new)
 }
 
 fn enqueue(session: &mut Session<'_>, key: &RecordKey, edit: &Edit, at: Millis) -> Result<Counter> {
@@ -224,8 +235,13 @@ fn offer(
     at: Millis,
 ) -> Result<Counter> {
     let table = session.catalog.named(&key.table)?;
-    queue::take(session.db, &mut session.header, session.catalog, table.n, &key.id)?;
-    queue::append(session.db, &mut session.header, table, &key.id, edit, at, Some(base))
+    let gone = queue::take(session.db, &mut session.header, session.catalog, table.n, &key.id)?;
+    let transaction = match transaction::join(session.db, session.header.seal, &gone)? {
+        Some(transaction) => Some(transaction),
+        None => session.transaction,
+    };
+    let new = New { id: &key.id, edit, at, first: Some(base), transaction };
+    queue::append(session.db, &mut session.header, table, &new)
 }
 
 fn settle(
@@ -264,11 +280,13 @@ fn settle(
 fn resolve(session: &mut Session<'_>, resolved: &Resolved, edit: Option<&Edit>) -> Result<()> {
     let catalog = session.catalog;
     let table = catalog.named(&resolved.key.table)?;
-    queue::take(session.db, &mut session.header, catalog, table.n, &resolved.key.id)?;
+    let gone = queue::take(session.db, &mut session.header, catalog, table.n, &resolved.key.id)?;
     session.store(table, &resolved.key, resolved.outcome.as_ref())?;
     if let Some(edit) = edit {
-        let base = Some(resolved.theirs.as_ref());
-        queue::append(session.db, &mut session.header, table, &resolved.key.id, edit, resolved.at, base)?;
+        let first = Some(resolved.theirs.as_ref());
+        let transaction = transaction::join(session.db, session.header.seal, &gone)?;
+        let new = New { id: &resolved.key.id, edit, at: resolved.at, first, transaction };
+        queue::append(session.db, &mut session.header, table, &new)?;
     }
     letters::journal(session.db, session.header.seal, table.n, resolved)
 }
@@ -290,28 +308,78 @@ fn bury(
 ) -> Result<Option<i64>> {
     let catalog = session.catalog;
     let table = catalog.named(&key.table)?;
-    if queue::entry(session.db, catalog, table.n, key.id.as_str(), counter)?.is_none() {
+    let mut entries = queue::of_record(session.db, catalog, table.n, key.id.as_str())?;
+    if entries.iter().all(|entry| entry.counter != counter) {
         return Ok(None);
     }
-    let base = queue::base(session.db, session.header.seal, table.n, key.id.as_str())?;
-    let entries = queue::take(session.db, &mut session.header, catalog, table.n, &key.id)?;
-    match revert {
-        Revert::To(record) => session.store(table, key, record.as_ref())?,
-        Revert::ToBase => session.store(table, key, base.as_ref())?,
-        Revert::Keep => session.keep_local(table.n, &key.id)?,
+    let base = match revert {
+        Revert::To(record) => record.clone(),
+        Revert::ToBase | Revert::Keep => {
+            queue::base(session.db, session.header.seal, table.n, key.id.as_str())?
+        }
+    };
+    let mut rest = entries.split_off(Entry::given_up(&entries));
+    let keep = *revert == Revert::Keep;
+    if !rest.is_empty() {
+        queue::take_first(session.db, &mut session.header, table.n, &key.id, &entries, base.as_ref())?;
+        make_again(session, key, &mut rest, base, keep)?;
+    } else {
+        queue::take(session.db, &mut session.header, catalog, table.n, &key.id)?;
+        if keep { session.keep_local(table.n, &key.id)? } else { session.store(table, key, base.as_ref())? }
     }
+    let transaction = entries.first().and_then(|entry| entry.transaction);
     let edits: Vec<(Edit, Millis)> = entries.into_iter().map(|entry| (entry.edit, entry.at)).collect();
-    let burial = Burial { n: table.n, id: key.id.as_str(), edits: &edits, code, message, at };
+    let burial = Burial { n: table.n, id: key.id.as_str(), edits: &edits, code, message, at, transaction };
     letters::bury(session.db, session.header.seal, &burial).map(Some)
+}
+
+/// Makes what stays of a record's edits again, on top of another version of it.
+fn make_again(
+    session: &mut Session<'_>,
+    key: &RecordKey,
+    rest: &mut [Entry],
+    base: Option<Fields>,
+    keep: bool,
+) -> Result<()> {
+    let table = session.catalog.named(&key.table)?;
+    let is_gone = base.is_none();
+    let row = Entry::make_again(rest, base);
+    if let (true, Some(first)) = (is_gone, rest.first()) {
+        let mut edit = first.edit.clone();
+        if !keep {
+            // A column that nothing sets is not to stay as it was given up, and what creates a row names all columns.
+            session.store(table, key, None)?;
+            session.store(table, key, first.edit.fields())?;
+            if let (Edit::Upsert(fields), Some(row)) = (&mut edit, rows::get(session.db, table, &key.id)?) {
+                *fields = row;
+            }
+        }
+        let new = New { id: &key.id, edit: &edit, at: first.at, first: None, transaction: first.transaction };
+        queue::amend(session.db, session.header.seal, (table.n, first.counter), &new)?;
+    }
+    if keep { Ok(()) } else { session.store(table, key, row.as_ref()) }
 }
 
 fn revive(session: &mut Session<'_>, letter: i64, at: Millis) -> Result<()> {
     let catalog = session.catalog;
-    let Some(letter) = letters::take(session.db, catalog, letter)? else {
+    let letters = letters::take(session.db, catalog, letter)?;
+    if letters.is_empty() {
         return Err(Invalid::new("letter", "there is no such dead letter")
             .remedy("list the dead letters")
             .into());
-    };
+    }
+    if letters.iter().any(|letter| letter.transaction.is_some()) {
+        session.begin_transaction();
+    }
+    for letter in letters {
+        revive_edits(session, letter, at)?;
+    }
+    session.transaction = None;
+    Ok(())
+}
+
+fn revive_edits(session: &mut Session<'_>, letter: DeadLetter, at: Millis) -> Result<()> {
+    let catalog = session.catalog;
     for (edit, _) in letter.edits {
         let table = catalog.named(&letter.key.table)?;
         let gone = rows::get(session.db, table, &letter.key.id)?.is_none();
@@ -408,6 +476,7 @@ fn complete(session: &mut Session<'_>, name: &TableName, at: Millis, passed: Opt
     let phase = session.phase(table.n)?;
     if matches!(phase, Phase::Resync | Phase::Restore { .. }) {
         sweep(session, table, phase)?;
+        forget_unseen_bases(session.db, table.n)?;
         forget_seen(session.db, table.n)?;
     }
     let set = "phase = ?, synced_at = ?, ahead = nullif(nullif(ahead, cursor), ?)";
@@ -443,6 +512,14 @@ fn sweep(session: &mut Session<'_>, table: &Table, phase: Phase) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What was deleted here, and the server did not mention, it does not have either.
+fn forget_unseen_bases(db: &Connection, n: i64) -> Result<()> {
+    let sql = "DELETE FROM dynos_base WHERE tbl = ?1 \
+               AND NOT EXISTS (SELECT 1 FROM dynos_seen AS s WHERE s.tbl = ?1 AND s.id = dynos_base.id) \
+               AND NOT EXISTS (SELECT 1 FROM dynos_local AS l WHERE l.tbl = ?1 AND l.id = dynos_base.id)";
+    db.execute(sql, [n]).map(drop).map_err(translate)
 }
 
 /// Offers a row whole in place of whatever is pending: that may be a patch, and the server has no record that it could

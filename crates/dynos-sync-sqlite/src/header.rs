@@ -12,12 +12,13 @@ use crate::{
 };
 
 /// The schema versions, oldest first. A released one is never edited.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("migrations/0001.sql"),
     include_str!("migrations/0002.sql"),
     include_str!("migrations/0003.sql"),
     include_str!("migrations/0004.sql"),
     include_str!("migrations/0005.sql"),
+    include_str!("migrations/0006.sql"),
 ];
 
 /// `dynos_state`, read at the beginning of a transaction and written at its end, unless the queue says what has changed.

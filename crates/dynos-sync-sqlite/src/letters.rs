@@ -1,7 +1,7 @@
 //! Dead letters and the conflict journal.
 
 use dynos_sync_core::{
-    Edit, Fields, Invalid, Millis, Operation, RecordId, RecordKey,
+    Counter, Edit, Fields, Invalid, Millis, Operation, RecordId, RecordKey,
     replica::{DeadLetter, Journaled, Resolved},
 };
 use rusqlite::{Connection, Row, params};
@@ -13,6 +13,7 @@ use crate::{
     session::Session,
     sum::Seal,
     table::Catalog,
+    transaction,
 };
 
 /// An edit as a dead letter keeps it.
@@ -47,21 +48,23 @@ pub(crate) struct Burial<'a> {
     pub(crate) code: &'a str,
     pub(crate) message: &'a str,
     pub(crate) at: Millis,
+    pub(crate) transaction: Option<Counter>,
 }
 
 pub(crate) fn bury(db: &Connection, seal: Seal, burial: &Burial<'_>) -> Result<i64> {
-    let sql =
-        "INSERT INTO dynos_dead (tbl, record, edits, code, message, at, sum) VALUES (?, ?, ?, ?, ?, ?, ?)";
+    let sql = "INSERT INTO dynos_dead (tbl, record, edits, code, message, at, sum, txn) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
     let edits = encode(burial.edits)?;
     let Burial { n, id, code, message, at, .. } = burial;
-    let sum = letter_sum(seal, *n, id, &edits);
-    db.execute(sql, params![n, id, edits, code, message, at, sum]).map_err(translate)?;
+    let transaction = burial.transaction.map(|transaction| transaction as i64);
+    let sum = letter_sum(seal, *n, id, &edits, transaction);
+    db.execute(sql, params![n, id, edits, code, message, at, sum, transaction]).map_err(translate)?;
     Ok(db.last_insert_rowid())
 }
 
 /// The sum of what a retry would write.
-fn letter_sum(seal: Seal, n: i64, record: &str, edits: &str) -> i64 {
-    seal.sum().int(n).text(record).text(edits).end()
+fn letter_sum(seal: Seal, n: i64, record: &str, edits: &str, transaction: Option<i64>) -> i64 {
+    let sum = seal.sum().int(n).text(record).text(edits);
+    transaction.map_or(sum, |transaction| sum.int(transaction)).end()
 }
 
 /// Why a letter has less in it than was written.
@@ -77,6 +80,7 @@ pub(crate) fn bury_damaged(session: &mut Session<'_>, n: i64, id: &str) -> Resul
     bury_unreadable(session, known, id, &edits)?;
     let delete = "DELETE FROM dynos_queue WHERE tbl = ? AND id = ?";
     session.header.pending -= session.db.execute(delete, params![n, id]).map_err(translate)? as i64;
+    transaction::unblock_all(session.db)?;
     let base = "DELETE FROM dynos_base WHERE tbl = ? AND id = ?";
     session.db.execute(base, params![n, id]).map(drop).map_err(translate)
 }
@@ -100,11 +104,11 @@ fn bury_unreadable(session: &Session<'_>, n: i64, id: &str, edits: &[(Edit, Mill
         _ => "a part of what was queued cannot be read; see what is here, and write the record again",
     };
     let at = session.header.clock;
-    let burial = Burial { n, id, edits, code: DAMAGED, message, at };
+    let burial = Burial { n, id, edits, code: DAMAGED, message, at, transaction: None };
     bury(session.db, session.header.seal, &burial).map(drop)
 }
 
-const LETTER: &str = "SELECT id, tbl, record, edits, code, message, at, sum FROM dynos_dead";
+const LETTER: &str = "SELECT id, tbl, record, edits, code, message, at, sum, txn FROM dynos_dead";
 
 struct RawLetter {
     n: i64,
@@ -114,6 +118,7 @@ struct RawLetter {
     message: String,
     at: Millis,
     sum: i64,
+    transaction: Option<i64>,
 }
 
 impl RawLetter {
@@ -126,12 +131,13 @@ impl RawLetter {
             message: row.get(5)?,
             at: row.get(6)?,
             sum: row.get(7)?,
+            transaction: row.get(8)?,
         })
     }
 
     /// `None` for a letter of a table that is gone.
     fn check(self, id: i64, catalog: &Catalog) -> Result<Option<DeadLetter>> {
-        if self.sum != letter_sum(catalog.seal, self.n, &self.record, &self.edits) {
+        if self.sum != letter_sum(catalog.seal, self.n, &self.record, &self.edits, self.transaction) {
             return Err(damaged("dynos_dead", "it is not as it was written"));
         }
         let record: RecordId = self.record.try_into().map_err(|error| damaged("dynos_dead.record", error))?;
@@ -141,7 +147,16 @@ impl RawLetter {
             None => return Ok(None),
         };
         let edits = decode(&self.edits)?;
-        Ok(Some(DeadLetter { id, key, edits, code: self.code, message: self.message, at: self.at }))
+        let transaction = self.transaction.map(|transaction| transaction as Counter);
+        Ok(Some(DeadLetter {
+            id,
+            key,
+            edits,
+            code: self.code,
+            message: self.message,
+            at: self.at,
+            transaction,
+        }))
     }
 }
 
@@ -153,7 +168,7 @@ fn unreadable(id: i64, catalog: &Catalog, raw: Option<(i64, String)>) -> Result<
         None => RecordKey::new(UNREADABLE, UNREADABLE)?,
     };
     let message = "the letter cannot be read; write the record again, and discard it".to_owned();
-    Ok(DeadLetter { id, key, edits: Vec::new(), code: DAMAGED.to_owned(), message, at: 0 })
+    Ok(DeadLetter { id, key, edits: Vec::new(), code: DAMAGED.to_owned(), message, at: 0, transaction: None })
 }
 
 fn read_letter(row: &Row<'_>, catalog: &Catalog) -> Result<Option<DeadLetter>> {
@@ -166,27 +181,27 @@ fn read_letter(row: &Row<'_>, catalog: &Catalog) -> Result<Option<DeadLetter>> {
     })
 }
 
-/// A letter, taken out.
+/// A letter, taken out, and the others of its transaction with it.
 ///
 /// # Errors
-/// [`Invalid`] where it has no edits: it stays.
-pub(crate) fn take(db: &Connection, catalog: &Catalog, letter: i64) -> Result<Option<DeadLetter>> {
-    let Some(found) =
-        page(db, catalog, letter.saturating_sub(1), 1)?.pop().filter(|found| found.id == letter)
-    else {
-        return Ok(None);
-    };
-    if found.edits.is_empty() {
+/// [`Invalid`] where one has no edits: all stay.
+pub(crate) fn take(db: &Connection, catalog: &Catalog, letter: i64) -> Result<Vec<DeadLetter>> {
+    let found = find(db, catalog, &format!("WHERE {SIBLINGS} ORDER BY id"), [letter])?;
+    if found.iter().any(|found| found.edits.is_empty()) {
         return Err(Invalid::new("letter", "it holds no edit that can be written again")
             .remedy("write the record anew, and discard the letter")
             .into());
     }
     discard(db, letter)?;
-    Ok(Some(found))
+    Ok(found)
 }
 
+/// A letter, and the others of its transaction.
+const SIBLINGS: &str = "(id = ?1 OR txn = (SELECT txn FROM dynos_dead WHERE id = ?1))";
+
+/// Drops a letter, and the others of its transaction.
 pub(crate) fn discard(db: &Connection, letter: i64) -> Result<()> {
-    db.execute("DELETE FROM dynos_dead WHERE id = ?", [letter]).map(drop).map_err(translate)
+    db.execute(&format!("DELETE FROM dynos_dead WHERE {SIBLINGS}"), [letter]).map(drop).map_err(translate)
 }
 
 /// Letters from after one on, oldest first.
@@ -296,7 +311,7 @@ pub(crate) fn seal(db: &Connection, seal: Seal) -> Result<()> {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
         };
         let (id, n, record, edits) = read().map_err(translate)?;
-        let sum = letter_sum(seal, n, &record, &edits);
+        let sum = letter_sum(seal, n, &record, &edits, None);
         update.execute([sum, id]).map_err(translate)?;
     }
     let sql = "UPDATE dynos_conflict SET sum = ? WHERE id = ?";

@@ -104,6 +104,7 @@ mod sql;
 mod sum;
 mod sync;
 mod table;
+mod transaction;
 mod value;
 mod watch;
 mod writer;

@@ -80,7 +80,7 @@ fn fault(db: &Connection, header: &Header) -> Result<Option<String>> {
 /// Whether each record has one oldest entry, and none that is ready would be passed over. No index says so.
 fn are_heads_right(db: &Connection, header: &Header) -> Result<bool> {
     let sql = "SELECT (SELECT count(*) FROM (SELECT DISTINCT tbl, id FROM dynos_queue)) \
-                    = (SELECT count(*) FROM dynos_queue NOT INDEXED WHERE head IN (1, 2)) \
+                    = (SELECT count(*) FROM dynos_queue NOT INDEXED WHERE head IN (1, 2) OR (head = 3 AND txn IS NOT NULL)) \
                AND NOT EXISTS (SELECT 1 FROM dynos_queue NOT INDEXED \
                                WHERE counter < ? AND head = 1 AND sent = 0 AND retry_at IS NULL)";
     db.query_row(sql, [header.fresh as i64], |row| row.get(0)).map_err(translate)

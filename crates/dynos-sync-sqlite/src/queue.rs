@@ -1,5 +1,7 @@
 //! The queue: `dynos_queue` and the base images beside it.
 
+use std::collections::BTreeSet;
+
 use dynos_sync_core::{
     Counter, Cursor, Edit, Entry, Fields, Millis, RecordId, RecordKey,
     replica::DueLimits,
@@ -14,6 +16,7 @@ use crate::{
     rows::parse,
     sum::Seal,
     table::{Catalog, Table},
+    transaction,
 };
 
 fn entries(
@@ -73,6 +76,15 @@ pub(crate) struct Head {
     pub(crate) has_more: bool,
 }
 
+impl Head {
+    /// The transaction that the entry is a part of. One that is damaged may say anything.
+    pub(crate) fn transaction(&self, seal: Seal) -> Option<Counter> {
+        let transaction = self.raw.as_ref()?.transaction?;
+        let is_intact = self.raw.as_ref().is_some_and(|raw| raw.is_intact(seal));
+        is_intact.then_some(transaction as Counter)
+    }
+}
+
 /// Entries that were ready when they were appended are most of the queue, in their order: those that are left of them are found by looking
 /// through it. Only what became ready later has an index.
 const FRESH: &str = "NOT INDEXED WHERE head = 1 AND sent = 0 AND retry_at IS NULL AND counter > max(?1, ?2)";
@@ -100,7 +112,7 @@ pub(crate) fn heads(
     };
     let mut statement = db.prepare_cached(&format!("{sql} ORDER BY counter LIMIT ?3")).map_err(translate)?;
     let rows = statement.query_map([after, least as i64, limit as i64], |row| {
-        let (is_fresh, has_more) = (row.get(11)?, row.get(12)?);
+        let (is_fresh, has_more) = (row.get(12)?, row.get(13)?);
         Ok(Head { counter: row.get(0)?, is_fresh, raw: Raw::read(row).ok(), has_more })
     });
     rows.map_err(translate)?.collect::<rusqlite::Result<_>>().map_err(translate)
@@ -164,34 +176,38 @@ pub(crate) fn time_of(db: &Connection, counter: Counter) -> Result<Option<Millis
     statement.query_row([counter as i64], |row| row.get(0)).optional().map_err(translate)
 }
 
-/// Appends an entry. `base` is what the record was before; it is kept if the entry is the record's first.
-pub(crate) fn append(
-    db: &Connection,
-    header: &mut Header,
-    table: &Table,
-    id: &RecordId,
-    edit: &Edit,
-    at: Millis,
-    first: Option<Option<&Fields>>,
-) -> Result<Counter> {
+/// An entry to come.
+pub(crate) struct New<'a> {
+    pub(crate) id: &'a RecordId,
+    pub(crate) edit: &'a Edit,
+    pub(crate) at: Millis,
+    /// What the record was before, if the entry is its first.
+    pub(crate) first: Option<Option<&'a Fields>>,
+    pub(crate) transaction: Option<Counter>,
+}
+
+/// Appends an entry.
+pub(crate) fn append(db: &Connection, header: &mut Header, table: &Table, new: &New<'_>) -> Result<Counter> {
+    let New { id, edit, at, first, transaction } = *new;
     header.last_counter += 1;
     header.clock = header.clock.max(at);
     if let Some(Some(base)) = first {
         set_base(db, header.seal, table.n, id, Some(base))?;
     }
     let counter = header.last_counter;
-    let raw = Raw::of(counter, table.n, id, edit, at)?;
+    let transaction = transaction.map(|transaction| transaction as i64);
+    let raw = Raw { transaction, ..Raw::of(counter, table.n, id, edit, at)? };
     insert(db, header.seal, &raw, first.is_some())?;
     header.pending += 1;
     Ok(counter)
 }
 
 fn insert(db: &Connection, seal: Seal, raw: &Raw, head: bool) -> Result<()> {
-    let sql =
-        "INSERT INTO dynos_queue (counter, tbl, id, op, data, at, head, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+    let sql = "INSERT INTO dynos_queue (counter, tbl, id, op, data, at, head, sum, txn) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
     let mut statement = db.prepare_cached(sql).map_err(translate)?;
-    let Raw { counter, tbl, id, op, data, at, .. } = raw;
-    let done = statement.execute(params![counter, tbl, id, op, data, at, head, raw.right_sum(seal)]);
+    let Raw { counter, tbl, id, op, data, at, transaction, .. } = raw;
+    let values = params![counter, tbl, id, op, data, at, head, raw.right_sum(seal), transaction];
+    let done = statement.execute(values);
     done.map(drop).map_err(translate)
 }
 
@@ -262,7 +278,34 @@ pub(crate) fn take(
         set_base(db, header.seal, n, id, None)?;
         header.pending -= gone.len() as i64;
     }
+    for transaction in transactions_of(&gone) {
+        transaction::unblock(db, transaction)?;
+    }
     Ok(gone)
+}
+
+/// The transactions that entries are a part of.
+pub(crate) fn transactions_of(entries: &[Entry]) -> BTreeSet<Counter> {
+    entries.iter().filter_map(|entry| entry.transaction).collect()
+}
+
+/// Takes the oldest entries of a record out, of which it has others; they are made again on top of `base`.
+pub(crate) fn take_first(
+    db: &Connection,
+    header: &mut Header,
+    n: i64,
+    id: &RecordId,
+    entries: &[Entry],
+    base: Option<&Fields>,
+) -> Result<()> {
+    for entry in entries {
+        delete(db, header, entry.counter)?;
+    }
+    for transaction in transactions_of(entries) {
+        transaction::unblock(db, transaction)?;
+    }
+    set_base(db, header.seal, n, id, base)?;
+    promote(db, n, id)
 }
 
 /// What a record has in the queue.
@@ -321,7 +364,8 @@ fn promote(db: &Connection, n: i64, id: &RecordId) -> Result<()> {
     let sql = "UPDATE dynos_queue SET head = 2 \
                WHERE counter = (SELECT min(counter) FROM dynos_queue WHERE tbl = ? AND id = ?)";
     let mut statement = db.prepare_cached(sql).map_err(translate)?;
-    statement.execute(params![n, id.as_str()]).map(drop).map_err(translate)
+    statement.execute(params![n, id.as_str()]).map(drop).map_err(translate)?;
+    transaction::unblock_of(db, n, id)
 }
 
 /// Replaces a record's unsent entries up to this one's counter by this one, marked as sent. Answers false where the entry
@@ -330,7 +374,8 @@ pub(crate) fn freeze(db: &Connection, header: &mut Header, n: i64, entry: &Entry
     let id = &entry.key.id;
     let base = entry.sent.as_ref().and_then(|sent| sent.base.as_ref()).map(Cursor::as_str);
     let raw = Raw::of(entry.counter, n, id, &entry.edit, entry.at)?;
-    let raw = Raw { sent: true, base: base.map(str::to_owned), ..raw };
+    let transaction = entry.transaction.map(|transaction| transaction as i64);
+    let raw = Raw { sent: true, base: base.map(str::to_owned), transaction, ..raw };
     let sum = raw.right_sum(header.seal);
     let values =
         params![raw.op, raw.data, raw.at, raw.base, entry.attempts, sum, raw.counter, n, id.as_str()];
@@ -421,18 +466,12 @@ pub(crate) fn records_with_sent(db: &Connection, n: i64) -> Result<Vec<String>> 
 }
 
 /// Gives an entry that was only just appended its final form.
-pub(crate) fn amend(
-    db: &Connection,
-    seal: Seal,
-    key: (i64, &RecordId),
-    counter: Counter,
-    edit: &Edit,
-    at: Millis,
-) -> Result<()> {
+pub(crate) fn amend(db: &Connection, seal: Seal, (n, counter): (i64, Counter), new: &New<'_>) -> Result<()> {
     let mut statement = db
         .prepare_cached("UPDATE dynos_queue SET op = ?, data = ?, at = ?, sum = ? WHERE counter = ?")
         .map_err(translate)?;
-    let raw = Raw::of(counter, key.0, key.1, edit, at)?;
+    let transaction = new.transaction.map(|transaction| transaction as i64);
+    let raw = Raw { transaction, ..Raw::of(counter, n, new.id, new.edit, new.at)? };
     let sum = raw.right_sum(seal);
     statement.execute(params![raw.op, raw.data, raw.at, sum, raw.counter]).map(drop).map_err(translate)
 }

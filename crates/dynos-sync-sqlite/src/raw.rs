@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The columns in the order in which [`Raw::read`] reads them.
-pub(crate) const COLUMNS: &str = "counter, tbl, id, op, data, at, sent, base, attempts, retry_at, sum";
+pub(crate) const COLUMNS: &str = "counter, tbl, id, op, data, at, sent, base, attempts, retry_at, sum, txn";
 
 pub(crate) fn operation_code(operation: Operation) -> i64 {
     match operation {
@@ -46,6 +46,7 @@ pub(crate) struct Raw {
     pub(crate) attempts: u32,
     pub(crate) retry_at: Option<Millis>,
     pub(crate) sum: i64,
+    pub(crate) transaction: Option<i64>,
 }
 
 impl Raw {
@@ -63,6 +64,7 @@ impl Raw {
             attempts: 0,
             retry_at: None,
             sum: 0,
+            transaction: None,
         })
     }
 
@@ -79,24 +81,36 @@ impl Raw {
             attempts: row.get(8)?,
             retry_at: row.get(9)?,
             sum: row.get(10)?,
+            transaction: row.get(11)?,
         })
     }
 
     /// The sum of what is sent one day, and of what it was made on top of.
     pub(crate) fn right_sum(&self, seal: Seal) -> i64 {
-        let Self { counter, tbl, id, op, data, at, sent, base, .. } = self;
+        let Self { counter, tbl, id, op, data, at, sent, base, transaction, .. } = self;
         let what = seal.sum().int(*counter).int(*tbl).text(id).int(*op).maybe(data.as_deref()).int(*at);
-        what.int((*sent).into()).maybe(base.as_deref()).end()
+        let what = what.int((*sent).into()).maybe(base.as_deref());
+        transaction.map_or(what, |transaction| what.int(transaction)).end()
     }
 
     pub(crate) fn is_intact(&self, seal: Seal) -> bool {
         self.sum == self.right_sum(seal)
     }
 
-    /// The same entry under a number, as one that was never sent. A sum that was wrong stays wrong.
+    /// The same entry under a number, as one that was never sent.
     pub(crate) fn unsent(self, seal: Seal, counter: i64) -> Self {
+        self.changed(seal, |raw| Self { counter, sent: false, base: None, ..raw })
+    }
+
+    /// The same entry as a part of a transaction, and as one that was never sent.
+    pub(crate) fn within(self, seal: Seal, transaction: i64) -> Self {
+        self.changed(seal, |raw| Self { transaction: Some(transaction), sent: false, base: None, ..raw })
+    }
+
+    /// A sum that was wrong stays wrong.
+    fn changed(self, seal: Seal, change: impl FnOnce(Self) -> Self) -> Self {
         let intact = self.is_intact(seal);
-        let mut raw = Self { counter, sent: false, base: None, ..self };
+        let mut raw = change(self);
         if intact {
             raw.sum = raw.right_sum(seal);
         }
@@ -122,6 +136,7 @@ impl Raw {
             sent: self.sent.then(|| sent(self.base)),
             attempts: self.attempts,
             retry_at: self.retry_at,
+            transaction: self.transaction.map(|transaction| transaction as Counter),
         }))
     }
 }

@@ -1,8 +1,11 @@
 //! What planners and people get to see.
 
+use std::collections::BTreeSet;
+
 use dynos_sync_core::{
     Counter, Entry, Fields, RecordId, RecordKey, ReplicaError, TableName, measure,
     replica::{Due, DueLimits, Seen, State, TableState},
+    sabotage::{Mutant, is_on},
 };
 use rusqlite::Connection;
 
@@ -16,6 +19,7 @@ use crate::{
     rows,
     session::Session,
     table::Catalog,
+    transaction,
 };
 
 /// The replica as a whole. Nothing in it is counted by walking the queue.
@@ -140,6 +144,7 @@ pub(crate) fn due(session: &mut Session<'_>, limits: &DueLimits) -> Result<Due> 
 
 fn groups(session: &mut Session<'_>, which: Which, limits: &DueLimits) -> Result<Vec<Vec<Entry>>> {
     let (mut groups, mut bytes, mut after) = (Vec::new(), 0, 0);
+    let mut transactions = BTreeSet::new();
     loop {
         let heads = queue::heads(session.db, which, after, session.header.fresh, limits.records)?;
         if which == Which::Ready && after == 0 {
@@ -148,27 +153,71 @@ fn groups(session: &mut Session<'_>, which: Which, limits: &DueLimits) -> Result
         let Some(last) = heads.last() else { return Ok(groups) };
         after = last.counter;
         for head in heads {
-            let counter = head.counter;
-            let mut group = of_head(session, head)?;
-            if group.is_empty() {
-                set_aside(session, counter)?;
-            }
-            if which == Which::Sent {
-                group.retain(|entry| entry.sent.is_some());
-            }
-            bytes += group.iter().map(size).sum::<usize>();
-            if bytes > limits.bytes && !groups.is_empty() {
+            let unit = match head.transaction(session.header.seal) {
+                None => alone(session, which, head)?,
+                Some(transaction) if !transactions.insert(transaction) => continue,
+                Some(transaction) => together(session, which, transaction)?,
+            };
+            bytes += unit.iter().flatten().map(size).sum::<usize>();
+            let is_full = bytes > limits.bytes || groups.len() + unit.len() > limits.records;
+            if is_full && !groups.is_empty() {
                 return Ok(groups);
             }
             // Of a table that was dropped, and of a damaged record, there are none: others take the place.
-            if !group.is_empty() {
-                groups.push(group);
-            }
-            if groups.len() == limits.records {
+            groups.extend(unit);
+            if groups.len() >= limits.records {
                 return Ok(groups);
             }
         }
     }
+}
+
+/// What is sent of a record; none where what there is cannot be sent.
+fn alone(session: &mut Session<'_>, which: Which, head: Head) -> Result<Vec<Vec<Entry>>> {
+    let counter = head.counter;
+    let mut group = of_head(session, head)?;
+    if group.is_empty() {
+        set_aside(session, counter)?;
+        return Ok(Vec::new());
+    }
+    match which {
+        Which::Sent => group.retain(|entry| entry.sent.is_some()),
+        Which::Ready => group.truncate(Entry::first_group(&group)),
+    }
+    Ok(vec![group])
+}
+
+/// What is sent of a transaction: all, or nothing while one of its records waits. Where some of it was sent, that is asked about in any case.
+fn together(session: &mut Session<'_>, which: Which, transaction: Counter) -> Result<Vec<Vec<Entry>>> {
+    let (mut groups, mut is_ready) = (Vec::new(), true);
+    for (n, id) in transaction::records(session.db, transaction)? {
+        let mut entries = pending(session, n, &id)?.entries;
+        let Some(first) = entries.first() else {
+            // It was damaged, and is gone; or its table is.
+            is_ready &= queue::newest(session.db, n, &id)?.is_none();
+            continue;
+        };
+        if first.transaction != Some(transaction) {
+            is_ready = false;
+            continue;
+        }
+        is_ready &= first.retry_at.is_none();
+        let size = if first.sent.is_some() { 1 } else { Entry::first_group(&entries) };
+        entries.truncate(size);
+        groups.push(entries);
+    }
+    let is_sent = |group: &Vec<Entry>| group[0].sent.is_some();
+    match which {
+        _ if is_on(Mutant::TransactionTornApart) => groups.truncate(1),
+        Which::Sent if !is_ready => groups.retain(is_sent),
+        Which::Ready if !is_ready => {
+            transaction::block(session.db, transaction)?;
+            groups.clear();
+        }
+        Which::Ready if groups.iter().any(is_sent) => groups.clear(),
+        Which::Sent | Which::Ready => {}
+    }
+    Ok(groups)
 }
 
 /// Remembers where the first ready entry stands, so that what is before it is not looked through again.

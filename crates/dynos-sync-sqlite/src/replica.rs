@@ -8,7 +8,8 @@ use std::{
 
 use async_trait::async_trait;
 use dynos_sync_core::{
-    Counter, Entry, Fields, Queries, RecordId, RecordKey, Replica, ReplicaError, TableName, TableSpec,
+    Counter, Entry, Fields, Limits, Queries, RecordId, RecordKey, Replica, ReplicaError, TableName,
+    TableSpec,
     doctor::{Account, Depth, Inspection},
     replica::{Batch, DeadLetter, Due, DueLimits, Journaled, Logout, Outcome, Seen, State, TableOptions},
     sabotage::{Mutant, is_on},
@@ -213,13 +214,45 @@ impl SqliteReplica {
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.write(|writer| {
+        self.write_captured(work, false).await
+    }
+
+    /// As [`write_with`](Self::write_with); and what is written to synced tables is one transaction on the server too: all of it takes effect
+    /// there at the same time, or none of it.
+    ///
+    /// # Errors
+    /// Whatever `work` answers, and [`ReplicaError::Invalid`] where it changes more records than a transaction may
+    /// ([`Limits::TRANSACTION`]); then nothing was done.
+    pub async fn transaction<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.write_captured(work, true).await
+    }
+
+    async fn write_captured<T, F>(&self, work: F, together: bool) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.write(move |writer| {
             writer.set_temporary_files(true)?;
             writer.set_foreign_keys(true)?;
             writer.transaction(|session| {
+                // What other programs have written is no part of it.
+                collect::collect(session)?;
                 session.set_capture(true)?;
                 let value = work(session.db).map_err(of_theirs)?;
+                if together {
+                    session.begin_transaction();
+                }
+                let before = session.header.last_counter;
                 collect::collect(session)?;
+                if together {
+                    let edits = session.header.last_counter - before;
+                    Limits::check_transaction(usize::try_from(edits).unwrap_or(usize::MAX))?;
+                }
                 Ok(value)
             })
         })

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use dynos_sync_core::{
-    Fields, Limits, Millis, RecordId, RecordKey, ReplicaError,
+    Counter, Fields, Limits, Millis, RecordId, RecordKey, ReplicaError,
     replica::Phase,
     sabotage::{Mutant, is_on},
 };
@@ -36,6 +36,8 @@ pub(crate) struct Session<'a> {
     aside: Option<bool>,
     /// Whether the table that was asked about last is being walked from its beginning.
     walking: Option<(i64, bool)>,
+    /// The transaction that edits are a part of.
+    pub(crate) transaction: Option<Counter>,
 }
 
 impl<'a> Session<'a> {
@@ -51,7 +53,7 @@ impl<'a> Session<'a> {
         calm: &'a Cell<u32>,
     ) -> Self {
         let (refused, aside, walking) = (Vec::new(), None, None);
-        Self { db, catalog, header, random, calm, awake: true, refused, aside, walking }
+        Self { db, catalog, header, random, calm, awake: true, refused, aside, walking, transaction: None }
     }
 
     /// Has the triggers note what follows, or not: to be called before rows are written. Where all triggers are the engine's, this connection
@@ -105,6 +107,11 @@ impl<'a> Session<'a> {
             (self.aside, self.walking) = (None, None);
         }
         result
+    }
+
+    /// Has the edits that follow take effect on the server together, or not at all.
+    pub(crate) fn begin_transaction(&mut self) {
+        self.transaction = Some(self.header.last_counter + 1);
     }
 
     /// What is being done about a table.

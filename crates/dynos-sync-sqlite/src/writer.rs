@@ -28,6 +28,7 @@ use crate::{
         mpsc::{Receiver, Sender, TryRecvError},
     },
     table::Catalog,
+    transaction,
 };
 
 /// Something for the writer to do.
@@ -360,9 +361,17 @@ impl Writer {
     pub(crate) fn begin(&mut self, file: Option<String>) -> Result<()> {
         self.mend()?;
         self.claim(file)?;
-        match self.scrub() {
+        match self.unblock().and_then(|()| self.scrub()) {
             Ok(()) | Err(ReplicaError::Busy) => Ok(()),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Has transactions looked at anew that were found not to be ready: should the file be damaged there, they would never be.
+    fn unblock(&mut self) -> Result<()> {
+        match transaction::is_any_blocked(&self.db)? {
+            true => self.transaction(|session| transaction::unblock_all(session.db)),
+            false => Ok(()),
         }
     }
 

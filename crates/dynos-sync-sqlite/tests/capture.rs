@@ -518,3 +518,102 @@ fn numbers_and_times_go_on_whoever_writes() {
         [(1, "1", far), (2, "2", far + 1), (3, "2", far + 2), (4, "2", far + 3), (5, "1", far + 4)];
     assert_eq!(told, expected);
 }
+
+/// The transactions of what is queued, in the queue's order: the first is 1, the next 2; 0 for none.
+fn transactions(replica: &SqliteReplica) -> Vec<(String, usize)> {
+    let queue = block_on(replica.queue(0, 10_000)).unwrap();
+    let mut known = Vec::new();
+    let mut number = |transaction: Option<u64>| {
+        let Some(transaction) = transaction else { return 0 };
+        let place = known.iter().position(|other| *other == transaction);
+        place.unwrap_or_else(|| {
+            known.push(transaction);
+            known.len() - 1
+        }) + 1
+    };
+    queue.iter().map(|entry| (entry.key.id.to_string(), number(entry.transaction))).collect()
+}
+
+#[test]
+fn a_program_says_what_of_its_sql_takes_effect_together() {
+    const BEGIN: &str = "BEGIN; INSERT INTO dynos_transaction VALUES ('begin');";
+    const END: &str = "INSERT INTO dynos_transaction VALUES ('end'); COMMIT;";
+    let insert = |ids: &[&str]| -> String {
+        ids.iter().map(|id| format!("INSERT OR REPLACE INTO t VALUES ('{id}', random());")).collect()
+    };
+    let many: Vec<String> = (0..=1000).map(|n| format!("m{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let pairs = |pairs: &[(&str, usize)]| -> Vec<(String, usize)> {
+        pairs.iter().map(|(id, number)| ((*id).to_owned(), *number)).collect()
+    };
+    for (what, sql, expected) in [
+        ("none", insert(&["a", "b"]), pairs(&[("a", 0), ("b", 0)])),
+        (
+            "two, and others",
+            [
+                &insert(&["a"]),
+                BEGIN,
+                &insert(&["b", "c"]),
+                END,
+                &insert(&["d"]),
+                BEGIN,
+                &insert(&["e", "f"]),
+                END,
+            ]
+            .concat(),
+            pairs(&[("a", 0), ("b", 1), ("c", 1), ("d", 0), ("e", 2), ("f", 2)]),
+        ),
+        (
+            "two with a record in common",
+            [BEGIN, &insert(&["a", "b"]), END, BEGIN, &insert(&["c"]), END, BEGIN, &insert(&["d", "b"]), END]
+                .concat(),
+            pairs(&[("a", 1), ("b", 1), ("c", 2), ("d", 1)]),
+        ),
+        (
+            "one without an end",
+            [BEGIN, &insert(&["a", "b"]), "COMMIT;", BEGIN, &insert(&["c", "d"]), END].concat(),
+            pairs(&[("a", 0), ("b", 0), ("c", 1), ("d", 1)]),
+        ),
+        ("undone", [BEGIN, &insert(&["a"]), "ROLLBACK;", &insert(&["b"])].concat(), pairs(&[("b", 0)])),
+        (
+            "an end alone",
+            [&insert(&["a"]), "BEGIN;", END, &insert(&["b"])].concat(),
+            pairs(&[("a", 0), ("b", 0)]),
+        ),
+        (
+            "too many",
+            [BEGIN, &insert(&many), END].concat(),
+            many.iter().map(|id| ((*id).to_owned(), 0)).collect(),
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.sqlite");
+        let program = Connection::open(&path).unwrap();
+        program.execute_batch("CREATE TABLE t (id TEXT PRIMARY KEY, n)").unwrap();
+        let replica = SqliteReplica::open(&path, &SqliteOptions::default()).unwrap();
+        block_on(replica.add_table(TableOptions::new("t".parse().unwrap()))).unwrap();
+        program.execute_batch(&sql).unwrap();
+        let due = block_on(replica.due(&DueLimits {
+            now: i64::MAX,
+            longest_wait: i64::MAX,
+            records: 10_000,
+            bytes: usize::MAX,
+            under_way: 0,
+        }));
+        assert_eq!(due.unwrap().groups.len(), expected.len(), "{what}");
+        assert_eq!(transactions(&replica), expected, "{what}");
+    }
+}
+
+#[test]
+fn a_mark_that_is_none_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.sqlite");
+    let replica = SqliteReplica::open(&path, &SqliteOptions::default()).unwrap();
+    let program = Connection::open(&path).unwrap();
+    for mark in ["'start'", "NULL"] {
+        let refused = program.execute(&format!("INSERT INTO dynos_transaction VALUES ({mark})"), []);
+        assert!(refused.unwrap_err().to_string().contains("begin and end"));
+    }
+    block_on(replica.close());
+}

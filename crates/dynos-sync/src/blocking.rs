@@ -52,7 +52,7 @@ use futures_util::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Decided, Params, Record, RecordState, Status, SyncError, TimedEvent,
+    Decided, Params, Record, RecordState, Status, SyncError, TimedEvent, Transaction,
     report::{DrainReport, PullReport, SyncReport},
 };
 
@@ -111,6 +111,24 @@ impl SyncEngine {
     /// See [`crate::SyncEngine::table`].
     pub fn table<R: Record>(&self) -> Table<R> {
         Table(self.0.table())
+    }
+
+    /// Makes edits that take effect together, here and on the server: `edits` adds them to the transaction.
+    ///
+    /// ```
+    /// # use dynos_sync::{SyncEngine, fields, core::memory::MemoryServer};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let (path, remote) = (dir.path().join("app.sqlite"), MemoryServer::new().remote("ada"));
+    /// # let engine = SyncEngine::open(path, remote)?.table("orders").table("carts").start_blocking()?;
+    /// engine.transaction(|t| t.write("orders", "o1", fields([("customer", "ada".into())])).remove("carts", "ada"))?;
+    /// # engine.close();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Transaction::commit`].
+    pub fn transaction(&self, edits: impl FnOnce(Transaction) -> Transaction) -> Result<(), SyncError> {
+        block_on(edits(self.0.transaction()).commit())
     }
 
     /// Calls back with each event from now on.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dynos_sync_core::{
-    Fields, Operation, Replica, TableName, Value,
+    Edit, Fields, Operation, RecordKey, Replica, TableName, Value,
     doctor::{Depth, Explanation, Inspection, Names},
     replica::{DeadLetter, Existing, Journaled, TableOptions, TableState},
 };
@@ -93,6 +93,12 @@ impl SyncEngine {
     /// As [`write`](Self::write), for the first record that is refused.
     pub async fn write_many(&self, table: &str, records: Vec<(String, Fields)>) -> Result<(), SyncError> {
         self.shared.driver.write_many(table, records).await?;
+        self.queued();
+        Ok(())
+    }
+
+    pub(crate) async fn make_together(&self, edits: Vec<(RecordKey, Edit)>) -> Result<(), SyncError> {
+        self.shared.driver.transaction(edits).await?;
         self.queued();
         Ok(())
     }

@@ -113,6 +113,7 @@ mod report;
 mod status;
 mod table;
 mod trace;
+mod transaction;
 mod worker;
 
 pub use builder::Builder;
@@ -131,6 +132,7 @@ pub use record_state::RecordState;
 pub use report::{DrainReport, PullReport, SyncReport, TableReport};
 pub use status::{ConnectionState, Status, StatusStream};
 pub use table::{Record, Table, new_id};
+pub use transaction::Transaction;
 
 pub use dynos_sync_core as core;
 #[cfg(any(feature = "http", feature = "supabase"))]

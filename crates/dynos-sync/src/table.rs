@@ -247,7 +247,7 @@ fn with_key<R: Record>(mut fields: Fields, id: &str) -> Fields {
 }
 
 /// A record's id, and its fields.
-fn parts<R: Record>(record: &R) -> Result<(String, Fields), SyncError> {
+pub(crate) fn parts<R: Record>(record: &R) -> Result<(String, Fields), SyncError> {
     let data = object(record)?;
     let part = |name: &&str| match data.get(*name) {
         None | Some(Value::Null) => {

@@ -137,6 +137,7 @@ mod tests {
             include_str!("replica/tables.rs"),
             include_str!("replica/session.rs"),
             include_str!("replica/looking.rs"),
+            include_str!("replica/transactions.rs"),
             include_str!("replica/values.rs"),
         ];
         let remote = [
@@ -147,6 +148,7 @@ mod tests {
             include_str!("remote/pulling.rs"),
             include_str!("remote/isolation.rs"),
             include_str!("remote/history.rs"),
+            include_str!("remote/transactions.rs"),
             include_str!("remote/values.rs"),
         ];
         for (list, files) in

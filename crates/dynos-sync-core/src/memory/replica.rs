@@ -78,6 +78,8 @@ pub(crate) struct Store {
     /// Tables that were synced in this session and are no longer.
     pub(crate) former: BTreeSet<TableName>,
     pub(crate) last_id: i64,
+    /// The transaction that is being written.
+    pub(crate) transaction: Option<Counter>,
     pub(crate) closed: bool,
 }
 
@@ -108,6 +110,7 @@ impl Store {
             local: BTreeSet::new(),
             former: BTreeSet::new(),
             last_id: 0,
+            transaction: None,
             closed: false,
         }
     }
@@ -155,11 +158,13 @@ impl Store {
             return Ok(Outcome::Stale);
         }
         let mut receipt = Receipt::default();
+        self.transaction = batch.transaction.then_some(self.last_counter + 1);
         for op in batch.ops {
             if !self.apply(op, &mut receipt)? {
                 return Ok(Outcome::Stale);
             }
         }
+        self.transaction = None;
         Ok(Outcome::Committed(receipt))
     }
 
@@ -178,8 +183,7 @@ impl Store {
                 receipt.written.push(Some(self.append(key, edit, at, base)));
             }
             Op::Offer { key, base, edit, at } => {
-                self.unqueue(&key);
-                self.append(key, edit, at, base);
+                self.put_in_place(key, edit, at, base);
             }
             Op::Store { key, record } => {
                 self.local.remove(&key);
@@ -194,10 +198,10 @@ impl Store {
             Op::Settle { key, counter, record } => self.settle(&key, counter, record),
             Op::Resolve { conflict, edit } => {
                 let key = conflict.key.clone();
-                self.unqueue(&key);
                 self.put(key.clone(), conflict.outcome.clone());
-                if let Some(edit) = edit {
-                    self.append(key, edit, conflict.at, conflict.theirs.clone());
+                match edit {
+                    Some(edit) => self.put_in_place(key, edit, conflict.at, conflict.theirs.clone()),
+                    None => drop(self.unqueue(&key)),
                 }
                 let id = self.next_id();
                 self.journal.insert(id, *conflict);
@@ -211,15 +215,16 @@ impl Store {
                 }
             }
             Op::Revive { letter, at } => {
-                if let Some(letter) = self.dead.remove(&letter) {
-                    for (edit, _) in letter.edits {
-                        self.revive(&letter.key, edit, at);
-                    }
+                let letters = self.take_letters(letter);
+                if letters.iter().any(|letter| letter.transaction.is_some()) {
+                    self.transaction = Some(self.last_counter + 1);
                 }
+                for DeadLetter { key, edits, .. } in letters {
+                    edits.into_iter().for_each(|(edit, _)| self.revive(&key, edit, at));
+                }
+                self.transaction = None;
             }
-            Op::Discard { letter } => {
-                self.dead.remove(&letter);
-            }
+            Op::Discard { letter } => drop(self.take_letters(letter)),
             Op::Forget { conflict } => {
                 self.journal.remove(&conflict);
             }
@@ -288,7 +293,17 @@ impl Store {
         self.last_counter += 1;
         self.clock = self.clock.max(at);
         let counter = self.last_counter;
-        let entry = Entry { counter, key: key.clone(), edit, at, sent: None, attempts: 0, retry_at: None };
+        let transaction = self.transaction;
+        let entry = Entry {
+            counter,
+            key: key.clone(),
+            edit,
+            at,
+            sent: None,
+            attempts: 0,
+            retry_at: None,
+            transaction,
+        };
         let pending = self.queue.entry(key.clone()).or_insert_with(|| {
             self.order.insert(counter, key);
             Pending { base, entries: Vec::new() }
@@ -366,17 +381,80 @@ impl Store {
     }
 
     fn bury(&mut self, key: RecordKey, code: String, message: String, at: Millis, revert: Revert) -> i64 {
-        let base = self.queue.get(&key).and_then(|pending| pending.base.clone());
-        let entries = self.unqueue(&key);
-        match revert {
-            Revert::To(record) => self.put(key.clone(), record),
-            Revert::ToBase => self.put(key.clone(), base),
-            Revert::Keep => drop(self.local.insert(key.clone())),
+        let mut base = self.queue.get(&key).and_then(|pending| pending.base.clone());
+        let mut entries = Vec::new();
+        self.edit_entries(&key, |pending| {
+            entries.extend(pending.entries.drain(..Entry::given_up(&pending.entries)));
+        });
+        let transaction = entries.first().and_then(|entry| entry.transaction);
+        let keep = revert == Revert::Keep;
+        if let Revert::To(record) = revert {
+            base = record;
+        }
+        let row = match self.queue.get_mut(&key) {
+            None => base,
+            Some(rest) => {
+                rest.base.clone_from(&base);
+                Entry::make_again(&mut rest.entries, base)
+            }
+        };
+        if !keep {
+            self.put(key.clone(), row);
+        } else if !self.queue.contains_key(&key) {
+            self.local.insert(key.clone());
         }
         let id = self.next_id();
         let edits = entries.into_iter().map(|entry| (entry.edit, entry.at)).collect();
-        self.dead.insert(id, DeadLetter { id, key, edits, code, message, at });
+        self.dead.insert(id, DeadLetter { id, key, edits, code, message, at, transaction });
         id
+    }
+
+    /// Takes out a letter, and those of its transaction with it.
+    fn take_letters(&mut self, letter: i64) -> Vec<DeadLetter> {
+        self.siblings(letter).iter().filter_map(|id| self.dead.remove(id)).collect()
+    }
+
+    /// A letter, and those of its transaction.
+    pub(crate) fn siblings(&self, letter: i64) -> Vec<i64> {
+        let Some(letter) = self.dead.get(&letter) else { return Vec::new() };
+        let is_one = |other: &DeadLetter| {
+            other.id == letter.id || (other.transaction.is_some() && other.transaction == letter.transaction)
+        };
+        self.dead.values().filter(|other| is_one(other)).map(|other| other.id).collect()
+    }
+
+    /// Has one new edit take the place of all that is pending of a record.
+    fn put_in_place(&mut self, key: RecordKey, edit: Edit, at: Millis, base: Option<Fields>) {
+        let gone = self.unqueue(&key);
+        self.transaction = self.joined(&gone);
+        self.append(key, edit, at, base);
+        self.transaction = None;
+    }
+
+    /// The transaction of what takes the place of some entries of a record: all of theirs become one. It comes instead of the last of
+    /// them, so those in between become a part of it too, or each could wait for the other.
+    fn joined(&mut self, gone: &[Entry]) -> Option<Counter> {
+        let theirs: BTreeSet<Counter> = gone.iter().filter_map(|entry| entry.transaction).collect();
+        let (first, last) = (*theirs.first()?, *theirs.last()?);
+        if first == last {
+            return Some(last);
+        }
+        let entries = || self.queue.values().flat_map(|pending| &pending.entries);
+        let sent: BTreeSet<Counter> =
+            entries().filter(|entry| entry.sent.is_some()).filter_map(|entry| entry.transaction).collect();
+        let is_part = |transaction: Counter| {
+            theirs.contains(&transaction)
+                || (first < transaction && transaction < last && !sent.contains(&transaction))
+        };
+        for pending in self.queue.values_mut() {
+            let is_one = |entry: &Entry| entry.transaction.is_some_and(is_part);
+            let Some(begin) = pending.entries.iter().position(is_one) else { continue };
+            let end = pending.entries.iter().rposition(is_one).unwrap_or(begin);
+            for entry in &mut pending.entries[begin..=end] {
+                (entry.transaction, entry.sent) = (Some(last), None);
+            }
+        }
+        Some(last)
     }
 
     fn rename(&mut self) {
@@ -468,6 +546,11 @@ impl Store {
                         self.offer_whole(key);
                     }
                 }
+                // What was deleted here the server does not have either.
+                let is_unseen = |key: &RecordKey| key.table == *table && !self.seen.contains(key);
+                let gone =
+                    self.queue.iter_mut().filter(|(key, _)| is_unseen(key) && !self.rows.contains_key(*key));
+                gone.for_each(|(_, pending)| pending.base = None);
             }
         }
         self.seen.retain(|key| key.table != *table);
@@ -476,44 +559,71 @@ impl Store {
     /// What is pending may be a patch, and the server has no record that it could apply to.
     fn offer_whole(&mut self, key: RecordKey) {
         let row = self.rows.get(&key).cloned().unwrap_or_default();
-        let at = self.unqueue(&key).iter().map(|entry| entry.at).fold(1, Millis::max);
-        self.append(key, Edit::Replace(row), at, None);
+        let pending = self.queue.get(&key).map_or(&[][..], |pending| &pending.entries);
+        let at = pending.iter().map(|entry| entry.at).fold(1, Millis::max);
+        self.put_in_place(key, Edit::Replace(row), at, None);
     }
 
     pub(crate) fn due(&self, limits: &DueLimits) -> Due {
+        let sent = self.heads().filter(|head| head.sent.is_some()).count();
         let mut due = Due::default();
-        let sent: Vec<Vec<Entry>> = self
-            .order
-            .values()
-            .filter_map(|key| self.queue.get(key)?.entries.first())
-            .filter(|entry| entry.sent.is_some())
-            .map(|entry| vec![entry.clone()])
-            .collect();
-        let waiting = |entry: &Entry| {
-            entry
-                .retry_at
-                .filter(|at| *at > limits.now && at.saturating_sub(limits.now) <= limits.longest_wait)
-        };
-        let ready = self.order.values().filter_map(|key| Some(&self.queue.get(key)?.entries));
-        let candidates: Vec<Vec<Entry>> = if limits.under_way > 0 && sent.len() > limits.under_way {
-            Vec::new()
-        } else if sent.is_empty() || limits.under_way > 0 {
-            let is_ready = |first: &Entry| first.sent.is_none() && waiting(first).is_none();
-            ready.filter(|entries| is_ready(&entries[0])).cloned().collect()
-        } else {
-            sent
-        };
-        let mut bytes = 0;
-        for group in candidates {
-            let size: usize = group.iter().map(|entry| size(&entry.edit)).sum();
-            if due.groups.len() == limits.records || (bytes + size > limits.bytes && !due.groups.is_empty()) {
+        if limits.under_way == 0 && sent > 0 {
+            self.take_due(&mut due, limits, true);
+        } else if sent <= limits.under_way {
+            self.take_due(&mut due, limits, false);
+        }
+        due.next_retry = self.heads().filter_map(|head| limits.retry_of(head)).min();
+        due
+    }
+
+    /// The records' oldest entries.
+    fn heads(&self) -> impl Iterator<Item = &Entry> {
+        self.order.values().filter_map(|key| self.queue.get(key)?.entries.first())
+    }
+
+    fn take_due(&self, due: &mut Due, limits: &DueLimits, sent: bool) {
+        let (mut bytes, mut taken) = (0, BTreeSet::new());
+        for head in self.heads().filter(|head| head.sent.is_some() == sent) {
+            let groups = match head.transaction {
+                None if limits.retry_of(head).is_some() => continue,
+                None => vec![self.first_group(&head.key)],
+                Some(transaction) if !taken.insert(transaction) => continue,
+                Some(transaction) => self.members(transaction, limits, sent),
+            };
+            let size: usize = groups.iter().flatten().map(|entry| size(&entry.edit)).sum();
+            let is_full = due.groups.len() + groups.len() > limits.records || bytes + size > limits.bytes;
+            if is_full && !due.groups.is_empty() {
                 break;
             }
             bytes += size;
-            due.groups.push(group);
+            due.groups.extend(groups);
         }
-        due.next_retry = self.queue.values().filter_map(|pending| waiting(&pending.entries[0])).min();
-        due
+    }
+
+    fn first_group(&self, key: &RecordKey) -> Vec<Entry> {
+        let entries = self.queue.get(key).map_or(&[][..], |pending| &pending.entries);
+        match entries.first() {
+            Some(sent) if sent.sent.is_some() => vec![sent.clone()],
+            _ => entries[..Entry::first_group(entries)].to_vec(),
+        }
+    }
+
+    /// The groups of a transaction; none while one of its records waits. Where some of it was sent, that is asked about in any case.
+    fn members(&self, transaction: Counter, limits: &DueLimits, sent: bool) -> Vec<Vec<Entry>> {
+        let is_member = |entry: &Entry| entry.transaction == Some(transaction);
+        let records: Vec<&RecordKey> =
+            self.queue.iter().filter(|(_, p)| p.entries.iter().any(is_member)).map(|(key, _)| key).collect();
+        let mut groups: Vec<Vec<Entry>> = records.into_iter().map(|key| self.first_group(key)).collect();
+        groups.sort_by_key(|group| group[0].counter);
+        let is_ready = |group: &Vec<Entry>| is_member(&group[0]) && limits.retry_of(&group[0]).is_none();
+        let is_sent = |group: &Vec<Entry>| group[0].sent.is_some() && is_member(&group[0]);
+        let all_ready = groups.iter().all(is_ready);
+        match sent {
+            true if all_ready => groups,
+            true => groups.into_iter().filter(is_sent).collect(),
+            false if all_ready && !groups.iter().any(is_sent) => groups,
+            false => Vec::new(),
+        }
     }
 }
 

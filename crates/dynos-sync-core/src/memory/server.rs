@@ -13,7 +13,7 @@ use crate::{
     entry::Edit,
     error::Limits,
     ids::{Counter, RecordId, ReplicaId, Seq, TableName},
-    plan::admit::{Admission, LastChange, admit},
+    plan::admit::{Admission, LastChange, admit, none_of},
     record::{Change, Fields},
     remote::{Remote, RemoteError},
     table::TableSpec,
@@ -216,6 +216,35 @@ impl Scope {
         Ok(lost)
     }
 
+    /// A transaction, or one entry.
+    fn push_together(
+        &mut self,
+        life: u64,
+        replica: ReplicaId,
+        unit: &[PushEntry],
+        lost: &BTreeSet<TableName>,
+    ) -> Result<Vec<PushResult>, RemoteError> {
+        let before = (unit.len() > 1).then(|| self.clone());
+        let mut push = |entry| self.push(life, replica, entry, lost);
+        let results = unit.iter().map(&mut push).collect::<Result<Vec<_>, _>>()?;
+        let Some(before) = before.filter(|_| !results.iter().all(PushResult::is_done)) else {
+            return Ok(results);
+        };
+        *self = before;
+        let outcome = |entry: &PushEntry| (replica, entry.counter);
+        let remembered: Vec<bool> =
+            unit.iter().map(|entry| self.outcomes.contains_key(&outcome(entry))).collect();
+        let mut results = none_of(results, &remembered);
+        for (entry, result) in unit.iter().zip(&mut results) {
+            if let PushResult::Rejected { current, .. } = result {
+                let stored = self.tables.get(&entry.table).and_then(|records| records.get(&entry.id));
+                *current = Some(Current { record: stored.and_then(|stored| stored.record.clone()) });
+                self.outcomes.entry(outcome(entry)).or_insert_with(|| (entry.clone(), result.clone()));
+            }
+        }
+        Ok(results)
+    }
+
     fn push(
         &mut self,
         life: u64,
@@ -364,8 +393,12 @@ fn parse(cursor: &Cursor) -> Result<Place, RemoteError> {
     match parts.as_deref() {
         Some(&[life, seq]) => Ok(Place { life, seq, known: 0, end: seq }),
         Some(&[life, seq, known, end]) => Ok(Place { life, seq, known, end }),
-        _ => Err(RemoteError::Refused { code: "invalid".into(), message: "not a cursor".into() }),
+        _ => Err(invalid("not a cursor".to_owned())),
     }
+}
+
+fn invalid(message: String) -> RemoteError {
+    RemoteError::Refused { code: "invalid".into(), message }
 }
 
 /// A user's connection to a [`MemoryServer`].
@@ -416,9 +449,10 @@ impl Remote for MemoryRemote {
         let mut trial = scope.clone();
         let tables: BTreeSet<TableName> = request.entries.iter().map(|entry| entry.table.clone()).collect();
         let lost = trial.lost(&request.seen)?;
-        let results: Result<Vec<PushResult>, RemoteError> =
-            request.entries.iter().map(|entry| trial.push(life, request.replica, entry, &lost)).collect();
-        let results = results?;
+        let mut results = Vec::with_capacity(request.entries.len());
+        for unit in request.units().map_err(invalid)? {
+            results.extend(trial.push_together(life, request.replica, unit, &lost)?);
+        }
         let moved =
             |table: &TableName| HeadMove { before: scope.table_head(table), after: trial.table_head(table) };
         let known = tables.iter().filter(|table| !lost.contains(*table));

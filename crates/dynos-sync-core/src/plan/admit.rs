@@ -3,6 +3,7 @@
 use crate::{
     ids::{Counter, ReplicaId, Seq},
     sabotage::{Mutant, is_on},
+    wire::{PushResult, RejectCode},
 };
 
 /// What a server keeps of a record's last change.
@@ -51,9 +52,59 @@ pub fn admit(last: Option<LastChange>, replica: ReplicaId, counter: Counter, bas
     }
 }
 
+/// What becomes of the entries of a transaction that cannot take effect as a whole, from what would become of each alone. `remembered`
+/// says which had been answered before: those keep their answer.
+pub fn none_of(results: Vec<PushResult>, remembered: &[bool]) -> Vec<PushResult> {
+    let conflict = results.iter().find_map(|result| match result {
+        PushResult::Conflict { seq } => Some(*seq),
+        _ => None,
+    });
+    let refused = |seq: Option<Seq>| match seq {
+        Some(seq) => PushResult::Conflict { seq },
+        None => PushResult::Rejected {
+            code: RejectCode::Transaction,
+            message: "another edit of its transaction was refused".to_owned(),
+            current: None,
+        },
+    };
+    let instead = |(result, remembered): (PushResult, &bool)| match result {
+        result if *remembered => result,
+        result @ PushResult::Conflict { .. } => result,
+        result @ PushResult::Rejected { .. } if conflict.is_none() => result,
+        _ => refused(conflict),
+    };
+    results.into_iter().zip(remembered).map(instead).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_transaction_that_cannot_take_effect_nothing_does() {
+        let applied = || PushResult::Applied { seq: 7, record: None };
+        let duplicate = || PushResult::Duplicate { seq: 3, record: None };
+        let conflict = |seq| PushResult::Conflict { seq };
+        let rejected = |code| PushResult::Rejected {
+            code,
+            message: "another edit of its transaction was refused".into(),
+            current: None,
+        };
+        let (bad, other) = (RejectCode::Constraint, RejectCode::Transaction);
+        for (alone, remembered, together) in [
+            (vec![applied(), conflict(5)], vec![false, false], vec![conflict(5), conflict(5)]),
+            (
+                vec![rejected(bad), conflict(5), conflict(6)],
+                vec![false; 3],
+                vec![conflict(5), conflict(5), conflict(6)],
+            ),
+            (vec![applied(), rejected(bad)], vec![false, false], vec![rejected(other), rejected(bad)]),
+            (vec![duplicate(), rejected(bad)], vec![true, false], vec![duplicate(), rejected(bad)]),
+            (vec![rejected(bad), applied()], vec![true, false], vec![rejected(bad), rejected(other)]),
+        ] {
+            assert_eq!(none_of(alone.clone(), &remembered), together, "{alone:?}");
+        }
+    }
 
     #[test]
     fn every_case() {

@@ -152,8 +152,9 @@ impl Reader<'_> {
         let row = seen.and_then(|seen| seen.row.clone());
         let lost_here =
             self.table.phase.may_have_lost(change.seq, change.own) && !is_on(Mutant::NothingOffered);
-        if lost_here && row != remote {
-            // The server lost what this device knows, and what is pending here was made on top of that.
+        if lost_here && (row != remote || pending.is_some()) {
+            // The server lost what this device knows, and what is pending here was made on top of that. Where all the same it has what the
+            // row is, the pending edits are to be made on top of what it has now.
             let edit = row.map_or(Edit::Delete, Edit::Replace);
             let at = change.at.saturating_add(1).max(pending.unwrap_or(0));
             self.reading.ops.push(Op::Offer { key, base: remote, edit, at });
@@ -220,7 +221,7 @@ pub fn finish(
     if !has_more {
         ops.push(Op::Complete { table: name.clone(), at: now, passed });
     }
-    Batch { expected, ops }
+    Batch { expected, ops, ..Batch::default() }
 }
 
 /// Turns a decision into what is to be done.
@@ -411,7 +412,16 @@ mod tests {
 
     fn entry(counter: Counter, edit: Edit) -> Entry {
         let sent = (counter == 1).then_some(Sent { base: None });
-        Entry { counter, key: key("x"), edit, at: 10 * counter as Millis, sent, attempts: 0, retry_at: None }
+        Entry {
+            counter,
+            key: key("x"),
+            edit,
+            at: 10 * counter as Millis,
+            sent,
+            attempts: 0,
+            retry_at: None,
+            transaction: None,
+        }
     }
 
     /// What is known of a record before its change is read.
@@ -716,7 +726,7 @@ mod tests {
             if !has_more {
                 ops.push(Op::Complete { table: name.clone(), at: 99, passed: request().seen });
             }
-            assert_eq!(batch, Batch { expected, ops });
+            assert_eq!(batch, Batch { expected, ops, ..Batch::default() });
         }
     }
 

@@ -37,7 +37,7 @@ pub fn prepare(state: &State, groups: Vec<Vec<Entry>>) -> Prepared {
         ..PushRequest::new(state.replica, entries.iter().map(outgoing).collect())
     };
     let expected = Expected { generation: Some(state.generation), ..Expected::default() };
-    Prepared { batch: Batch { expected, ops }, entries, request }
+    Prepared { batch: Batch { expected, ops, ..Batch::default() }, entries, request }
 }
 
 /// How far the histories of the entries' tables were seen: an entry that is sent again has an older base.
@@ -85,6 +85,7 @@ fn outgoing(entry: &Entry) -> PushEntry {
         base: entry.sent.as_ref().and_then(|sent| sent.base.clone()),
         at: entry.at,
         data: entry.edit.fields().cloned(),
+        transaction: entry.transaction,
     }
 }
 
@@ -172,8 +173,16 @@ pub fn answer(
     }
     let mut answered = Answered::default();
     answered.batch.expected.generation = Some(state.generation);
+    let mut refusals = BTreeMap::new();
     for (entry, result) in sent.iter().zip(&answer.results) {
-        let outcome = read_result(entry, result, rules, &mut random);
+        let outcome = read_result(entry, result, || match entry.transaction {
+            None => refusal([entry], rules, &mut random),
+            // It comes again as a whole, or not at all.
+            Some(transaction) => *refusals.entry(transaction).or_insert_with(|| {
+                let members = sent.iter().filter(|other| other.transaction == entry.transaction);
+                refusal(members, rules, &mut random)
+            }),
+        });
         answered.batch.ops.push(op_for(entry, result, &outcome, rules));
         if let EntryOutcome::Conflict { key } = &outcome {
             answered.pull.insert(key.table.clone());
@@ -192,12 +201,22 @@ pub fn answer(
     Ok(answered)
 }
 
-fn read_result(
-    entry: &Entry,
-    result: &PushResult,
+/// When entries are sent again that were refused together; `None`: never.
+fn refusal<'a>(
+    entries: impl IntoIterator<Item = &'a Entry>,
     rules: &RetryRules,
     random: &mut impl FnMut() -> u64,
-) -> EntryOutcome {
+) -> Option<Millis> {
+    let before = entries.into_iter().map(|entry| entry.attempts).max().unwrap_or(0);
+    let attempts = before.saturating_add(1);
+    if attempts >= rules.max_retries {
+        return None;
+    }
+    let pause = rules.backoff.pause(attempts, random()).as_millis();
+    Some(rules.now.saturating_add(Millis::try_from(pause).unwrap_or(Millis::MAX)))
+}
+
+fn read_result(entry: &Entry, result: &PushResult, refusal: impl FnOnce() -> Option<Millis>) -> EntryOutcome {
     let key = entry.key.clone();
     match result {
         PushResult::Applied { seq, .. } | PushResult::Duplicate { seq, .. } => {
@@ -205,14 +224,11 @@ fn read_result(
         }
         PushResult::Conflict { .. } => EntryOutcome::Conflict { key },
         PushResult::Rejected { code, message, .. } => {
-            let attempts = entry.attempts.saturating_add(1);
             let (entry, code, message) = (entry.clone(), code.as_str().to_owned(), message.clone());
-            if attempts >= rules.max_retries {
-                return EntryOutcome::Dead { entry, code, message };
+            match refusal() {
+                None => EntryOutcome::Dead { entry, code, message },
+                Some(retry_at) => EntryOutcome::Retry { entry, retry_at, code, message },
             }
-            let pause = rules.backoff.pause(attempts, random()).as_millis();
-            let retry_at = rules.now.saturating_add(Millis::try_from(pause).unwrap_or(Millis::MAX));
-            EntryOutcome::Retry { entry, retry_at, code, message }
         }
     }
 }
@@ -303,7 +319,16 @@ mod tests {
 
     fn entry(counter: Counter, id: &str, edit: Edit) -> Entry {
         let key = RecordKey::new("t", id).unwrap();
-        Entry { counter, key, edit, at: 10 * counter as Millis, sent: None, attempts: 0, retry_at: None }
+        Entry {
+            counter,
+            key,
+            edit,
+            at: 10 * counter as Millis,
+            sent: None,
+            attempts: 0,
+            retry_at: None,
+            transaction: None,
+        }
     }
 
     fn sent(entry: Entry) -> Entry {
@@ -493,6 +518,30 @@ mod tests {
             );
             assert!(answered.pull.is_empty());
         }
+    }
+
+    #[test]
+    fn a_refused_transaction_waits_for_one_time_and_dies_as_one() {
+        let part = |counter, id, attempts| {
+            sent(Entry { attempts, transaction: Some(5), ..entry(counter, id, Edit::Delete) })
+        };
+        let entries = [part(5, "x", 0), part(6, "y", 1), sent(entry(7, "z", Edit::Delete))];
+        let results = vec![rejected(None), rejected(None), rejected(None)];
+        let answered = answer_to(&entries, results.clone(), false);
+        let times: Vec<Option<Millis>> = answered
+            .outcomes
+            .iter()
+            .map(|outcome| match outcome {
+                EntryOutcome::Retry { retry_at, .. } => Some(*retry_at),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(times, [Some(5000), Some(5000), Some(3000)], "as long as the one that was refused most");
+        let entries = [part(5, "x", 0), part(6, "y", 2), sent(entry(7, "z", Edit::Delete))];
+        let answered = answer_to(&entries, results, false);
+        let dead: Vec<bool> =
+            answered.outcomes.iter().map(|outcome| matches!(outcome, EntryOutcome::Dead { .. })).collect();
+        assert_eq!(dead, [true, true, false]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     ids::{RecordKey, TableName},
-    memory::replica::Store,
+    memory::replica::{Pending, Store},
     replica::{Batch, Op, Phase},
 };
 
@@ -58,17 +58,24 @@ impl Scope {
             | Op::Store { key, .. }
             | Op::Settle { key, record: Some(_), .. }
             | Op::Bury { key, .. } => drop(self.rows.insert(key.clone())),
-            Op::Resolve { conflict, .. } => drop(self.rows.insert(conflict.key.clone())),
-            Op::Offer { key, .. }
-            | Op::Thaw { key, .. }
-            | Op::Settle { key, record: None, .. }
-            | Op::Postpone { key, .. } => drop(self.records.insert(key.clone())),
-            Op::Freeze(entry) => drop(self.records.insert(entry.key.clone())),
-            Op::Revive { letter, .. } if let Some(dead) = store.dead.get(letter) => {
-                self.letters.insert(*letter);
-                self.rows.insert(dead.key.clone());
+            Op::Resolve { conflict, .. } => {
+                self.rows.insert(conflict.key.clone());
+                self.add_transactions(store, |key| *key == conflict.key);
             }
-            Op::Discard { letter } | Op::Revive { letter, .. } => drop(self.letters.insert(*letter)),
+            Op::Offer { key, .. } => {
+                self.records.insert(key.clone());
+                self.add_transactions(store, |its| its == key);
+            }
+            Op::Thaw { key, .. } | Op::Settle { key, record: None, .. } | Op::Postpone { key, .. } => {
+                self.records.insert(key.clone());
+            }
+            Op::Freeze(entry) => drop(self.records.insert(entry.key.clone())),
+            Op::Revive { letter, .. } => {
+                let letters = store.siblings(*letter);
+                self.rows.extend(letters.iter().filter_map(|id| Some(store.dead.get(id)?.key.clone())));
+                self.letters.extend(letters);
+            }
+            Op::Discard { letter } => self.letters.extend(store.siblings(*letter)),
             Op::Forget { conflict } => drop(self.conflicts.insert(*conflict)),
             Op::Prune { before } => {
                 let old = store.journal.iter().filter(|(_, resolved)| resolved.decided_at < *before);
@@ -82,6 +89,7 @@ impl Scope {
             Op::Complete { table, .. } if walks(store, table) || self.tables.contains(table) => {
                 self.tables.insert(table.clone());
                 self.rows_of.insert(table.clone());
+                self.add_transactions(store, |key| key.table == *table);
             }
             Op::Rename => self.records.extend(store.queue.keys().cloned()),
             Op::Complete { .. }
@@ -90,6 +98,15 @@ impl Scope {
             | Op::Undeclared { .. }
             | Op::Bind { .. }
             | Op::Observe { .. } => {}
+        }
+    }
+
+    /// Where edits of such records are parts of transactions, these may become one, with whatever lies between them.
+    fn add_transactions(&mut self, store: &Store, of: impl Fn(&RecordKey) -> bool) {
+        let has_one = |pending: &Pending| pending.entries.iter().any(|entry| entry.transaction.is_some());
+        if store.queue.iter().any(|(key, pending)| of(key) && has_one(pending)) {
+            let all = store.queue.iter().filter(|(_, pending)| has_one(pending));
+            self.records.extend(all.map(|(key, _)| key.clone()));
         }
     }
 }

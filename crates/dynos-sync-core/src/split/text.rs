@@ -30,6 +30,8 @@ pub(super) struct EntryText {
     base: Option<Cursor>,
     attempts: u32,
     retry_at: Option<Millis>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    transaction: Option<Counter>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -39,6 +41,8 @@ pub(super) struct LetterText {
     code: String,
     message: String,
     at: Millis,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    transaction: Option<Counter>,
 }
 
 impl EditText {
@@ -60,13 +64,14 @@ impl EntryText {
             base: entry.sent.as_ref().and_then(|sent| sent.base.clone()),
             attempts: entry.attempts,
             retry_at: entry.retry_at,
+            transaction: entry.transaction,
         }
     }
 
     pub(super) fn entry(self, counter: Counter) -> Entry {
-        let Self { key, edit, sent, base, attempts, retry_at } = self;
+        let Self { key, edit, sent, base, attempts, retry_at, transaction } = self;
         let (edit, at) = edit.edit();
-        Entry { counter, key, edit, at, sent: sent.then_some(Sent { base }), attempts, retry_at }
+        Entry { counter, key, edit, at, sent: sent.then_some(Sent { base }), attempts, retry_at, transaction }
     }
 }
 
@@ -74,13 +79,13 @@ impl LetterText {
     pub(super) fn of(letter: &DeadLetter) -> Self {
         let edits = letter.edits.iter().map(|(edit, at)| EditText::of(edit, *at)).collect();
         let (code, message) = (letter.code.clone(), letter.message.clone());
-        Self { key: letter.key.clone(), edits, code, message, at: letter.at }
+        Self { key: letter.key.clone(), edits, code, message, at: letter.at, transaction: letter.transaction }
     }
 
     pub(super) fn letter(self, id: i64) -> DeadLetter {
-        let Self { key, edits, code, message, at } = self;
+        let Self { key, edits, code, message, at, transaction } = self;
         let edits = edits.into_iter().map(EditText::edit).collect();
-        DeadLetter { id, key, edits, code, message, at }
+        DeadLetter { id, key, edits, code, message, at, transaction }
     }
 }
 

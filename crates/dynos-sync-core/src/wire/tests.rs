@@ -12,6 +12,7 @@ fn entry(id: &str, base: Option<&str>, data: Option<Fields>) -> PushEntry {
         base: base.map(Cursor::new),
         at: 0,
         data,
+        transaction: None,
     }
 }
 
@@ -60,8 +61,44 @@ fn a_codes_name_is_what_stands_on_the_wire() {
         RejectCode::UnknownColumn,
         RejectCode::Invalid,
         RejectCode::TooLarge,
+        RejectCode::Transaction,
         RejectCode::Other,
     ] {
         assert_eq!(json!(code), json!(code.as_str()));
     }
+}
+
+fn units(transactions: &[Option<u64>]) -> Result<Vec<usize>, String> {
+    let part = |(n, transaction): (usize, &Option<u64>)| PushEntry {
+        transaction: *transaction,
+        ..entry(&format!("r{n}"), None, None)
+    };
+    let entries = transactions.iter().enumerate().map(part).collect();
+    let request = PushRequest::new(ReplicaId::from_random([1; 16]), entries);
+    request.units().map(|units| units.iter().map(|unit| unit.len()).collect())
+}
+
+#[test]
+fn the_entries_of_a_transaction_are_one_unit_and_others_one_each() {
+    assert_eq!(units(&[]), Ok(vec![]));
+    assert_eq!(units(&[None, None]), Ok(vec![1, 1]));
+    assert_eq!(units(&[None, Some(1), Some(1), Some(2), None, Some(3), Some(3)]), Ok(vec![1, 2, 1, 1, 2]));
+    assert!(units(&[Some(1), None, Some(1)]).is_err(), "in pieces");
+    let twice = vec![PushEntry { transaction: Some(1), ..entry("x", None, None) }; 2];
+    assert!(PushRequest::new(ReplicaId::from_random([1; 16]), twice).units().is_err(), "a record twice");
+}
+
+#[test]
+fn with_an_entry_that_holds_a_nul_its_transaction_is_left_out() {
+    let part = |id: &str, transaction| PushEntry { transaction, ..entry(id, None, None) };
+    let entries = vec![
+        part("a", Some(1)),
+        part("b\0", Some(1)),
+        part("c", Some(2)),
+        part("d", None),
+        part("e\0", None),
+    ];
+    let (kept, which) = PushRequest::new(ReplicaId::from_random([1; 16]), entries).without_nul();
+    assert_eq!(which, [false, false, true, true, false]);
+    assert_eq!(kept.entries.len(), 2);
 }

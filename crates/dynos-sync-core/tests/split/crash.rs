@@ -10,8 +10,7 @@ use dynos_sync_core::{
     memory::MemoryReplica,
     plan::push,
     replica::{
-        Batch, DeadLetter, DueLimits, Expected, Journaled, Op, Outcome, Phase, Resolved, Revert, State,
-        TableOptions,
+        Batch, DeadLetter, DueLimits, Journaled, Op, Outcome, Phase, Resolved, Revert, State, TableOptions,
     },
     split::{
         LocalStore, MemoryLocalStore, MemoryQueueStore, MemoryTimestampStore, SplitReplica, TimestampStore,
@@ -151,7 +150,7 @@ async fn take(step: &Step, replica: &dyn Replica) -> Result<(), ReplicaError> {
             vec![Op::Bury { key, counter, code, message, at: 1, revert: Revert::To(Some(row(50))) }]
         }
     };
-    let outcome = replica.commit(Batch { expected: Expected::default(), ops }).await?;
+    let outcome = replica.commit(Batch { ops, ..Batch::default() }).await?;
     assert!(matches!(outcome, Outcome::Committed(_)), "{step:?}");
     Ok(())
 }

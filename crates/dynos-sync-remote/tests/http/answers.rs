@@ -93,6 +93,7 @@ async fn every_entry_has_its_result() {
         base: None,
         at: 5,
         data: Some(fields([("title", "milk".into())])),
+        transaction: None,
     };
     let request = PushRequest::new(ReplicaId::from_random([1; 16]), vec![entry]);
     for (results, fits) in [(0, false), (1, true), (2, false)] {

@@ -19,6 +19,7 @@ fn push(text: &str) -> PushRequest {
         base: None,
         at: 5,
         data: Some(fields([("title", text.into())])),
+        transaction: None,
     };
     PushRequest::new(ReplicaId::from_random([1; 16]), vec![entry])
 }

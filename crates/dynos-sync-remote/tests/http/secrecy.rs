@@ -41,6 +41,7 @@ fn push() -> PushRequest {
         base: None,
         at: 5,
         data: Some(fields([("title", RECORD.into())])),
+        transaction: None,
     };
     PushRequest::new(ReplicaId::from_random([1; 16]), vec![entry])
 }

@@ -92,6 +92,7 @@ impl Device {
             base: None,
             at: 1_700_000_000_000,
             data: (op != Operation::Delete).then(|| fields(data)),
+            transaction: None,
         }
     }
 

@@ -42,6 +42,7 @@ fn request(counter: u64, ids: &[&str]) -> PushRequest {
         base: None,
         at: 5,
         data: Some(fields([("n", json!(1))])),
+        transaction: None,
     };
     let entries = (counter..).zip(ids).map(entry).collect();
     PushRequest::new(ReplicaId::from_random([7; 16]), entries)

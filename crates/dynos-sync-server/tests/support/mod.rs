@@ -255,6 +255,7 @@ pub(crate) fn entry(counter: u64, op: Operation, id: &str, data: Value) -> PushE
         base: None,
         at: 1000 + counter as i64,
         data: (op != Operation::Delete).then(|| object(data)),
+        transaction: None,
     }
 }
 

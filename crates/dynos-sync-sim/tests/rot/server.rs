@@ -90,6 +90,7 @@ pub(crate) fn elsewhere(server: &MemoryServer, user: &str, first: u64, edits: &[
         base: None,
         at: *at,
         data: (edit.operation() != Operation::Delete).then(|| edit.clone().into_fields()),
+        transaction: None,
     };
     let replica = ReplicaId::from_random([200; 16]);
     let request = PushRequest::new(replica, edits.iter().enumerate().map(entry).collect());

@@ -268,27 +268,34 @@ impl Driver {
         }
     }
 
-    /// A single record that the server finds too large will not shrink. An earlier copy of the request may have got through
-    /// all the same: the pull finds out, and then there is nothing to give up.
-    async fn bury_oversize(&self, entry: &Entry) -> Result<(), SyncError> {
-        let table = &entry.key.table;
-        self.pull_table(table).await?;
-        let state = self.state().await?;
-        let unsettled = self.replica.unsettled(table, usize::MAX >> 1).await?;
-        let Some(entry) = unsettled.into_iter().find(|unsettled| unsettled.counter == entry.counter) else {
-            return Ok(());
+    /// A single record, or transaction, that the server finds too large will not shrink. An earlier copy of the request may have got
+    /// through all the same: the pull finds out, and then there is nothing to give up.
+    async fn bury_oversize(&self, entries: &[Entry]) -> Result<(), SyncError> {
+        let tables: BTreeSet<&TableName> = entries.iter().map(|entry| &entry.key.table).collect();
+        let mut unsettled = BTreeSet::new();
+        for table in tables {
+            self.pull_table(table).await?;
+            let of_table = self.replica.unsettled(table, usize::MAX >> 1).await?;
+            unsettled.extend(of_table.into_iter().map(|entry| entry.counter));
+        }
+        let message = match entries {
+            [_] => "the record alone is larger than the server takes",
+            _ => "the transaction alone is larger than the server takes",
         };
-        let message = "the record alone is larger than the server takes".to_owned();
-        let bury = Op::Bury {
+        let given_up = entries.iter().filter(|entry| unsettled.contains(&entry.counter));
+        let bury = |entry: &Entry| Op::Bury {
             key: entry.key.clone(),
             counter: entry.counter,
             code: "too_large".to_owned(),
-            message: message.clone(),
+            message: message.to_owned(),
             at: self.clock.now(),
             revert: if self.config.keep_refused { Revert::Keep } else { Revert::ToBase },
         };
-        self.commit_in(state.generation, vec![bury]).await?;
-        self.tell(SyncEvent::PoisonPill { entry, error: format!("too_large: {message}") });
+        let state = self.state().await?;
+        self.commit_in(state.generation, given_up.clone().map(bury).collect()).await?;
+        for entry in given_up {
+            self.tell(SyncEvent::PoisonPill { entry: entry.clone(), error: format!("too_large: {message}") });
+        }
         Ok(())
     }
 }
@@ -411,13 +418,11 @@ impl<'a> Drain<'a> {
     async fn refused(&mut self, batch: &Batch, error: RemoteError) -> Result<(), SyncError> {
         let entries = &batch.prepared.entries;
         match error {
-            RemoteError::TooLarge => match entries.as_slice() {
-                [entry] => self.driver.bury_oversize(entry).await,
-                entries => {
-                    self.records = entries.len() / 2;
-                    Ok(())
-                }
-            },
+            RemoteError::TooLarge if is_one(entries) => self.driver.bury_oversize(entries).await,
+            RemoteError::TooLarge => {
+                self.records = (entries.len() / 2).max(1);
+                Ok(())
+            }
             RemoteError::ReplicaForked => self.driver.rename(&batch.state).await,
             error => {
                 self.driver.blame(entries).await?;
@@ -425,6 +430,11 @@ impl<'a> Drain<'a> {
             }
         }
     }
+}
+
+/// Whether entries cannot be sent in smaller batches.
+fn is_one(entries: &[Entry]) -> bool {
+    entries.windows(2).all(|pair| pair[0].transaction.is_some() && pair[0].transaction == pair[1].transaction)
 }
 
 impl Taken {

@@ -1,7 +1,7 @@
 //! Local edits. Nothing here waits for the network.
 
 use dynos_sync_core::{
-    Edit, Fields, Invalid, Operation, RecordKey, ReplicaError, TableName,
+    Edit, Fields, Invalid, Limits, Operation, RecordKey, ReplicaError, TableName, measure,
     plan::write,
     replica::{Batch, Expected, Op, Outcome, TableState},
 };
@@ -48,6 +48,32 @@ impl Driver {
         self.commit_in(session, ops).await.map(drop)
     }
 
+    /// Makes edits that take effect together, here and on the server.
+    ///
+    /// # Errors
+    /// See [`Transaction::commit`](crate::Transaction::commit).
+    pub async fn transaction(&self, edits: Vec<(RecordKey, Edit)>) -> Result<(), SyncError> {
+        let session = self.session();
+        Limits::check_transaction(edits.len())?;
+        let (mut ops, mut bytes) = (Vec::with_capacity(edits.len()), 0);
+        for (key, edit) in edits {
+            let table = self.known(&key.table).await?;
+            bytes += edit.fields().map(measure).transpose()?.unwrap_or(0);
+            ops.push(self.pass(&table, key, edit)?);
+        }
+        if bytes > self.config.max_batch_bytes {
+            let problem = format!("{bytes} bytes of fields, the limit is {}", self.config.max_batch_bytes);
+            return Err(Invalid::new("transaction", problem)
+                .remedy("write less at once, or raise max_batch_bytes")
+                .into());
+        }
+        let expected = Expected { generation: Some(session), ..Expected::default() };
+        match self.commit_batch(Batch { expected, ops, transaction: true }).await? {
+            Outcome::Committed(_) => Ok(()),
+            Outcome::Stale => Err(SyncError::SessionEnded),
+        }
+    }
+
     /// Sets those fields of a record that `change` makes of it. Where the record is changed meanwhile, `change` is asked again.
     ///
     /// # Errors
@@ -67,7 +93,10 @@ impl Driver {
                 return Ok(());
             }
             let ops = vec![self.pass(&table, key.clone(), Edit::Patch(changed))?];
-            if matches!(self.commit_batch(Batch { expected, ops }).await?, Outcome::Committed(_)) {
+            if matches!(
+                self.commit_batch(Batch { expected, ops, ..Batch::default() }).await?,
+                Outcome::Committed(_)
+            ) {
                 return Ok(());
             }
         }

@@ -29,4 +29,5 @@ mod restore;
 mod sensitive;
 mod snapshots;
 mod strategies;
+mod transactions;
 mod typed_conflicts;

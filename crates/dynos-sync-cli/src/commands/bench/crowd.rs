@@ -89,6 +89,7 @@ async fn device(
             base: None,
             at: 1_700_000_000_000,
             data: Some(data),
+            transaction: None,
         };
         let start = Instant::now();
         let answer = remote.push(&PushRequest::new(replica, vec![entry])).await?;

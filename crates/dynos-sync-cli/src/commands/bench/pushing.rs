@@ -76,7 +76,7 @@ fn body(case: &Case, chunk: u64) -> Vec<u8> {
         let (table, id) = (TABLE.parse(), RecordId::try_from(id));
         let (Ok(table), Ok(id)) = (table, id) else { unreachable!("BUG: the names are good ones") };
         let (op, base, at) = (Operation::Upsert, None, 1_700_000_000_000);
-        PushEntry { counter: n + 1, table, id, op, base, at, data: Some(data) }
+        PushEntry { counter: n + 1, table, id, op, base, at, data: Some(data), transaction: None }
     };
     let rows = chunk * AT_ONCE..((chunk + 1) * AT_ONCE).min(case.rows);
     let request = PushRequest::new(ReplicaId::from_random([7; 16]), rows.map(entry).collect());

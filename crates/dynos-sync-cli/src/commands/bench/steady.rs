@@ -108,6 +108,7 @@ async fn change(case: &Case, server: &Process, rows: u64) -> Result<(), Failure>
             base: heads.values().next().cloned(),
             at: time::now(),
             data: Some(case.shape.record(n + u64::from(random[0])).1),
+            transaction: None,
         })
     };
     let entries = (0..rows).map(entry).collect::<Result<_, _>>()?;

@@ -26,7 +26,16 @@ pub(super) fn name(table: &str) -> TableName {
 pub(super) fn entry(counter: Counter, id: &str, edit: Edit) -> PushEntry {
     let op = edit.operation();
     let data = (op != Operation::Delete).then(|| edit.into_fields());
-    PushEntry { counter, table: name(TABLE), id: id.parse().unwrap(), op, base: None, at: 1000, data }
+    PushEntry {
+        counter,
+        table: name(TABLE),
+        id: id.parse().unwrap(),
+        op,
+        base: None,
+        at: 1000,
+        data,
+        transaction: None,
+    }
 }
 
 /// An entry of a replica that has seen all up to `base`.

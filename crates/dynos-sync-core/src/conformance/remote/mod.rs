@@ -31,6 +31,7 @@ pub mod pulling;
 pub mod pushing;
 pub mod repeats;
 pub mod tables;
+pub mod transactions;
 pub mod values;
 
 use std::{
@@ -164,6 +165,16 @@ macro_rules! remote_conformance {
                 a_conflict_comes_before_a_rejection
                 an_entry_is_applied_under_its_counter_once_it_has_a_later_base
                 of_two_entries_with_one_base_the_first_wins
+            }
+            transactions {
+                a_transaction_is_applied_in_all_its_tables
+                a_conflict_of_one_entry_is_one_of_its_transaction
+                a_refusal_of_one_entry_is_one_of_its_transaction
+                a_refused_transaction_is_remembered
+                a_repeat_of_a_transaction_has_no_effect
+                what_of_a_transaction_was_applied_before_stands
+                a_transaction_and_what_stands_beside_it_do_not_touch_each_other
+                a_transaction_in_pieces_or_with_a_record_twice_is_refused
             }
             pulling {
                 a_change_carries_its_record_number_and_time

@@ -125,11 +125,11 @@ impl Device {
     }
 
     pub(super) async fn attempt(&self, ops: Vec<Op>) -> Result<Outcome, ReplicaError> {
-        self.replica.commit(Batch { expected: Expected::default(), ops }).await
+        self.replica.commit(Batch { ops, ..Batch::default() }).await
     }
 
     pub(super) async fn commit_if(&self, expected: Expected, ops: Vec<Op>) -> Outcome {
-        self.replica.commit(Batch { expected, ops }).await.unwrap()
+        self.replica.commit(Batch { expected, ops, ..Batch::default() }).await.unwrap()
     }
 
     pub(super) async fn commit(&self, ops: Vec<Op>) -> Receipt {

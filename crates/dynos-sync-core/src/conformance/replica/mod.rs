@@ -35,6 +35,7 @@ pub mod session;
 pub mod settling;
 pub mod staleness;
 pub mod tables;
+pub mod transactions;
 pub mod values;
 pub mod writes;
 
@@ -121,6 +122,22 @@ macro_rules! replica_conformance {
                 unsettled_lists_a_tables_sent_entries_oldest_first
                 sent_entries_survive_reopen
             }
+            transactions {
+                a_transactions_entries_say_so_and_others_do_not
+                a_transaction_is_due_as_a_whole
+                a_transaction_is_no_part_of_a_group
+                a_transaction_waits_for_what_came_before_in_any_of_its_records
+                a_transaction_waits_where_one_of_its_records_does
+                a_transaction_that_was_sent_is_sent_again_as_a_whole
+                the_outcome_of_a_conflict_is_a_part_of_the_transaction
+                where_the_servers_version_stays_the_rest_goes_on_alone
+                a_conflict_over_several_transactions_makes_them_one
+                a_refused_transaction_is_given_up_as_a_whole_and_taken_up_as_one
+                discarding_a_letter_discards_its_transaction
+                what_is_given_up_takes_no_part_of_another_transaction_with_it
+                what_stays_of_a_record_that_is_given_up_creates_it
+                a_transaction_survives_reopen
+            }
             refusals {
                 a_postponed_record_takes_fresh_numbers_in_the_same_order
                 each_postponement_counts_an_attempt
@@ -164,6 +181,7 @@ macro_rules! replica_conformance {
                 what_was_expected_and_holds_is_committed
             }
             pulling {
+                what_a_restored_server_did_not_list_is_the_base_of_no_deletion
                 a_first_pull_lasts_until_it_is_complete
                 a_row_and_its_cursor_move_together
                 skip_moves_only_a_following_table_that_stands_there

@@ -263,3 +263,17 @@ pub async fn the_cursor_survives_reopen(fixture: &dyn Fixture) {
     let Some(device) = device.reopened(fixture).await else { return };
     assert_eq!(device.state().await, state);
 }
+
+pub async fn what_a_restored_server_did_not_list_is_the_base_of_no_deletion(fixture: &dyn Fixture) {
+    let device = following(fixture).await;
+    device.write("1", Edit::Delete).await;
+    device.write("2", Edit::Delete).await;
+    device.commit(vec![restart(RESTORE), advance("1", &["1", "3"]), complete()]).await;
+    assert_eq!(device.base("1").await, some(json!({"id": "1"})));
+    assert_eq!(
+        device.base("2").await,
+        None,
+        "to give the deletion up is not to bring back what the server lost"
+    );
+    assert_eq!(edits(&device.entries("2").await), [Edit::Delete]);
+}

@@ -86,6 +86,7 @@ pub async fn a_buried_record_gives_up_all_of_its_entries(fixture: &dyn Fixture) 
         code: "constraint".into(),
         message: "no".into(),
         at: 77,
+        transaction: None,
     };
     assert_eq!(letters(&device).await, [letter]);
     assert_eq!(device.entries("1").await, []);

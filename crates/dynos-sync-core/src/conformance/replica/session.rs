@@ -218,7 +218,7 @@ pub async fn a_closed_replica_says_so(fixture: &dyn Fixture) {
     replica.close().await;
     replica.close().await;
     let limits = DueLimits { now: 0, longest_wait: i64::MAX, records: 1, bytes: 1, under_way: 0 };
-    let batch = Batch { expected: Expected::default(), ops: vec![write("1", upsert(json!({})))] };
+    let batch = Batch { ops: vec![write("1", upsert(json!({})))], ..Batch::default() };
     let table = name(TABLE);
     for (call, failed) in [
         ("state", replica.state().await.err()),

@@ -42,7 +42,7 @@ fn state() -> State {
 
 fn entry() -> Entry {
     let edit = Edit::Patch(fields([("a", 1.into())]));
-    Entry { counter: 3, key: key(), edit, at: 10, sent: None, attempts: 0, retry_at: None }
+    Entry { counter: 3, key: key(), edit, at: 10, sent: None, attempts: 0, retry_at: None, transaction: None }
 }
 
 fn account() -> Account {
@@ -156,6 +156,7 @@ fn what_is_not_pending_says_why() {
         code: "forbidden".to_owned(),
         message: "not yours".to_owned(),
         at: 1,
+        transaction: None,
     };
     let given_up = Account { letters: vec![letter], ..account() };
     concludes(

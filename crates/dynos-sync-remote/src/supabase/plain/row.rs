@@ -99,7 +99,7 @@ mod tests {
     fn entry(op: Operation, data: &Value) -> PushEntry {
         let data = (op != Operation::Delete).then(|| data.as_object().unwrap().clone());
         let (table, id) = ("t".parse().unwrap(), "x".parse().unwrap());
-        PushEntry { counter: 1, table, id, op, base: None, at: 0, data }
+        PushEntry { counter: 1, table, id, op, base: None, at: 0, data, transaction: None }
     }
 
     #[test]

@@ -25,6 +25,7 @@ const NO_HEADS: &str = "a table's end is found by walking to it, and a push does
 const NO_OWN: &str = "a row does not say which device wrote it";
 const ONE_ID: &str = "an id belongs to one row of the table, and the row to one user";
 const COLUMNS: &str = "a row has all columns of its table: what an edit does not name stays";
+const ALONE: &str = "each row is written by itself";
 const CLOCK: &str = "a row has the server's time, not the edit's";
 const TABLES: &str =
     "tables are the project's, and only those with the columns that are needed can be synced";
@@ -68,6 +69,14 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("a_change_carries_its_record_number_and_time", CLOCK),
     ("an_edit_time_out_of_range_is_rejected", CLOCK),
     ("a_delete_of_a_record_that_never_was_travels_too", "there is no row to mark as deleted"),
+    ("a_transaction_is_applied_in_all_its_tables", ALONE),
+    ("a_conflict_of_one_entry_is_one_of_its_transaction", ALONE),
+    ("a_refusal_of_one_entry_is_one_of_its_transaction", ALONE),
+    ("a_refused_transaction_is_remembered", ALONE),
+    ("a_repeat_of_a_transaction_has_no_effect", ALONE),
+    ("what_of_a_transaction_was_applied_before_stands", ALONE),
+    ("a_transaction_and_what_stands_beside_it_do_not_touch_each_other", ALONE),
+    ("a_transaction_in_pieces_or_with_a_record_twice_is_refused", ALONE),
     (
         "a_deletion_that_the_author_has_not_seen_is_a_conflict",
         "a delete of what is deleted is found to be done",

@@ -37,7 +37,7 @@ pub(super) fn make_scope(conn: &Connection, wanted: &Scope) -> Result<(ScopeId, 
 }
 
 /// A table as the database keeps it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Table {
     /// Its number.
     pub(super) id: i64,

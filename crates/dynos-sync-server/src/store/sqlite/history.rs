@@ -66,7 +66,7 @@ pub(super) fn zero(conn: &Connection) -> Result<Cursor, StoreError> {
 }
 
 /// What a cursor is worth.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     /// It can be continued from.
     Valid(Position),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dynos_sync_core::{
     Counter, Cursor, Edit, Fields, Limits, Millis, Operation, ReplicaId, Seq, TableName, measure,
-    plan::admit::{Admission, admit},
+    plan::admit::{Admission, admit, none_of},
     sabotage::{Mutant, is_on},
     wire::{Current, HeadMove, PushAnswer, PushEntry, PushRequest, PushResult, RejectCode},
 };
@@ -18,7 +18,10 @@ use super::{
     pull,
     record::{self, Stored},
 };
-use crate::store::{Caller, Moved, StoreError, digest::digest};
+use crate::store::{
+    Caller, Moved, StoreError,
+    digest::{Digest, digest},
+};
 
 /// How often a push may write the largest record, in all. Small patches of large records are cheap to send and
 /// dear to store; a batch that goes beyond is refused whole, and comes again in halves.
@@ -38,9 +41,15 @@ pub(super) fn push(
     }
     let mut push = Push::begin(conn, rules, incarnation, caller, request.replica)?;
     push.lost = pull::lost(conn, rules, caller, &request.seen)?;
-    let results: Result<_, _> = request.entries.iter().map(|entry| push.entry(entry)).collect();
+    let mut results = Vec::with_capacity(request.entries.len());
+    for unit in request.units().map_err(StoreError::Invalid)? {
+        match unit {
+            [entry] => results.push(push.entry(entry)?),
+            transaction => results.extend(push.transaction(transaction)?),
+        }
+    }
     let (heads, moved) = push.end(caller)?;
-    Ok((PushAnswer { results: results?, heads }, moved))
+    Ok((PushAnswer { results, heads }, moved))
 }
 
 /// A refusal, on its way to becoming a result.
@@ -64,6 +73,7 @@ struct Push<'a> {
 }
 
 /// A table that entries of this push are about.
+#[derive(Clone)]
 struct Touched {
     table: Table,
     before: Seq,
@@ -111,6 +121,53 @@ impl<'a> Push<'a> {
         })
     }
 
+    /// Entries that take effect together or not at all.
+    fn transaction(&mut self, entries: &[PushEntry]) -> Result<Vec<PushResult>, StoreError> {
+        let before = (self.tables.clone(), self.seqs.clone(), self.newest);
+        self.conn.execute_batch("SAVEPOINT unit")?;
+        let mut remembered = Vec::with_capacity(entries.len());
+        for entry in entries {
+            remembered.push(self.answered(entry, &digest(entry))?.is_some());
+        }
+        let results = entries.iter().map(|entry| self.entry(entry)).collect::<Result<Vec<_>, _>>()?;
+        if results.iter().all(PushResult::is_done) || is_on(Mutant::TransactionHalfApplied) {
+            self.conn.execute_batch("RELEASE unit")?;
+            return Ok(results);
+        }
+        self.conn.execute_batch("ROLLBACK TO unit; RELEASE unit")?;
+        (self.tables, self.seqs, self.newest) = before;
+        let results = none_of(results, &remembered).into_iter().zip(remembered).zip(entries);
+        results.map(|((result, remembered), entry)| self.of_none(entry, result, remembered)).collect()
+    }
+
+    /// An entry of a transaction that did not take effect.
+    fn of_none(
+        &mut self,
+        entry: &PushEntry,
+        result: PushResult,
+        remembered: bool,
+    ) -> Result<PushResult, StoreError> {
+        self.touch(&entry.table)?;
+        if remembered {
+            return Ok(result);
+        }
+        self.remember(entry, &digest(entry), &result)?;
+        match result {
+            PushResult::Rejected { code: code @ RejectCode::Transaction, message, .. } => {
+                self.refused(entry, (code, message))
+            }
+            result => Ok(result),
+        }
+    }
+
+    /// What became of an entry before. Outcomes are kept under numbers that are no higher than the newest.
+    fn answered(&self, entry: &PushEntry, digest: &Digest) -> Result<Option<Outcome>, StoreError> {
+        match entry.counter <= self.newest {
+            true => outcome::find(self.conn, self.writer, entry.counter, digest),
+            false => Ok(None),
+        }
+    }
+
     fn entry(&mut self, entry: &PushEntry) -> Result<PushResult, StoreError> {
         if entry.counter == 0 || i64::try_from(entry.counter).is_err() {
             // Not remembered: no entry can ever be applied under such a number.
@@ -120,31 +177,39 @@ impl<'a> Push<'a> {
         // Also where only a repeat names it: the answer says where every table of the request stands.
         self.touch(&entry.table)?;
         let digest = digest(entry);
-        // What became of an entry is kept under a number that is no higher than the newest.
-        if entry.counter <= self.newest
-            && let Some(outcome) = outcome::find(self.conn, self.writer, entry.counter, &digest)?
-        {
+        if let Some(outcome) = self.answered(entry, &digest)? {
             return self.repeat(entry, outcome);
         }
         if self.lost.contains(&entry.table) {
             return Ok(PushResult::Conflict { seq: 0 });
         }
         let result = self.decide(entry)?;
-        let outcome = match &result {
+        self.remember(entry, &digest, &result)?;
+        Ok(result)
+    }
+
+    fn remember(
+        &mut self,
+        entry: &PushEntry,
+        digest: &Digest,
+        result: &PushResult,
+    ) -> Result<(), StoreError> {
+        let is_numbered = entry.counter > 0 && i64::try_from(entry.counter).is_ok();
+        if !is_numbered || is_on(Mutant::OutcomesForgotten) {
+            return Ok(());
+        }
+        let outcome = match result {
             PushResult::Applied { seq, .. } | PushResult::Duplicate { seq, .. } => {
                 Outcome::Applied { seq: *seq }
             }
             PushResult::Rejected { code, message, .. } => {
                 Outcome::Rejected { code: *code, message: message.clone() }
             }
-            PushResult::Conflict { .. } => return Ok(result),
+            PushResult::Conflict { .. } => return Ok(()),
         };
-        if is_on(Mutant::OutcomesForgotten) {
-            return Ok(result);
-        }
-        outcome::keep(self.conn, self.writer, entry.counter, &digest, &outcome, self.now)?;
+        outcome::keep(self.conn, self.writer, entry.counter, digest, &outcome, self.now)?;
         self.newest = self.newest.max(entry.counter);
-        Ok(result)
+        Ok(())
     }
 
     fn repeat(&mut self, entry: &PushEntry, outcome: Outcome) -> Result<PushResult, StoreError> {

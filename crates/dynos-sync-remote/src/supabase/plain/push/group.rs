@@ -78,7 +78,7 @@ mod tests {
     fn entry(table: &str, id: &str, op: Operation, data: &Value) -> PushEntry {
         let data = data.as_object().cloned();
         let (table, id) = (table.parse().unwrap(), id.parse().unwrap());
-        PushEntry { counter: 1, table, id, op, base: None, at: 0, data }
+        PushEntry { counter: 1, table, id, op, base: None, at: 0, data, transaction: None }
     }
 
     fn writes(entries: &[PushEntry]) -> Vec<Write<'_>> {
