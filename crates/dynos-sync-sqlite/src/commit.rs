@@ -206,9 +206,26 @@ fn append(session: &mut Session<'_>, place: &Place<'_>, edit: &Edit, at: Millis)
     let Place { table, key, row, .. } = place;
     let first = session.header.pending == 0 || queue::newest(session.db, table.n, key.id.as_str())?.is_none();
     let base = if first { row.map(|row| rows::record(table, row)).transpose()? } else { None };
+    let edit = whole_if_local(session, table, key, first, edit)?;
     let transaction = session.transaction;
-    let new = New { id: &key.id, edit, at, first: first.then_some(base.as_ref()), transaction };
+    let new = New { id: &key.id, edit: &edit, at, first: first.then_some(base.as_ref()), transaction };
     queue::append(session.db, &mut session.header, table, &new)
+}
+
+/// The first edit of a row that the server was never offered offers it whole: there is nothing yet that a patch could apply to.
+pub(crate) fn whole_if_local<'a>(
+    session: &mut Session<'_>,
+    table: &Table,
+    key: &RecordKey,
+    first: bool,
+    edit: &'a Edit,
+) -> Result<Cow<'a, Edit>> {
+    let is_patch = matches!(edit, Edit::Patch(_) | Edit::Upsert(_));
+    if !first || !is_patch || !session.is_local(table.n, &key.id)? {
+        return Ok(Cow::Borrowed(edit));
+    }
+    Ok(rows::get(session.db, table, &key.id)?
+        .map_or(Cow::Borrowed(edit), |row| Cow::Owned(Edit::Upsert(row))))
 }
 
 fn enqueue(session: &mut Session<'_>, key: &RecordKey, edit: &Edit, at: Millis) -> Result<Counter> {
@@ -312,11 +329,11 @@ fn bury(
     if entries.iter().all(|entry| entry.counter != counter) {
         return Ok(None);
     }
+    // That the server has no such record says nothing of one that it was never offered before.
+    let is_local = session.is_local(table.n, &key.id)?;
     let base = match revert {
-        Revert::To(record) => record.clone(),
-        Revert::ToBase | Revert::Keep => {
-            queue::base(session.db, session.header.seal, table.n, key.id.as_str())?
-        }
+        Revert::To(record) if record.is_some() || !is_local => record.clone(),
+        _ => queue::base(session.db, session.header.seal, table.n, key.id.as_str())?,
     };
     let mut rest = entries.split_off(Entry::given_up(&entries));
     let keep = *revert == Revert::Keep;
@@ -325,7 +342,12 @@ fn bury(
         make_again(session, key, &mut rest, base, keep)?;
     } else {
         queue::take(session.db, &mut session.header, catalog, table.n, &key.id)?;
-        if keep { session.keep_local(table.n, &key.id)? } else { session.store(table, key, base.as_ref())? }
+        if !keep {
+            session.store(table, key, base.as_ref())?;
+        }
+        if keep || is_local {
+            session.keep_local(table.n, &key.id)?;
+        }
     }
     let transaction = entries.first().and_then(|entry| entry.transaction);
     let edits: Vec<(Edit, Millis)> = entries.into_iter().map(|entry| (entry.edit, entry.at)).collect();

@@ -48,7 +48,7 @@ struct Queued {
 
 impl SqliteReplica {
     /// Takes over from the Dart package dynos_sync in the same database file: the tables that it has synced (those in
-    /// `dynos_sync_timestamps` and `dynos_sync_queue`) are added with `policy`, and the changes that it has not pushed are queued, in their order and with
+    /// `dynos_sync_timestamps` and `dynos_sync_queue`) are added with `policy` (one that is synced already keeps its own), and the changes that it has not pushed are queued, in their order and with
     /// their times. In the package's own tables they count as pushed from then on, so that this may be called again, and an entry
     /// that could not be taken over is tried again. Rows that have no such change are left as they are, until the server or the application changes them.
     ///
@@ -59,7 +59,8 @@ impl SqliteReplica {
     pub async fn take_over_from_dart(&self, policy: &TablePolicy) -> Result<TakenOver> {
         let (queued, names) = self.on_reading(|db| found(db)).await?;
         let mut tables = Vec::new();
-        for name in names {
+        let known = self.state().await?;
+        for name in names.into_iter().filter(|name| known.table(name).is_none()) {
             let existing = Existing::Ignore;
             let options =
                 TableOptions { policy: policy.clone(), existing, ..TableOptions::new(name.clone()) };

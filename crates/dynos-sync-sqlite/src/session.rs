@@ -180,13 +180,7 @@ impl<'a> Session<'a> {
 
     /// The server and this device have the record alike: it is not kept aside any longer.
     pub(crate) fn release(&mut self, n: i64, id: &RecordId) -> Result<()> {
-        const ASIDE: &str =
-            "SELECT EXISTS (SELECT 1 FROM dynos_quarantine) OR EXISTS (SELECT 1 FROM dynos_local)";
-        if self.aside.is_none() {
-            let mut statement = self.db.prepare_cached(ASIDE).map_err(translate)?;
-            self.aside = Some(statement.query_row([], |row| row.get(0)).map_err(translate)?);
-        }
-        if self.aside == Some(true) {
+        if self.is_any_aside()? {
             for table in ["dynos_quarantine", "dynos_local"] {
                 let sql = format!("DELETE FROM {table} WHERE tbl = ? AND id = ?");
                 let mut statement = self.db.prepare_cached(&sql).map_err(translate)?;
@@ -197,6 +191,30 @@ impl<'a> Session<'a> {
     }
 
     /// The server was never offered this row.
+    fn is_any_aside(&mut self) -> Result<bool> {
+        const ASIDE: &str =
+            "SELECT EXISTS (SELECT 1 FROM dynos_quarantine) OR EXISTS (SELECT 1 FROM dynos_local)";
+        let is_any = match self.aside {
+            Some(known) => known,
+            None => {
+                let mut statement = self.db.prepare_cached(ASIDE).map_err(translate)?;
+                statement.query_row([], |row| row.get(0)).map_err(translate)?
+            }
+        };
+        self.aside = Some(is_any);
+        Ok(is_any)
+    }
+
+    /// Whether a record is one that the server was never offered.
+    pub(crate) fn is_local(&mut self, n: i64, id: &RecordId) -> Result<bool> {
+        if !self.is_any_aside()? {
+            return Ok(false);
+        }
+        let sql = "SELECT EXISTS (SELECT 1 FROM dynos_local WHERE tbl = ? AND id = ?)";
+        let mut statement = self.db.prepare_cached(sql).map_err(translate)?;
+        statement.query_row(params![n, id.as_str()], |row| row.get(0)).map_err(translate)
+    }
+
     pub(crate) fn keep_local(&mut self, n: i64, id: &RecordId) -> Result<()> {
         self.aside = Some(true);
         let mut statement = self

@@ -84,6 +84,13 @@ fn it_may_be_called_again() {
     assert_eq!(block_on(replica.state()).unwrap().pending, 5);
     let third = block_on(replica.take_over_from_dart(&TablePolicy::default())).unwrap();
     assert_eq!((third.records, third.left.len()), (0, 2));
+    let hidden = TablePolicy { sensitive_fields: vec!["title".to_owned()], ..TablePolicy::default() };
+    block_on(replica.take_over_from_dart(&hidden)).unwrap();
+    let policies = block_on(replica.state()).unwrap().tables;
+    assert!(
+        policies.iter().all(|table| table.policy == TablePolicy::default()),
+        "a synced table keeps its own"
+    );
 }
 
 #[test]

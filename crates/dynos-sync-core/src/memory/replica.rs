@@ -249,7 +249,17 @@ impl Store {
             _ => {}
         }
         let at = self.stamp(at);
-        self.put(key.clone(), edit.apply(before.clone()));
+        let after = edit.apply(before.clone());
+        self.put(key.clone(), after.clone());
+        let edit = match (edit, after) {
+            // The server was never offered the row: there is nothing yet that a patch could apply to.
+            (Edit::Patch(_) | Edit::Upsert(_), Some(row))
+                if self.local.contains(&key) && !self.queue.contains_key(&key) =>
+            {
+                Edit::Upsert(row)
+            }
+            (edit, _) => edit,
+        };
         Ok(Some(self.append(key, edit, at, before)))
     }
 
@@ -388,8 +398,10 @@ impl Store {
         });
         let transaction = entries.first().and_then(|entry| entry.transaction);
         let keep = revert == Revert::Keep;
-        if let Revert::To(record) = revert {
-            base = record;
+        match revert {
+            // That the server has no such record says nothing of one that it was never offered before.
+            Revert::To(record) if record.is_some() || !self.local.contains(&key) => base = record,
+            _ => {}
         }
         let row = match self.queue.get_mut(&key) {
             None => base,

@@ -122,10 +122,11 @@ async fn a_row_that_was_not_offered_is_this_devices_alone() {
     device.engine.add_table_with(options).await.unwrap();
     device.sync().await;
     assert_eq!(state(&device, "old").await, RecordState::Local);
-    device.write("old", json!({"a": 2})).await;
+    device.patch("old", json!({"b": 2})).await;
     assert_eq!(state(&device, "old").await, pending(1));
     device.sync().await;
     assert_eq!(state(&device, "old").await, RecordState::Synced);
+    assert_eq!(stack.records("ada", TABLE).await["old"]["a"], 1, "the whole row was offered");
 }
 
 #[tokio::test(flavor = "multi_thread")]

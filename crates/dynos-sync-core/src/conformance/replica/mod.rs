@@ -207,6 +207,7 @@ macro_rules! replica_conformance {
                 adding_a_table_again_changes_its_policy_only
                 rows_that_are_there_already_are_queued_as_older_than_any_edit
                 rows_that_are_there_already_can_be_ignored
+                the_first_edit_of_a_row_that_was_ignored_offers_it_whole
                 rows_that_are_ignored_are_so_after_a_reopen
                 a_replica_keeps_its_name_over_a_reopen
                 a_declared_table_stays_declared

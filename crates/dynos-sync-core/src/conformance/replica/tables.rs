@@ -82,6 +82,20 @@ pub async fn rows_that_are_there_already_can_be_ignored(fixture: &dyn Fixture) {
     assert_eq!(device.base("1").await, some(json!({"a": 1})));
 }
 
+pub async fn the_first_edit_of_a_row_that_was_ignored_offers_it_whole(fixture: &dyn Fixture) {
+    let device = left(fixture).await;
+    let options = TableOptions { existing: Existing::Ignore, ..TableOptions::new(name(TABLE)) };
+    assert!(device.replica.add_table(options).await.unwrap());
+    device.write("1", patch(json!({"b": 1}))).await;
+    device.write("1", patch(json!({"c": 1}))).await;
+    assert_eq!(edits(&device.queue().await), [upsert(json!({"a": 1, "b": 1})), patch(json!({"c": 1}))]);
+    let sent = device.send_one().await;
+    device.commit(vec![bury(&sent, Revert::To(None))]).await;
+    assert_eq!(device.row("1").await, some(json!({"a": 1})), "given up, it is what it was");
+    device.commit(vec![restart(Phase::Resync), advance("end", &[]), complete()]).await;
+    assert_eq!(device.row("1").await, some(json!({"a": 1})), "and this device's alone");
+}
+
 /// What the device keeps to itself does not go with a walk that does not list it, nor is it offered.
 pub async fn rows_that_are_ignored_are_so_after_a_reopen(fixture: &dyn Fixture) {
     let device = left(fixture).await;
