@@ -3,7 +3,7 @@
 //! All notes about one record become at most one entry: the difference between what the row was before the first of
 //! them and what it is now.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::collections::HashMap;
 
 use dynos_sync_core::{
     Counter, Edit, Fields, Limits, Millis, RecordId, Redactor, ReplicaError, plan::write::ownership,
@@ -255,10 +255,9 @@ fn queue_change(
     }
     let first = queue::newest(session.db, table.n, touched.id.as_str())?.is_none();
     let base = if first { base_image(table, touched.before.as_deref()) } else { None };
-    if let Cow::Owned(whole) =
-        whole_if_local(session, table, &table.record(touched.id.clone()), first, &edit)?
-    {
-        edit = whole;
+    if first && touched.before.is_some() {
+        let key = table.record(touched.id.clone());
+        edit = whole_if_local(session, table, &key, &edit)?.into_owned();
     }
     let first = first.then_some(base.as_ref());
     let marked = units.transaction(place, session.header.last_counter + 1);

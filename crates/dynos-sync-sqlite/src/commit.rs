@@ -206,7 +206,11 @@ fn append(session: &mut Session<'_>, place: &Place<'_>, edit: &Edit, at: Millis)
     let Place { table, key, row, .. } = place;
     let first = session.header.pending == 0 || queue::newest(session.db, table.n, key.id.as_str())?.is_none();
     let base = if first { row.map(|row| rows::record(table, row)).transpose()? } else { None };
-    let edit = whole_if_local(session, table, key, first, edit)?;
+    // (A row that was not there before is nobody's.)
+    let edit = match first && row.is_some() {
+        true => whole_if_local(session, table, key, edit)?,
+        false => Cow::Borrowed(edit),
+    };
     let transaction = session.transaction;
     let new = New { id: &key.id, edit: &edit, at, first: first.then_some(base.as_ref()), transaction };
     queue::append(session.db, &mut session.header, table, &new)
@@ -217,11 +221,9 @@ pub(crate) fn whole_if_local<'a>(
     session: &mut Session<'_>,
     table: &Table,
     key: &RecordKey,
-    first: bool,
     edit: &'a Edit,
 ) -> Result<Cow<'a, Edit>> {
-    let is_patch = matches!(edit, Edit::Patch(_) | Edit::Upsert(_));
-    if !first || !is_patch || !session.is_local(table.n, &key.id)? {
+    if !matches!(edit, Edit::Patch(_) | Edit::Upsert(_)) || !session.is_local(table.n, &key.id)? {
         return Ok(Cow::Borrowed(edit));
     }
     Ok(rows::get(session.db, table, &key.id)?
