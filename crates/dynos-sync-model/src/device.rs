@@ -1,14 +1,17 @@
 //! A device: its database, which is the real one in memory, and what its worker is in the midst of.
 
 use dynos_sync_core::{
-    Cursor, Edit, Entry, Fields, Millis, RecordId, Replica,
+    Cursor, Entry, Fields, Millis, RecordId, Replica,
     memory::MemoryReplica,
     replica::{Batch, Op, Outcome, Phase, Receipt, Seen, State, TableOptions, TableState},
     wire::{Expired, Page, PullRequest, PushAnswer},
 };
 use futures_executor::block_on;
 
-use crate::{edit, intern::Id};
+use crate::{
+    edit::{self, Kind, Written},
+    intern::Id,
+};
 
 /// A device. All but the job survives a crash.
 #[derive(Debug)]
@@ -87,10 +90,12 @@ impl Device {
     }
 
     /// A copy after a local edit; none where the application is told that it cannot be made, or that nothing is to do.
-    pub fn write(&self, record: usize, edit: Edit, at: Millis) -> Option<Self> {
+    pub fn write(&self, written: Written, number: usize, at: Millis) -> Option<Self> {
         let next = self.fork(self.job.clone());
-        let write = Op::Write { key: edit::key(record), edit, at };
-        let batch = Batch { ops: vec![write], ..Batch::default() };
+        let records = (0..edit::RECORDS.len()).filter(|record| written.is_about(*record));
+        let write = |record| Op::Write { key: edit::key(record), edit: written.edit(number), at };
+        let transaction = written.kind == Kind::Both;
+        let batch = Batch { ops: records.map(write).collect(), transaction, ..Batch::default() };
         match block_on(next.replica.commit(batch)) {
             Ok(Outcome::Committed(Receipt { written, .. })) if written[0].is_some() => Some(next),
             _ => None,

@@ -29,18 +29,25 @@ pub enum Kind {
     Patch,
     /// Deletes the record.
     Delete,
+    /// Sets both fields of both records, in one transaction.
+    Both,
 }
 
 impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Upsert, Self::Patch, Self::Delete];
+    /// Those of one record.
+    pub const ALONE: [Self; 3] = [Self::Upsert, Self::Patch, Self::Delete];
 }
 
 impl Written {
-    /// The edit, if it is the `number`th.
+    /// Whether it edits a record.
+    pub fn is_about(self, record: usize) -> bool {
+        self.kind == Kind::Both || usize::from(self.record) == record
+    }
+
+    /// The edit of each of its records, if it is the `number`th.
     pub fn edit(self, number: usize) -> Edit {
         match self.kind {
-            Kind::Upsert => Edit::Upsert(record(number)),
+            Kind::Upsert | Kind::Both => Edit::Upsert(record(number)),
             Kind::Patch => Edit::Patch(fields([(["a", "b"][usize::from(self.device)], number.into())])),
             Kind::Delete => Edit::Delete,
         }

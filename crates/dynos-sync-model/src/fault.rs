@@ -15,6 +15,8 @@ pub enum Fault {
     OwnConflict,
     /// An edit was refused although nothing is wrong with it (invariant 1).
     Refused,
+    /// Of a transaction a part took effect, and another did not.
+    Torn,
     /// An answer did not follow the protocol, or a call failed that should not.
     Protocol,
 }

@@ -155,11 +155,17 @@ impl World {
         if state.written() >= self.variant().edits || begins {
             return;
         }
+        let together = self.variant().together;
+        let mut write = |record, kind| {
+            let [device, record] = [device, record].map(|n| u8::try_from(n).unwrap_or(0));
+            actions.push(Action::Write(Written { device, record, kind }));
+        };
         for record in 0..RECORDS.len() {
-            for kind in Kind::ALL {
-                let [device, record] = [device, record].map(|n| u8::try_from(n).unwrap_or(0));
-                actions.push(Action::Write(Written { device, record, kind }));
-            }
+            let kinds = Kind::ALONE.into_iter().filter(|kind| !together || *kind != Kind::Upsert);
+            kinds.for_each(|kind| write(record, kind));
+        }
+        if together {
+            write(0, Kind::Both);
         }
     }
 

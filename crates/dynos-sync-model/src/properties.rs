@@ -35,6 +35,10 @@ pub fn all() -> Vec<Property<World>> {
         Property::always("7 no conflict with one's own", |_, state: &State| {
             state.fault != Some(Fault::OwnConflict)
         }),
+        Property::always("8 together or not at all", |world: &World, state: &State| {
+            let torn = |device: &Id| world.is_torn(*device, state.server);
+            state.fault != Some(Fault::Torn) && !state.devices.iter().any(torn)
+        }),
         Property::always("the protocol is kept", |_, state: &State| state.fault != Some(Fault::Protocol)),
     ]
 }
@@ -57,6 +61,18 @@ impl World {
     fn are_idle(&self, state: &State) -> bool {
         let idle = |device: &Id| self.devices.get(*device).job == Job::Idle;
         state.fault.is_none() && state.devices.iter().all(idle)
+    }
+
+    /// Whether a part of a transaction waits, unsent, while another one has taken effect. (What a restore takes away is sent again.)
+    fn is_torn(&self, device: Id, server: Id) -> bool {
+        let variant = self.variant();
+        if !variant.together {
+            return false;
+        }
+        let (device, server) = (self.devices.get(device), self.servers.get(server));
+        let writer = edit::writer(device.state().replica);
+        let mut unsent = device.queue().into_iter().filter(|entry| entry.sent.is_none());
+        unsent.any(|entry| entry.transaction.is_some_and(|transaction| server.has_of(writer, transaction)))
     }
 
     /// Whether the device's cursor is past a change that the device does not have.
@@ -87,7 +103,7 @@ impl World {
         let exists = record == 0 && !variant.refusing;
         let edits: Vec<(usize, Written)> = (1..)
             .zip(state.edits.iter().flatten().copied())
-            .filter(|(_, written)| usize::from(written.record) == record)
+            .filter(|(_, written)| written.is_about(record))
             .collect();
         let alone = edits.iter().all(|(_, written)| written.device == edits[0].1.device);
         if !alone || (variant.restore && edits.len() > 1) || (variant.fresh && exists) {

@@ -42,11 +42,13 @@ pub enum Rule {
     Tombstones,
     /// A cursor older than a purged tombstone is refused.
     PurgedCursors,
+    /// The server applies all of a transaction, or nothing.
+    Together,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::CompareAndSet,
         Self::RememberedOutcomes,
         Self::StaleCounter,
@@ -65,6 +67,7 @@ impl Rule {
         Self::Incarnations,
         Self::Tombstones,
         Self::PurgedCursors,
+        Self::Together,
     ];
 
     /// A small world in which it shows what the rule is good for: the variant, and how many edits.
@@ -74,6 +77,7 @@ impl Rule {
             Self::PurgedCursors => ("purge", 1),
             Self::OwnInFullPulls | Self::WalkBeforePush => ("purge", 2),
             Self::KnownInResync => ("purge, server-wins", 3),
+            Self::Together => ("transactions", 2),
             Self::Ahead => ("restore", 1),
             Self::Seen | Self::Incarnations | Self::WireCutByRestore => ("restore", 2),
             Self::WalkEnd => ("restore, new devices", 2),

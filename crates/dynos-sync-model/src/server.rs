@@ -43,6 +43,7 @@ struct Applied {
     record: usize,
     counter: Counter,
     seq: Seq,
+    transaction: Option<Counter>,
 }
 
 /// What came of a push.
@@ -104,6 +105,7 @@ impl Server {
             heard.entries.iter_mut().for_each(|entry| entry.base = Some(head.clone()));
         }
         for entry in &mut heard.entries {
+            entry.transaction.take_if(|_| !rules.has(Rule::Together));
             entry.base = entry.base.take().map(|base| knowing(base, rules));
         }
         let Ok(answer) = block_on(server.remote().push(&heard)) else {
@@ -111,8 +113,9 @@ impl Server {
         };
         let writer = edit::writer(request.replica);
         let entries = request.entries.iter().zip(&answer.results);
-        let faults: Vec<Option<Fault>> =
+        let mut faults: Vec<Option<Fault>> =
             entries.map(|(entry, result)| server.book.enter(writer, entry, result)).collect();
+        faults.push(torn(request, &answer));
         if !rules.has(Rule::RememberedOutcomes) {
             server.memory.forget_outcomes();
         }
@@ -180,6 +183,11 @@ impl Server {
         [0, 1].map(|record| self.book.last[record].map_or((0, 0), |(last, _)| (last.seq, last.writer)))
     }
 
+    /// Whether a part of a transaction has taken effect.
+    pub fn has_of(&self, writer: usize, transaction: Counter) -> bool {
+        self.book.applied.iter().any(|a| a.writer == writer && a.transaction == Some(transaction))
+    }
+
     /// Whether there is a deleted record.
     pub fn has_tombstone(&self) -> bool {
         self.book.last.iter().flatten().any(|(_, deleted)| *deleted)
@@ -236,7 +244,8 @@ impl Book {
                 } else {
                     None
                 };
-                let applied = Applied { writer, record, counter, seq: *seq };
+                let transaction = entry.transaction;
+                let applied = Applied { writer, record, counter, seq: *seq, transaction };
                 self.applied.push(applied);
                 self.last[record] = Some((applied, entry.op == Operation::Delete));
                 fault
@@ -244,6 +253,19 @@ impl Book {
             _ => None,
         }
     }
+}
+
+/// Whether of a transaction something has taken effect now, and something has not.
+fn torn(request: &PushRequest, answer: &PushAnswer) -> Option<Fault> {
+    let results = |transaction| {
+        let entries = request.entries.iter().zip(&answer.results);
+        entries.filter(move |(entry, _)| entry.transaction == Some(transaction)).map(|(_, result)| result)
+    };
+    let is_torn = |transaction| {
+        let is_applied = |result: &PushResult| matches!(result, PushResult::Applied { .. });
+        results(transaction).any(is_applied) && !results(transaction).all(PushResult::is_done)
+    };
+    request.entries.iter().filter_map(|entry| entry.transaction).any(is_torn).then_some(Fault::Torn)
 }
 
 /// A cursor as if the walk had begun after every purge, where the server is not to refuse it for one.

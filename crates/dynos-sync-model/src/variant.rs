@@ -19,6 +19,8 @@ pub struct Variant {
     pub purge: bool,
     /// Whether the server begins by refusing all edits, as if the table were not declared.
     pub refusing: bool,
+    /// Whether edits of both records are made in one transaction, in place of whole records one by one.
+    pub together: bool,
     /// What the two devices' wall clocks say.
     pub clocks: [Millis; 2],
     /// The most records in a push.
@@ -38,6 +40,7 @@ impl Variant {
             restore: false,
             purge: false,
             refusing: false,
+            together: false,
             clocks: [0, 0],
             batch: 2,
             page: 1,
@@ -56,6 +59,10 @@ impl Variant {
             plain("merge", Strategy::Merge),
             Self { fresh: true, ..plain("new devices", lww()) },
             Self { refusing: true, ..plain("refusals", lww()) },
+            Self { together: true, ..plain("transactions", lww()) },
+            Self { together: true, ..plain("transactions, server-wins", Strategy::ServerWins) },
+            Self { together: true, ..plain("transactions, client-wins", Strategy::ClientWins) },
+            Self { together: true, refusing: true, ..plain("transactions, refusals", lww()) },
             Self { purge: true, ..plain("purge", lww()) },
             Self { purge: true, ..plain("purge, server-wins", Strategy::ServerWins) },
             // A restore to any earlier state, at any time, multiplies what can happen by a hundred.

@@ -109,8 +109,7 @@ impl World {
     pub fn write(&self, device: Id, written: Written, number: usize) -> Option<Id> {
         self.writes.get((device, written.record, written.kind, number), || {
             let at = self.variant().clocks[usize::from(written.device)];
-            let edit = written.edit(number);
-            let next = self.devices.get(device).write(usize::from(written.record), edit, at)?;
+            let next = self.devices.get(device).write(written, number, at)?;
             Some(self.devices.intern(next))
         })
     }

@@ -77,4 +77,5 @@ needed! {
     incarnations_are_needed: Incarnations breaks ['1', '4'];
     tombstones_are_needed: Tombstones breaks ['4', '5'];
     purged_cursors_have_to_be_refused: PurgedCursors breaks ['4', '5'];
+    a_transaction_is_one: Together breaks ['8'];
 }
