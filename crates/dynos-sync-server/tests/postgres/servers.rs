@@ -105,6 +105,24 @@ async fn servers_that_start_at_once_install_once() {
     assert_eq!(database.number("SELECT count(*) FROM dynos.incarnation").await, 1);
 }
 
+/// Version 1 knew no transactions.
+#[tokio::test]
+async fn an_older_installation_is_brought_up_to_date() {
+    let (database, home) = (Database::new(), Home::new());
+    let options = PostgresOptions::new(database.url());
+    serve(&home, &options).await.stop().await;
+    database.sql("UPDATE dynos.meta SET version = 1; ALTER TYPE dynos.entry DROP ATTRIBUTE unit").await;
+    let server = serve(&home, &options).await;
+    let ada = remote(&server, "ada");
+    declare(&ada).await;
+    let mut together = request(1, &["a", "b"]);
+    together.entries.iter_mut().for_each(|entry| entry.transaction = Some(1));
+    let answer = ada.push(&together).await.unwrap();
+    assert!(answer.results.iter().all(PushResult::is_done), "{answer:?}");
+    assert_eq!(database.number("SELECT version::bigint FROM dynos.meta").await, 2);
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn a_restart_of_postgres_passes() {
     let (mut postgres, home) = (Postgres::start(), Home::new());
