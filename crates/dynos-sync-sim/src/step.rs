@@ -432,7 +432,7 @@ fn sync(world: &mut World, device: usize, random: &mut fastrand::Rng) {
     });
 }
 
-/// The answer to a push is lost. Before its sender asks again the others have it, and edit the same record.
+/// The answer to a push is lost. Before its sender asks again the others have it, and edit the same record; and sometimes it pulls first.
 fn echo(world: &mut World, device: usize, random: &mut fastrand::Rng) {
     let Some(key) = draw_key(world, device, random) else { return };
     edit_key(world, device, &key, random);
@@ -445,6 +445,9 @@ fn echo(world: &mut World, device: usize, random: &mut fastrand::Rng) {
         world.pass(500);
         edit_key(world, other, &key, random);
         world.sync(other);
+    }
+    if let Some((engine, _)) = engine(world, device).filter(|_| random.bool()) {
+        world.spawn(device, async move { drop(engine.pull_all().await) });
     }
     world.pass(network::PATIENCE);
 }
