@@ -216,7 +216,7 @@ fn life(store: &SqliteStore) -> String {
 fn entry(counter: u64, id: &str, op: Operation) -> PushEntry {
     let (table, id) = (table(), id.parse().expect("an id"));
     let data = (op != Operation::Delete).then(Fields::new);
-    PushEntry { counter, table, id, op, base: None, at: 1, data }
+    PushEntry { counter, table, id, op, base: None, at: 1, data, transaction: None }
 }
 
 /// One change for each counter; each belongs to one of the records r0 to r9.

@@ -5,7 +5,11 @@ use dynos_sync_sim::{
     world::{self, Options},
 };
 
-const SEEDS: [(u64, &str); 6] = [
+const SEEDS: [(u64, &str); 7] = [
+    (
+        804,
+        "a document that was pushed, replaced and adopted again was merged by the server with what the device no longer had",
+    ),
     (
         2746,
         "an entry that a killed process had marked as sent, without syncing, was sent by the next one and forgotten when the power failed",

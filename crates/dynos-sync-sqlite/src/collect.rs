@@ -84,6 +84,8 @@ struct Touched {
     before: Option<Vec<Option<Cell>>>,
     /// Whether it was deleted at some point.
     deleted: bool,
+    /// Whether it was there before its table was synced.
+    adopted: bool,
     at: Millis,
 }
 
@@ -229,7 +231,8 @@ fn read_note(table: &Table, note: &Row<'_>) -> rusqlite::Result<Option<Touched>>
         return Ok(None);
     };
     let before = (op != capture::INSERTED).then_some(image);
-    Ok(Some(Touched { table: table.n, key, id, before, deleted: op == capture::DELETED, at }))
+    let adopted = op == capture::INSERTED && at == capture::LONG_AGO;
+    Ok(Some(Touched { table: table.n, key, id, before, deleted: op == capture::DELETED, adopted, at }))
 }
 
 fn queue_change(
@@ -270,6 +273,7 @@ fn queue_change(
 fn difference(table: &Table, touched: &Touched, now: Option<&[Cell]>) -> Result<Option<Edit>> {
     match (&touched.before, now) {
         (None, None) => Ok(None),
+        (None, Some(row)) if touched.adopted => Ok(Some(table.whole(rows::record(table, row)?))),
         (None, Some(row)) => Ok(Some(Edit::Upsert(rows::record(table, row)?))),
         (Some(_), None) => Ok(Some(Edit::Delete)),
         (Some(_), Some(row)) if touched.deleted => Ok(Some(Edit::Replace(rows::record(table, row)?))),

@@ -226,8 +226,7 @@ pub(crate) fn whole_if_local<'a>(
     if !matches!(edit, Edit::Patch(_) | Edit::Upsert(_)) || !session.is_local(table.n, &key.id)? {
         return Ok(Cow::Borrowed(edit));
     }
-    Ok(rows::get(session.db, table, &key.id)?
-        .map_or(Cow::Borrowed(edit), |row| Cow::Owned(Edit::Upsert(row))))
+    Ok(rows::get(session.db, table, &key.id)?.map_or(Cow::Borrowed(edit), |row| Cow::Owned(table.whole(row))))
 }
 
 fn enqueue(session: &mut Session<'_>, key: &RecordKey, edit: &Edit, at: Millis) -> Result<Counter> {

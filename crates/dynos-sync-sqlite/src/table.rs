@@ -3,8 +3,8 @@
 use std::{collections::HashMap, sync::Arc};
 
 use dynos_sync_core::{
-    Invalid, RecordId, RecordKey, ReplicaError, Shape, TableName, TableSpec, plan::write::guard,
-    replica::TablePolicy,
+    Edit, Fields, Invalid, RecordId, RecordKey, ReplicaError, Shape, TableName, TableSpec,
+    plan::write::guard, replica::TablePolicy,
 };
 use rusqlite::Connection;
 
@@ -124,6 +124,12 @@ impl Table {
             insert,
             by_key,
         }
+    }
+
+    /// The edit that offers a row whole: a server that has more of a document than this device is to have no more. (A row names all of its
+    /// columns, and others it does not know.)
+    pub(crate) fn whole(&self, row: Fields) -> Edit {
+        if self.document { Edit::Replace(row) } else { Edit::Upsert(row) }
     }
 
     pub(crate) fn name(&self) -> &TableName {

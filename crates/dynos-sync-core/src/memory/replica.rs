@@ -256,7 +256,7 @@ impl Store {
             (Edit::Patch(_) | Edit::Upsert(_), Some(row))
                 if self.local.contains(&key) && !self.queue.contains_key(&key) =>
             {
-                Edit::Upsert(row)
+                Edit::Replace(row)
             }
             (edit, _) => edit,
         };
@@ -719,7 +719,8 @@ impl Store {
         }
         for key in keys {
             let row = self.rows.get(&key).cloned().unwrap_or_default();
-            self.append(key, Edit::Upsert(row), 0, None);
+            // Whole: a server that has more of the document than this device is to have no more.
+            self.append(key, Edit::Replace(row), 0, None);
         }
         true
     }
