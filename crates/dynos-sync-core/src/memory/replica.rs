@@ -157,14 +157,19 @@ impl Store {
         if !self.holds(&batch.expected) {
             return Ok(Outcome::Stale);
         }
-        let mut receipt = Receipt::default();
         self.transaction = batch.transaction.then_some(self.last_counter + 1);
-        for op in batch.ops {
+        let outcome = self.apply_all(batch.ops);
+        self.transaction = None;
+        outcome
+    }
+
+    fn apply_all(&mut self, ops: Vec<Op>) -> Result<Outcome, ReplicaError> {
+        let mut receipt = Receipt::default();
+        for op in ops {
             if !self.apply(op, &mut receipt)? {
                 return Ok(Outcome::Stale);
             }
         }
-        self.transaction = None;
         Ok(Outcome::Committed(receipt))
     }
 

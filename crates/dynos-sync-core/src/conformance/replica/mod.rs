@@ -136,6 +136,7 @@ macro_rules! replica_conformance {
                 discarding_a_letter_discards_its_transaction
                 what_is_given_up_takes_no_part_of_another_transaction_with_it
                 what_stays_of_a_record_that_is_given_up_creates_it
+                what_follows_a_transaction_that_failed_is_no_part_of_it
                 a_transaction_survives_reopen
             }
             refusals {

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{
     super::{patch, some, upsert},
     Device, Fixture,
-    device::{LATE, OTHER, bury, ids, key, key_in, postpone, settle, write},
+    device::{LATE, OTHER, bury, ids, key, key_in, name, postpone, settle, write},
 };
 use crate::{
     conflict::StrategyName,
@@ -242,6 +242,17 @@ pub async fn what_stays_of_a_record_that_is_given_up_creates_it(fixture: &dyn Fi
     assert_eq!(device.row("a").await, some(json!({"m": 2, "k": 3})), "not lost without a word");
     let sent = device.send().await;
     assert!(matches!(&sent[0].edit, Edit::Upsert(fields) if fields["m"] == 2), "{sent:?}");
+}
+
+pub async fn what_follows_a_transaction_that_failed_is_no_part_of_it(fixture: &dyn Fixture) {
+    let device = Device::new(fixture).await;
+    device.add(OTHER).await;
+    device.commit(vec![Op::Store { key: key_in(OTHER, "o"), record: some(json!({"a": 1})) }]).await;
+    assert!(device.replica.remove_table(&name(OTHER)).await.unwrap());
+    let ops = vec![write("none", patch(json!({"a": 1})))];
+    assert!(device.replica.commit(Batch { ops, transaction: true, ..Batch::default() }).await.is_err());
+    device.add(OTHER).await;
+    assert_eq!(transactions(&device.queue().await), [None]);
 }
 
 pub async fn a_transaction_survives_reopen(fixture: &dyn Fixture) {
