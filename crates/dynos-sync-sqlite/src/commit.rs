@@ -254,10 +254,7 @@ fn offer(
 ) -> Result<Counter> {
     let table = session.catalog.named(&key.table)?;
     let gone = queue::take(session.db, &mut session.header, session.catalog, table.n, &key.id)?;
-    let transaction = match transaction::join(session.db, session.header.seal, &gone)? {
-        Some(transaction) => Some(transaction),
-        None => session.transaction,
-    };
+    let transaction = transaction::join(session.db, session.header.seal, &gone)?.or(session.transaction);
     let new = New { id: &key.id, edit, at, first: Some(base), transaction };
     queue::append(session.db, &mut session.header, table, &new)
 }

@@ -125,10 +125,6 @@ impl<'a> Push<'a> {
     fn transaction(&mut self, entries: &[PushEntry]) -> Result<Vec<PushResult>, StoreError> {
         let before = (self.tables.clone(), self.seqs.clone(), self.newest);
         self.conn.execute_batch("SAVEPOINT unit")?;
-        let mut remembered = Vec::with_capacity(entries.len());
-        for entry in entries {
-            remembered.push(self.answered(entry, &digest(entry))?.is_some());
-        }
         let results = entries.iter().map(|entry| self.entry(entry)).collect::<Result<Vec<_>, _>>()?;
         if results.iter().all(PushResult::is_done) || is_on(Mutant::TransactionHalfApplied) {
             self.conn.execute_batch("RELEASE unit")?;
@@ -136,6 +132,10 @@ impl<'a> Push<'a> {
         }
         self.conn.execute_batch("ROLLBACK TO unit; RELEASE unit")?;
         (self.tables, self.seqs, self.newest) = before;
+        let mut remembered = Vec::with_capacity(entries.len());
+        for entry in entries {
+            remembered.push(self.answered(entry, &digest(entry))?.is_some());
+        }
         let results = none_of(results, &remembered).into_iter().zip(remembered).zip(entries);
         results.map(|((result, remembered), entry)| self.of_none(entry, result, remembered)).collect()
     }
