@@ -48,6 +48,7 @@ pub mod remote;
 pub mod replica;
 #[doc(hidden)]
 pub mod sabotage;
+mod schema;
 pub mod snapshot;
 pub mod split;
 mod table;
@@ -64,6 +65,7 @@ pub use record::{Change, Fields, alike, fields, measure};
 pub use redact::{REDACTED, Redactor};
 pub use remote::{Remote, RemoteError};
 pub use replica::{Replica, ReplicaError};
+pub use schema::{Part, Schema};
 pub use table::{Column, ForeignKey, Index, Shape, TableSpec};
 
 pub use serde_json::{Value, json};

@@ -4,7 +4,7 @@
 //! changes, [`Replica::commit`], and so one crash matrix: killed at any point, either all of a batch is there
 //! afterwards or none of it.
 
-use std::fmt::Debug;
+use std::{collections::BTreeSet, fmt::Debug};
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
@@ -20,6 +20,7 @@ use crate::{
     ids::{Counter, Generation, RecordId, RecordKey, ReplicaId, Seq, TableName},
     query::Queries,
     record::Fields,
+    schema::Schema,
     snapshot::SnapshotStore,
     table::TableSpec,
     wire::Expired,
@@ -53,6 +54,14 @@ pub trait Replica: Debug + Send + Sync + 'static {
 
     /// Carries out a batch, whole or not at all.
     async fn commit(&self, batch: Batch) -> Result<Outcome, ReplicaError>;
+
+    /// Brings what is kept of an earlier version of the application's schema up to this one: queued edits and what their records were before
+    /// them, dead letters, the conflict journal. What was sent and never answered stays [due](Self::due) as it was sent. Answers whether there
+    /// was anything to do.
+    ///
+    /// # Errors
+    /// [`ReplicaError::NewerSchema`]; then nothing was done.
+    async fn adopt(&self, schema: &Schema) -> Result<bool, ReplicaError>;
 
     /// Begins to sync a table, or changes how. Answers whether anything changed.
     async fn add_table(&self, options: TableOptions) -> Result<bool, ReplicaError>;
@@ -124,6 +133,8 @@ pub struct State {
     pub last_counter: Counter,
     /// The highest counter that was marked as sent: a server that knows a higher one of this replica has met a newer copy of it.
     pub last_sent: Counter,
+    /// The version of the application's schema; 0 where it has not named one.
+    pub schema: u32,
     /// The synced tables, in the order in which they were added.
     pub tables: Vec<TableState>,
     /// Changes that the server has not acknowledged. Changes by other programs count one each until they are
@@ -163,6 +174,9 @@ pub struct TableState {
     pub declared: bool,
     /// When a pull of it last reached the end.
     pub synced_at: Option<Millis>,
+    /// Columns that it has gained, of which the server had values that were left out before: it is walked again for them, and this is empty
+    /// at the end.
+    pub gained: BTreeSet<String>,
 }
 
 /// What pulling a table means.
@@ -480,6 +494,22 @@ pub enum Op {
         /// The place [`ahead`](TableState::ahead) that the server still knew when it gave the page: the pull has passed it.
         passed: Option<Cursor>,
     },
+    /// The server has fields that the table has no columns for. Should it gain them, it is pulled from the beginning again.
+    LeaveOut {
+        /// The table.
+        table: TableName,
+        /// The fields.
+        fields: BTreeSet<String>,
+    },
+    /// Puts the server's values of columns that the table has gained into a record with pending entries, none of which sets them.
+    Fill {
+        /// The record.
+        key: RecordKey,
+        /// What goes into the base image, if there is one.
+        base: Fields,
+        /// What goes into the row, if there is one.
+        row: Fields,
+    },
     /// The replica moved past its own push: from one cursor to another, if it still stands there. Where it does not, the
     /// place is kept as [`TableState::ahead`].
     Skip {
@@ -668,6 +698,16 @@ pub enum ReplicaError {
         found: i64,
         /// The newest that this version knows.
         known: i64,
+    },
+    /// The database was used by a newer version of the application.
+    #[error(
+        "the database was used by a newer version of this application (schema {found}, this one is {known}): update the application"
+    )]
+    NewerSchema {
+        /// The schema's version in the database.
+        found: u32,
+        /// The version of this application.
+        known: u32,
     },
     /// The replica was closed.
     #[error("the database was closed")]

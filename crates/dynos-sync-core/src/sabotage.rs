@@ -107,6 +107,14 @@ mutants! {
     NotSynced = "not-synced",
     /// What waits for a time waits on after the clock was set back.
     ClockSetBack = "clock-set-back",
+    /// What was sent is brought up to the application's next version, and sent again as something else.
+    SentUpgraded = "sent-upgraded",
+    /// A table that gains a column is not walked again for what was left out.
+    LeftOutForgotten = "left-out-forgotten",
+    /// In that walk, what is pending keeps the server's values out of the new columns.
+    GainedUnfilled = "gained-unfilled",
+    /// The queue is brought up to the application's next version, and the dead letters are not.
+    LettersLeftBehind = "letters-left-behind",
 }
 
 #[cfg(feature = "__sabotage")]

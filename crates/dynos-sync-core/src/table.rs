@@ -120,6 +120,19 @@ impl TableSpec {
         }
     }
 
+    /// Has a record that was made by a device with fewer columns say that it has nothing in the others: else those who know them would keep
+    /// what an earlier record of this id had there. Columns with a default, and those that take no null, are left out.
+    pub fn complete(&self, record: &mut Fields) {
+        let Shape::Columns { columns, key, .. } = &self.shape else { return };
+        let is_blank =
+            |column: &&Column| !column.not_null && column.default.is_none() && !key.contains(&column.name);
+        for column in columns.iter().filter(is_blank) {
+            if !record.contains_key(&column.name) {
+                record.insert(column.name.clone(), serde_json::Value::Null);
+            }
+        }
+    }
+
     /// The column of that name; none in a document table.
     pub fn column(&self, name: &str) -> Option<&Column> {
         match &self.shape {

@@ -197,7 +197,7 @@ async fn a_table_whose_records_do_not_say_everything_comes_by_pages() {
     let server = start(&home, |_| ()).await;
     let device = server.device("ada", 1);
     let columns = json!({"kind": "columns", "key": ["id"], "columns":
-        [{"name": "id", "type": "TEXT"}, {"name": "n", "type": "INTEGER"}, {"name": "later", "type": "TEXT"}]});
+        [{"name": "id", "type": "TEXT"}, {"name": "n", "type": "INTEGER"}, {"name": "later", "type": "TEXT", "default": "1"}]});
     let spec: TableSpec = serde_json::from_value(json!({"name": "t", "shape": columns})).unwrap();
     device.declare_specs(vec![spec.clone()]).await;
     device.declare(&["other"]).await;

@@ -11,7 +11,7 @@ use futures_executor::block_on;
 
 use crate::{
     data::Data,
-    device::SECRET,
+    device::{LABEL, NEW_COLUMN, NEWEST, SECRET, TAG},
     history::{Kind, Mark, Op, OpId, Outcome, mark, written},
     world::World,
 };
@@ -28,12 +28,22 @@ pub(crate) fn state(world: &World, device: usize) -> Option<State> {
     data(world, device)?.state()
 }
 
-/// A record without the fields that are null, since a table with columns has a value in each, and without masks, which never
-/// take the place of what a device knows.
+/// A record without the fields that are null, since a table with columns has a value in each, without masks, which never
+/// take the place of what a device knows, and without what versions of the application call by different names.
 fn plain(record: Option<&Fields>) -> Option<Fields> {
     let says = |value: &Value| !value.is_null() && *value != REDACTED;
-    let kept = |(name, value): (&String, &Value)| says(value).then(|| (name.clone(), value.clone()));
+    let is_told = |name: &str, value: &Value| says(value) && ![TAG, LABEL].contains(&name);
+    let kept = |(name, value): (&String, &Value)| is_told(name, value).then(|| (name.clone(), value.clone()));
     record.map(|record| record.iter().filter_map(kept).collect())
+}
+
+/// A record of the server's, as far as the version of the application on a device has columns for it.
+fn known(world: &World, device: usize, key: &RecordKey, record: Option<&Fields>) -> Option<Fields> {
+    let mut known = plain(record)?;
+    if world.devices[device].version < NEWEST && key.table.as_str() == "tasks" {
+        known.remove(NEW_COLUMN);
+    }
+    Some(known)
 }
 
 /// At any time: rows are what was pulled and what is pending on top of it, and nothing else; nothing up to the cursor is
@@ -66,7 +76,8 @@ pub(crate) fn device(world: &World, device: usize) {
             mirror.records(&scope).filter(|(key, _)| key.table == *name).find_map(|(key, kept)| {
                 let here = rows.get(&key.id).cloned().flatten();
                 let due = kept.seq <= place && !pending.contains(&key.id) && !aside.contains(key.id.as_str());
-                (due && here != plain(kept.record.as_ref())).then(|| {
+                let known = known(world, device, key, kept.record.as_ref());
+                (due && here != known).then(|| {
                     format!(
                         "device {device} is at {place}, has {here:?} of {key}; {} is {:?}",
                         kept.seq, kept.record
@@ -98,7 +109,7 @@ fn torn(world: &World, device: usize, queue: &[Entry]) {
 
 /// Another operation of the same transaction that the server has had, while it never had this one.
 fn taken_effect_without(world: &World, device: usize, id: OpId, key: &RecordKey) -> Option<OpId> {
-    let others: Vec<OpId> = {
+    let others: Vec<(OpId, RecordKey)> = {
         let history = world.parts.history.lock();
         let op = history.ops.get(id as usize)?;
         let is_current = op.device == device && op.session == world.devices[device].session;
@@ -106,11 +117,14 @@ fn taken_effect_without(world: &World, device: usize, id: OpId, key: &RecordKey)
             return None;
         }
         let of_call = history.ops.iter().enumerate().filter(|(_, other)| other.call == op.call);
-        of_call.filter_map(|(other, _)| OpId::try_from(other).ok()).collect()
+        of_call.filter_map(|(id, other)| Some((OpId::try_from(id).ok()?, other.key.clone()))).collect()
     };
     world.parts.server.mirror(|mirror| {
-        let may_come_again = mirror.is_known(id) || mirror.revived.contains(&(device, key.clone()));
-        others.into_iter().find(|other| !may_come_again && mirror.is_known(*other))
+        // Of what somebody went back on, a part may come again alone.
+        let is_revived = |key: &RecordKey| mirror.revived.contains(&(device, key.clone()));
+        let may_come_again = mirror.is_known(id) || is_revived(key);
+        let has_come = |(other, key): &(OpId, RecordKey)| mirror.is_known(*other) && !is_revived(key);
+        others.into_iter().find(|other| !may_come_again && has_come(other)).map(|(other, _)| other)
     })
 }
 
@@ -211,6 +225,7 @@ pub(crate) fn opened(world: &World, device: usize) {
     remember(world, device, &data);
     let Some(state) = data.state() else { return };
     let Some(entries) = data.queue() else { return };
+    upgraded(world, device, &data, &entries);
     let mut here: BTreeSet<OpId> = BTreeSet::new();
     let mut queued: BTreeSet<OpId> = BTreeSet::new();
     for table in &state.tables {
@@ -261,6 +276,21 @@ pub(crate) fn opened(world: &World, device: usize) {
     drop(history);
     for (checker, found) in found {
         world.parts.history.violation(checker, found);
+    }
+}
+
+/// After the start of the application's next version: nothing waits in the form of the last, but what was sent so.
+fn upgraded(world: &World, device: usize, data: &Data, entries: &[Entry]) {
+    let migrated = &world.devices[device].migrated;
+    if world.devices[device].version < NEWEST || !migrated.swap(false, std::sync::atomic::Ordering::Relaxed) {
+        return;
+    }
+    let letters = block_on(data.replica().dead_letters(0, 100_000)).unwrap_or_default();
+    let edits = letters.iter().flat_map(|letter| &letter.edits).map(|(edit, _)| edit);
+    let mut edits = edits.chain(entries.iter().map(|entry| &entry.edit));
+    if let Some(old) = edits.find(|edit| edit.fields().is_some_and(|fields| fields.contains_key(TAG))) {
+        let found = format!("device {device}: {old:?} waits after the upgrade");
+        world.parts.history.violation("schema", found);
     }
 }
 

@@ -3,13 +3,13 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use dynos_sync::{EventStream, SyncConfig, SyncEngine, SyncError, SyncEvent};
-use dynos_sync_core::{Clock, Millis, ReplicaError, memory::MemoryReplica};
+use dynos_sync_core::{Clock, Millis, ReplicaError, Schema, memory::MemoryReplica};
 use dynos_sync_sqlite::{Random, SqliteOptions, SqliteReplica, Synchronous, Threads};
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     network::{Link, Network},
     replica::Interleaved,
     server::Server,
-    swarm::Swarm,
+    swarm::{Step, Swarm},
     tally::{Activity, Tally},
     time::{DeviceClock, Timeline},
 };
@@ -85,6 +85,10 @@ pub struct Device {
     pub second: Option<SyncEngine>,
     /// Whether what it knows ends with its process.
     pub in_memory: bool,
+    /// The version of the application.
+    pub version: u32,
+    /// Whether the process found the file to be of an earlier version when it was started.
+    pub migrated: Arc<AtomicBool>,
     parts: Parts,
 }
 
@@ -107,15 +111,28 @@ pub const SECRET: &str = "canary";
 /// The database's file.
 pub const DATABASE: &str = "device.db";
 
-/// The table with columns of its own.
-const SCHEMA: &str =
-    "CREATE TABLE IF NOT EXISTS tasks (id TEXT PRIMARY KEY, a TEXT, b TEXT, c TEXT, secret TEXT)";
+/// The newest version of the application.
+pub const NEWEST: u32 = 2;
+/// The column of the table `tasks` that the first version does not have.
+pub const NEW_COLUMN: &str = "c";
+/// What the first version adds to each document.
+pub const TAG: &str = "tag";
+/// What later ones call it.
+pub const LABEL: &str = "label";
+
+/// What leads from one version of the application's tables to the next.
+const MIGRATIONS: [&str; NEWEST as usize] = [
+    "CREATE TABLE tasks (id TEXT PRIMARY KEY, a TEXT, b TEXT, secret TEXT)",
+    "ALTER TABLE tasks ADD COLUMN c TEXT",
+];
 
 impl Device {
     /// A device with an empty disk.
     pub fn new(parts: &Parts, number: usize) -> Self {
         static DISKS: AtomicU64 = AtomicU64::new(0);
         let disk = Disk::mount(format!("/simulated/{}", DISKS.fetch_add(1, Ordering::Relaxed)));
+        let in_memory = parts.swarm.in_memory == Some(number);
+        let is_older = number > 0 && !in_memory && parts.swarm.has(Step::Upgrade);
         Self {
             number,
             user: format!("user{}", number % parts.swarm.users),
@@ -134,7 +151,9 @@ impl Device {
             lock: None,
             other: None,
             second: None,
-            in_memory: parts.swarm.in_memory == Some(number),
+            in_memory,
+            version: if is_older { 1 } else { NEWEST },
+            migrated: Arc::default(),
             parts: parts.clone(),
         }
     }
@@ -194,8 +213,13 @@ impl Device {
         data: &Data,
         auto_sync: bool,
     ) -> Result<(SyncEngine, impl Future<Output = ()> + Send + use<>), SyncError> {
+        let schema = Schema::version(self.version).step(NEWEST, |part| part.rename(TAG, LABEL));
         if let Data::File(file) = data {
-            file.write_with(|db| db.execute_batch(SCHEMA)).await?;
+            let missing = MIGRATIONS.iter().zip(1..=self.version);
+            let migrate = move |db: &rusqlite::Connection, found: u32| {
+                missing.filter(|(_, to)| *to > found).try_for_each(|(sql, _)| db.execute_batch(sql))
+            };
+            self.migrated.store(file.migrate(&schema, migrate).await?, Ordering::Relaxed);
         }
         let seen = Interleaved::new(data.replica(), self.activity.clone(), self.parts.history.clone());
         let random = Arc::clone(&self.parts.random);
@@ -205,6 +229,7 @@ impl Device {
             .clock(Arc::new(self.clock.clone()))
             .configure(|default| *default = config)
             .random(move || random.lock().unwrap_or_else(std::sync::PoisonError::into_inner).u64(..));
+        builder = builder.schema(schema);
         for table in &self.tables {
             builder = builder.table(*table);
         }

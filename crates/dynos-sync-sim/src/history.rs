@@ -48,6 +48,8 @@ pub struct Op {
     pub call: u32,
     /// Whether those take effect on the server together, too.
     pub together: bool,
+    /// Whether the first version of the application asked for it, which adds something to documents.
+    pub tagged: bool,
     /// The record.
     pub key: RecordKey,
     /// What it does.

@@ -122,7 +122,7 @@ impl Mirror {
             history.violation("no invention", format!("{key}: a patch of nothing was applied"));
         }
         self.check_fields(history, device, &writer, &key, entry);
-        let after = entry.edit().apply(record.clone());
+        let after = without_nulls(entry.edit().apply(record.clone()));
         history.replaced(&key, record.as_ref(), after.as_ref());
         self.kept
             .insert(place, Kept { seq: *seq, writer: writer.clone(), record: after.clone(), purged: false });
@@ -242,6 +242,7 @@ impl Mirror {
         device: usize,
         mine: OpId,
     ) -> bool {
+        let (base, theirs) = (without_nulls(base.cloned()), without_nulls(Some(theirs.clone())));
         let holds = |commit: &Commit| {
             commit.after.iter().flat_map(Fields::values).filter_map(written).any(|op| op == mine)
         };
@@ -252,11 +253,11 @@ impl Mirror {
         };
         // What a server lost is offered again, by anybody, and may have been met before.
         let mut before = self.log.iter().filter(of_record).take_while(|commit| !std::ptr::eq(*commit, own));
-        if own.restores != self.restores || before.any(|commit| commit.after.as_ref() == Some(theirs)) {
+        if own.restores != self.restores || before.any(|commit| commit.after == theirs) {
             return false;
         }
         // The device saw what took the place of its own, and came back to it.
-        if commits().any(|commit| commit.seq > own.seq && commit.after.as_ref() == base) {
+        if commits().any(|commit| commit.seq > own.seq && commit.after == base) {
             return false;
         }
         // The record that the device knew is gone since: its name is somebody else's now, or its fields are offered again by
@@ -265,7 +266,7 @@ impl Mirror {
             return false;
         }
         let on_top = |commit: &Commit| commit.device != device && commit.base >= own.seq;
-        commits().any(|commit| on_top(commit) && commit.after.as_ref() == Some(theirs))
+        commits().any(|commit| on_top(commit) && commit.after == theirs)
     }
 
     /// Whether the server had an operation once, and lost it.
@@ -305,4 +306,9 @@ impl Mirror {
 /// The place that a cursor names.
 pub fn seq_of(cursor: &Cursor) -> Seq {
     cursor.as_str().split('.').nth(1).and_then(|seq| seq.parse().ok()).unwrap_or(0)
+}
+
+/// A record without the fields that are null: in a table with columns, whoever makes it may not know all of these, and the server says null.
+pub fn without_nulls(record: Option<Fields>) -> Option<Fields> {
+    record.map(|record| record.into_iter().filter(|(_, value)| !value.is_null()).collect())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use dynos_sync_core::{
-    Counter, Entry, Fields, RecordId, RecordKey, Replica, ReplicaError, TableName,
+    Counter, Entry, Fields, RecordId, RecordKey, Replica, ReplicaError, Schema, TableName,
     replica::{
         Batch, DeadLetter, Due, DueLimits, Journaled, Logout, Op, Outcome, Phase, Seen, State, TableOptions,
     },
@@ -105,6 +105,10 @@ impl Replica for Interleaved {
         let answer = self.inner.commit(batch).await;
         step_aside().await;
         answer
+    }
+
+    async fn adopt(&self, schema: &Schema) -> Result<bool, ReplicaError> {
+        self.call(self.inner.adopt(schema)).await
     }
 
     async fn add_table(&self, options: TableOptions) -> Result<bool, ReplicaError> {

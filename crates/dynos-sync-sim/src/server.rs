@@ -7,7 +7,7 @@ use std::{
 };
 
 use dynos_sync_core::{
-    Fields, RecordId, RecordKey, RemoteError, Seq, TableName,
+    Counter, Fields, RecordId, RecordKey, RemoteError, ReplicaId, Seq, TableName,
     wire::{Heads, HeadsRequest, Page, PullRequest, PushAnswer, PushRequest, PushResult},
 };
 use dynos_sync_server::{
@@ -21,7 +21,7 @@ use tokio::runtime::Runtime;
 use crate::{
     disk::{Disk, Image, Loss},
     history::History,
-    mirror::{Lineage, Mirror, ScopeName},
+    mirror::{Lineage, Mirror, ScopeName, without_nulls},
     time::Timeline,
 };
 
@@ -39,6 +39,8 @@ struct Inner {
     mirror: Mirror,
     history: History,
     backups: Vec<(Image, Lineage)>,
+    /// What entries were applied with, where no file is put back, under whose numbers others would be sent.
+    applied: Option<BTreeMap<(ReplicaId, Counter), Option<Fields>>>,
     _folder: tempfile::TempDir,
 }
 
@@ -82,6 +84,7 @@ impl Server {
             mirror: Mirror::default(),
             history,
             backups: Vec::new(),
+            applied: None,
             _folder: folder,
         };
         inner.open();
@@ -113,6 +116,7 @@ impl Server {
     /// The machine loses its power: what the server acknowledged last may be gone. Answers how many commits are.
     pub fn lose_power(&self, loss: &mut Loss) -> usize {
         let mut inner = self.lock();
+        inner.applied.iter_mut().for_each(BTreeMap::clear);
         inner.disk.lose_power(loss);
         inner.open();
         let seqs = inner.seqs();
@@ -136,6 +140,7 @@ impl Server {
         if inner.backups.is_empty() {
             return false;
         }
+        inner.applied.iter_mut().for_each(BTreeMap::clear);
         let place = random.usize(..inner.backups.len());
         let (image, lineage) = inner.backups[place].clone();
         inner.disk.put_back(&image);
@@ -158,6 +163,11 @@ impl Server {
         inner.mirror.purge(&left);
     }
 
+    /// From now on, an entry that was applied and is sent again has to be what it was.
+    pub fn expect_repeats(&self) {
+        self.lock().applied = Some(BTreeMap::new());
+    }
+
     /// A push, as it arrives. Answers the tables that moved, too.
     ///
     /// # Errors
@@ -171,6 +181,7 @@ impl Server {
         let mut inner = self.lock();
         let answer = inner.call(user, |store, caller| store.push(caller, request.clone()))?;
         let history = inner.history.clone();
+        inner.check_repeats(device, request, &answer);
         let mut moved = Vec::new();
         for (entry, result) in request.entries.iter().zip(&answer.results) {
             let scope = inner.scope(user, &entry.table);
@@ -263,7 +274,7 @@ impl Server {
             for (key, kept) in inner.mirror.records(&scope) {
                 let there = found.get(&(scope.clone(), key.clone()));
                 let same = match there {
-                    Some((seq, record)) => *seq == kept.seq && *record == kept.record,
+                    Some((seq, record)) => *seq == kept.seq && without_nulls(record.clone()) == kept.record,
                     // A tombstone that was purged.
                     None => kept.record.is_none(),
                 };
@@ -281,6 +292,24 @@ impl Server {
 }
 
 impl Inner {
+    /// A device sends again what it has sent, whatever has become of its application meanwhile.
+    fn check_repeats(&mut self, device: usize, request: &PushRequest, answer: &PushAnswer) {
+        let Some(applied) = &mut self.applied else { return };
+        for (entry, result) in request.entries.iter().zip(&answer.results) {
+            let number = (request.replica, entry.counter);
+            if let Some(before) = applied.get(&number).filter(|before| **before != entry.data) {
+                let found = format!(
+                    "device {device} sent entry {} as {before:?}, and again as {:?}",
+                    entry.counter, entry.data
+                );
+                self.history.violation("repeat", found);
+            }
+            if matches!(result, PushResult::Applied { .. }) {
+                applied.insert(number, entry.data.clone());
+            }
+        }
+    }
+
     fn open(&mut self) {
         // What was open is dead already: nothing of it reaches the disk any more.
         drop(self.store.take());

@@ -8,7 +8,7 @@ use dynos_sync_core::{Clock, Counter, Fields, RecordKey, ReplicaError, replica::
 use crate::{
     check,
     data::Data,
-    device::{Device, SECRET, SECRET_FIELD},
+    device::{Device, NEWEST, SECRET, SECRET_FIELD, TAG},
     disk::{self, Fault, Loss},
     history::{History, Kind, Op, OpId, Outcome, value},
     network,
@@ -93,6 +93,7 @@ fn perform(world: &mut World, step: Step, device: usize, random: &mut fastrand::
         Step::DeviceRestore => restore(world, device, random),
         Step::Review => review(world, device, random),
         Step::Table => table(world, device, random),
+        Step::Upgrade => upgrade(world, device, random),
         Step::ServerRestart | Step::ServerPower | Step::ServerBackUp | Step::ServerRestore | Step::Purge => {
             server(world, step, device, random);
         }
@@ -153,10 +154,11 @@ fn draw_key(world: &World, device: usize, random: &mut fastrand::Rng) -> Option<
 fn draw_op(world: &World, device: usize, random: &mut fastrand::Rng, call: u32) -> Option<Op> {
     let key = draw_key(world, device, random)?;
     let kind = [Kind::Write, Kind::Write, Kind::Patch, Kind::Patch, Kind::Remove][random.usize(..5)];
+    let known = known_fields(world, device, &key);
     let mut fields: Vec<String> =
-        FIELDS.iter().filter(|_| random.bool()).map(|field| (*field).to_owned()).collect();
+        known.iter().filter(|_| random.bool()).map(|field| (*field).to_owned()).collect();
     if fields.is_empty() {
-        fields.push(FIELDS[random.usize(..3)].to_owned());
+        fields.push(known[random.usize(..known.len())].to_owned());
     }
     if kind == Kind::Remove {
         fields.clear();
@@ -169,6 +171,7 @@ fn draw_op(world: &World, device: usize, random: &mut fastrand::Rng, call: u32) 
         user,
         call,
         together: false,
+        tagged: world.devices[device].version < NEWEST,
         key,
         kind,
         fields,
@@ -179,8 +182,16 @@ fn draw_op(world: &World, device: usize, random: &mut fastrand::Rng, call: u32) 
     })
 }
 
+/// What the version of the application on a device knows of a record.
+fn known_fields(world: &World, device: usize, key: &RecordKey) -> &'static [&'static str] {
+    let is_older = world.devices[device].version < NEWEST;
+    if is_older && key.table.as_str() == "tasks" { &FIELDS[..2] } else { &FIELDS[..] }
+}
+
 fn fields_of(op: &Op, id: OpId, filling: usize) -> Fields {
-    op.fields.iter().map(|field| (field.clone(), value(id, filling))).collect()
+    let is_tagged = op.tagged && op.key.table.as_str() != "tasks";
+    let tag = is_tagged.then(|| (TAG.to_owned(), 1.into()));
+    op.fields.iter().map(|field| (field.clone(), value(id, filling))).chain(tag).collect()
 }
 
 /// What the application knows afterwards.
@@ -241,7 +252,8 @@ fn edit_many(world: &mut World, device: usize, random: &mut fastrand::Rng) {
         let known = ops.iter().any(|known| known.key.id == op.key.id);
         if op.kind != Kind::Remove && !known {
             let key = RecordKey { table: first.key.table.clone(), id: op.key.id };
-            ops.push(Op { key, kind: Kind::Write, ..op });
+            let fields = known_fields(world, device, &key)[..1].iter().map(|name| (*name).to_owned());
+            ops.push(Op { fields: fields.collect(), key, kind: Kind::Write, ..op });
         }
     }
     world.parts.tally.done("operations");
@@ -719,6 +731,19 @@ fn review(world: &mut World, device: usize, random: &mut fastrand::Rng) {
             history.note(timeline.now(), &format!("device {device} undoes conflict {id}: {result:?}"));
         });
     }
+}
+
+/// The application ends, and its next version starts; something may go wrong with the disk meanwhile.
+fn upgrade(world: &mut World, device: usize, random: &mut fastrand::Rng) {
+    let taken = &world.devices[device];
+    if taken.version == NEWEST || taken.running.is_none() || taken.leaving {
+        return;
+    }
+    world.upgrade(device);
+    if random.bool() {
+        strike(world, device, random, Step::is_of_disk);
+    }
+    world.start(device);
 }
 
 fn table(world: &mut World, device: usize, random: &mut fastrand::Rng) {

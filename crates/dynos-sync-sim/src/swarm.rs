@@ -94,12 +94,14 @@ pub enum Step {
     Table,
     /// The application writes what the server will refuse.
     Oversize,
+    /// The application's next version comes to a device.
+    Upgrade,
 }
 
 impl Step {
     /// All of them, with their usual weight, and how often a seed has them at all, in percent. (A copy is put back where copies
     /// are made.)
-    const ALL: [(Self, u32, u8); 26] = [
+    const ALL: [(Self, u32, u8); 27] = [
         (Self::Edit, 400, 100),
         (Self::EditMany, 30, 50),
         (Self::Transaction, 60, 50),
@@ -126,6 +128,7 @@ impl Step {
         (Self::Review, 20, 50),
         (Self::Table, 6, 20),
         (Self::Oversize, 15, 25),
+        (Self::Upgrade, 10, 40),
     ];
 }
 
@@ -164,6 +167,11 @@ impl Swarm {
     pub fn ends_sessions(&self) -> bool {
         let ends = |(step, _): &(Step, u32)| matches!(step, Step::Logout | Step::Second);
         self.trouble.expired > 0 || self.weights.iter().any(ends)
+    }
+
+    /// Whether seeds of this kind have a step.
+    pub fn has(&self, step: Step) -> bool {
+        self.weights.iter().any(|(other, _)| *other == step)
     }
 
     /// Draws.

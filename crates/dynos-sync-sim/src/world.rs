@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 
 use crate::{
     check,
-    device::{Device, Parts, Running},
+    device::{Device, NEWEST, Parts, Running},
     disk::{self, Fault, Loss},
     executor::{Executor, TaskId},
     history::{History, Violation},
@@ -126,6 +126,9 @@ impl World {
         let timeline = Timeline::new(BEGINNING);
         let shared = [TableName::try_from("board".to_owned())].into_iter().flatten().collect();
         let server = Server::start(Arc::clone(runtime), history, &timeline, shared, swarm.page)?;
+        if !swarm.has(Step::DeviceBackUp) {
+            server.expect_repeats();
+        }
         let network = Network::new(seed ^ 0x4E45_5457, swarm.trouble, tally.clone());
         let swarm = Arc::new(swarm);
         let random = Arc::new(Mutex::new(fastrand::Rng::with_seed(seed ^ 0x1DE4)));
@@ -291,6 +294,15 @@ impl World {
         self.parts.history.interrupt(device);
     }
 
+    /// Ends a device's process, and puts the application's next version in its place.
+    pub(crate) fn upgrade(&mut self, device: usize) {
+        if self.devices[device].version < NEWEST {
+            self.parts.tally.done("upgrades");
+            self.stop(device);
+            self.devices[device].version = NEWEST;
+        }
+    }
+
     /// Kills a device's process.
     pub(crate) fn kill(&mut self, device: usize) {
         self.devices[device].disk.kill();
@@ -429,6 +441,9 @@ impl World {
         let sign_in = if self.parts.swarm.ends_sessions() { 2 } else { 0 };
         for round in 0..ROUNDS {
             for device in 0..self.devices.len() {
+                if !self.devices[device].leaving {
+                    self.upgrade(device);
+                }
                 self.start(device);
                 if asks || round < sign_in {
                     self.sync(device);

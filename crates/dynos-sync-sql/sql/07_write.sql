@@ -213,6 +213,7 @@ declare
     place constant text := dynos.scope_of(called);
     -- Named beside the join: else it may read all documents of the table.
     ids constant text[] := array(select e.id from unnest(entries) e);
+    blanks text;
 begin
     if exists (select from dynos.track t join unnest(entries) e using (name))
         or exists (select from unnest(entries) e where e.name <> called) then
@@ -221,7 +222,10 @@ begin
     if verb = 'delete' then
         delete from dynos.document d where d.scope = place and d.name = called and d.id = any (ids);
     elsif verb in ('insert', 'replace') then
-        insert into dynos.document (scope, name, id, data) select place, e.name, e.id, e.data from unnest(entries) e
+        blanks := dynos.blanks(place, called, entries[1].fields);
+        insert into dynos.document (scope, name, id, data)
+        select place, e.name, e.id, case when blanks is null then e.data else dynos.merged(blanks::json, e.data) end
+        from unnest(entries) e
         on conflict (scope, name, id) do update set data = excluded.data;
     else
         update dynos.document d set data = dynos.merged(d.data, e.data) from unnest(entries) e
@@ -234,6 +238,18 @@ begin
         end if;
     end if;
 end $$;
+
+-- Nulls for the columns that a table was declared with and whole records do not name, made by devices that do not know them: else those who do
+-- would keep what an earlier record had there. Columns with a default, and those that take no null, are left out.
+create or replace function dynos.blanks(place text, called text, fields text[]) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    select '{' || string_agg(to_json(c ->> 'name') || ':null', ',') || '}'
+    from dynos.scope s join dynos.tab b using (scope)
+    cross join lateral json_array_elements(b.spec #> '{shape,columns}') c
+    where s.name = place and b.name = called and not c ->> 'name' = any (fields)
+        and c ->> 'default' is null and not coalesce((c ->> 'not_null')::boolean, false)
+        and not exists (select from json_array_elements_text(b.spec #> '{shape,key}') k where k = c ->> 'name')
+$$;
 
 -- A document with some fields set. Each value stays as it was written.
 create or replace function dynos.merged(old json, new json) returns json language sql immutable as $$

@@ -31,7 +31,7 @@
 use std::fmt::Write as _;
 
 /// The version that [`INSTALL`] installs, as `dynos.meta` keeps it.
-pub const VERSION: i32 = 2;
+pub const VERSION: i32 = 3;
 
 /// Installs the functions, or brings them up to date. To be run in one transaction.
 pub const INSTALL: &str = concat!(

@@ -7,7 +7,7 @@ use dynos_sync_core::{
 };
 
 use crate::{
-    capture, collect, create,
+    capture, collect, columns, create,
     describe::{Description, describe},
     error::{Result, damaged, of_theirs, translate},
     header::Header,
@@ -61,6 +61,8 @@ pub(crate) fn register(session: &mut Session<'_>, options: &TableOptions) -> Res
         phase: json(&Phase::First)?,
         declared: false,
         synced_at: None,
+        left_out: None,
+        gained: None,
     };
     listing::add(session.db, session.header.seal, &new)?;
     let forget = "DELETE FROM dynos_former WHERE name = ?";
@@ -84,6 +86,7 @@ pub(crate) fn refresh(session: &mut Session<'_>) -> Result<()> {
     collect::collect(session)?;
     let outdated: Vec<_> = session.catalog.all().filter(|table| table.outdated).cloned().collect();
     for table in outdated {
+        columns::note_gained(session, &table)?;
         capture::install(session.db, &table)?;
         let values = [json(&table.spec)?, json(&table.column_names())?];
         let set = "spec = ?, captured = ?, declared = 0";
@@ -115,9 +118,10 @@ pub(crate) fn remove_table(session: &mut Session<'_>, name: &TableName) -> Resul
 }
 
 /// The engine's tables that hold something of a synced table, and the column that says of which.
-const ENGINE_TABLES: [(&str, &str); 9] = [
+const ENGINE_TABLES: [(&str, &str); 10] = [
     ("dynos_queue", "tbl"),
     ("dynos_base", "tbl"),
+    ("dynos_sent_as", "tbl"),
     ("dynos_dead", "tbl"),
     ("dynos_conflict", "tbl"),
     ("dynos_seen", "tbl"),
@@ -155,7 +159,7 @@ pub(crate) fn logout(session: &mut Session<'_>, discard: bool) -> Result<Logout>
         }
         session.db.execute_batch(&format!("DELETE FROM {table}")).map_err(translate)?;
     }
-    let sql = "UPDATE dynos_table SET cursor = NULL, ahead = NULL, phase = ?, synced_at = NULL, declared = 0";
+    let sql = "UPDATE dynos_table SET cursor = NULL, ahead = NULL, phase = ?, synced_at = NULL, declared = 0, left_out = NULL, gained = NULL";
     session.db.execute(sql, [json(&Phase::First)?]).map_err(translate)?;
     let seal = Seal::draw(session.random)?;
     listing::seal_all(session.db, seal)?;
@@ -172,6 +176,7 @@ pub(crate) fn logout(session: &mut Session<'_>, discard: bool) -> Result<Logout>
         layout,
         scrub: true,
         fresh: 0,
+        schema: session.header.schema,
         seal,
     };
     Ok(Logout::Done { discarded: changes })

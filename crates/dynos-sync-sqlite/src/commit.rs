@@ -4,6 +4,7 @@ use std::{borrow::Cow, collections::BTreeSet};
 
 use dynos_sync_core::{
     Counter, Cursor, Edit, Entry, Fields, Invalid, Millis, RecordId, RecordKey, ReplicaError, TableName,
+    plan,
     replica::{Batch, DeadLetter, Expected, Op, Outcome, Phase, Receipt, Resolved, Revert},
     sabotage::{Mutant, is_on},
 };
@@ -11,6 +12,7 @@ use rusqlite::{Connection, params};
 
 use crate::{
     collect::{self, Collected},
+    columns,
     error::{Result, damaged, translate},
     letters::{self, Burial},
     listing,
@@ -44,6 +46,7 @@ pub(crate) fn touched<'a>(
             Op::Write { key, .. }
             | Op::Store { key, .. }
             | Op::Settle { key, record: Some(_), .. }
+            | Op::Fill { key, .. }
             | Op::Bury { key, .. } => &key.table,
             Op::Resolve { conflict, .. } => &conflict.key.table,
             Op::Complete { table, .. } => table,
@@ -115,6 +118,8 @@ fn apply(session: &mut Session<'_>, op: &Op, receipt: &mut Receipt) -> Result<bo
             let table = session.catalog.named(&key.table)?;
             session.store(table, key, record.as_ref())?;
         }
+        Op::LeaveOut { table, fields } => columns::leave_out(session, table, fields)?,
+        Op::Fill { key, base, row } => columns::fill(session, key, base, row)?,
         Op::Freeze(entry) => {
             let table = session.catalog.named(&entry.key.table)?;
             return queue::freeze(session.db, &mut session.header, table.n, entry);
@@ -296,7 +301,7 @@ fn resolve(session: &mut Session<'_>, resolved: &Resolved, edit: Option<&Edit>) 
     let catalog = session.catalog;
     let table = catalog.named(&resolved.key.table)?;
     let gone = queue::take(session.db, &mut session.header, catalog, table.n, &resolved.key.id)?;
-    session.store(table, &resolved.key, resolved.outcome.as_ref())?;
+    session.put_back(table, &resolved.key, resolved.outcome.as_ref())?;
     if let Some(edit) = edit {
         let first = Some(resolved.theirs.as_ref());
         let transaction = transaction::join(session.db, session.header.seal, &gone)?;
@@ -329,9 +334,12 @@ fn bury(
     }
     // That the server has no such record says nothing of one that it was never offered before.
     let is_local = session.is_local(table.n, &key.id)?;
+    let before = queue::base(session.db, session.header.seal, table.n, key.id.as_str())?;
     let base = match revert {
-        Revert::To(record) if record.is_some() || !is_local => record.clone(),
-        _ => queue::base(session.db, session.header.seal, table.n, key.id.as_str())?,
+        Revert::To(record) if record.is_some() || !is_local => {
+            record.clone().map(|record| plan::pull::complete(&table.spec.shape, before.as_ref(), record))
+        }
+        _ => before,
     };
     let mut rest = entries.split_off(Entry::given_up(&entries));
     let keep = *revert == Revert::Keep;
@@ -341,7 +349,7 @@ fn bury(
     } else {
         queue::take(session.db, &mut session.header, catalog, table.n, &key.id)?;
         if !keep {
-            session.store(table, key, base.as_ref())?;
+            session.put_back(table, key, base.as_ref())?;
         }
         if keep || is_local {
             session.keep_local(table.n, &key.id)?;
@@ -377,7 +385,7 @@ fn make_again(
         let new = New { id: &key.id, edit: &edit, at: first.at, first: None, transaction: first.transaction };
         queue::amend(session.db, session.header.seal, (table.n, first.counter), &new)?;
     }
-    if keep { Ok(()) } else { session.store(table, key, row.as_ref()) }
+    if keep { Ok(()) } else { session.put_back(table, key, row.as_ref()) }
 }
 
 fn revive(session: &mut Session<'_>, letter: i64, at: Millis) -> Result<()> {
@@ -472,18 +480,28 @@ fn skip(session: &Session<'_>, name: &TableName, from: &Cursor, to: &Cursor) -> 
 fn restart(session: &mut Session<'_>, name: &TableName, phase: Phase, ahead: Option<&Cursor>) -> Result<()> {
     let catalog = session.catalog;
     let table = catalog.named(name)?;
+    walk_again(session, table, phase, ahead)?;
+    for id in queue::records_with_sent(session.db, table.n)? {
+        let id: RecordId = id.try_into().map_err(|error| damaged("dynos_queue.id", error))?;
+        queue::renumber(session.db, &mut session.header, &table.record(id), table.n, None)?;
+    }
+    Ok(())
+}
+
+/// Has a table pulled from the beginning again. What was sent stays as it is: what it was made on top of is still known.
+pub(crate) fn walk_again(
+    session: &mut Session<'_>,
+    table: &Table,
+    phase: Phase,
+    ahead: Option<&Cursor>,
+) -> Result<()> {
     // A restored server may lack the declaration too.
     let declared = !matches!(phase, Phase::Restore { .. });
     let set = "cursor = NULL, ahead = ?, phase = ?, declared = declared AND ?";
     let values = params![ahead.map(Cursor::as_str), phase_text(phase)?, declared];
     listing::change(session.db, session.header.seal, table.n, set, values)?;
     session.forget_walk();
-    forget_seen(session.db, table.n)?;
-    for id in queue::records_with_sent(session.db, table.n)? {
-        let id: RecordId = id.try_into().map_err(|error| damaged("dynos_queue.id", error))?;
-        queue::renumber(session.db, &mut session.header, &table.record(id), table.n, None)?;
-    }
-    Ok(())
+    forget_seen(session.db, table.n)
 }
 
 fn forget_seen(db: &Connection, n: i64) -> Result<()> {
@@ -503,6 +521,7 @@ fn complete(session: &mut Session<'_>, name: &TableName, at: Millis, passed: Opt
     let values = params![phase_text(Phase::Following)?, at, passed.map(Cursor::as_str)];
     listing::change(session.db, session.header.seal, table.n, set, values)?;
     session.forget_walk();
+    columns::walked(session, table)?;
     session.retry_quarantined(table)
 }
 

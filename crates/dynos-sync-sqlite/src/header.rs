@@ -12,13 +12,14 @@ use crate::{
 };
 
 /// The schema versions, oldest first. A released one is never edited.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("migrations/0001.sql"),
     include_str!("migrations/0002.sql"),
     include_str!("migrations/0003.sql"),
     include_str!("migrations/0004.sql"),
     include_str!("migrations/0005.sql"),
     include_str!("migrations/0006.sql"),
+    include_str!("migrations/0007.sql"),
 ];
 
 /// `dynos_state`, read at the beginning of a transaction and written at its end, unless the queue says what has changed.
@@ -39,6 +40,8 @@ pub(crate) struct Header {
     pub(crate) scrub: bool,
     /// Below this number, no entry is ready but those that became so later ([`queue::heads`]).
     pub(crate) fresh: Counter,
+    /// The version of the application's schema; 0 where it has named none.
+    pub(crate) schema: u32,
     /// What the sums of this session begin with.
     pub(crate) seal: Seal,
 }
@@ -97,7 +100,7 @@ impl Header {
 
     /// The row as it stands there, its sum, and whether the triggers are awake.
     fn parts(db: &Connection) -> Result<(Self, i64, bool)> {
-        let sql = "SELECT replica, file, generation, server, clock, last_counter, pending, layout, scrub, seal, sum, capture, last_sent, fresh \
+        let sql = "SELECT replica, file, generation, server, clock, last_counter, pending, layout, scrub, seal, sum, capture, last_sent, fresh, schema \
                    FROM dynos_state";
         let mut statement = db.prepare_cached(sql).map_err(translate)?;
         let (replica, sum, awake, header) = statement
@@ -114,6 +117,7 @@ impl Header {
                     scrub: row.get(8)?,
                     last_sent: row.get::<_, i64>(12)? as u64,
                     fresh: row.get::<_, i64>(13)? as u64,
+                    schema: row.get(14)?,
                     seal: Seal(row.get(9)?),
                 };
                 Ok((row.get::<_, String>(0)?, row.get::<_, i64>(10)?, row.get::<_, bool>(11)?, header))
@@ -126,7 +130,7 @@ impl Header {
     /// Writes the row. The triggers are awake again from here on.
     pub(crate) fn write(&self, db: &Connection) -> Result<()> {
         let sql = "UPDATE dynos_state SET replica = ?, file = ?, generation = ?, server = ?, clock = ?, last_counter = ?, \
-                   pending = ?, layout = ?, scrub = ?, last_sent = ?, fresh = ?, seal = ?, sum = ?, capture = 1";
+                   pending = ?, layout = ?, scrub = ?, last_sent = ?, fresh = ?, schema = ?, seal = ?, sum = ?, capture = 1";
         let mut statement = db.prepare_cached(sql).map_err(translate)?;
         let done = statement.execute(params![
             self.replica.to_string(),
@@ -140,6 +144,7 @@ impl Header {
             self.scrub,
             self.last_sent as i64,
             self.fresh as i64,
+            self.schema,
             self.seal.0,
             self.sum(),
         ]);
@@ -159,13 +164,16 @@ impl Header {
             layout,
             scrub,
             fresh,
+            schema,
             seal,
         } = self;
         let texts = seal.sum().text(&replica.to_string()).maybe(file.as_deref()).maybe(server.as_deref());
         let counters = [*generation, *last_counter, *last_sent].map(|counter| counter as i64);
         let numbers = counters.into_iter().chain([*clock, *pending, *layout, (*scrub).into()]);
         // In a file of before there was one, it is 0 and no part of the sum.
-        numbers.chain((*fresh > 0).then_some(*fresh as i64)).fold(texts, Sum::int).end()
+        let numbers = numbers.chain((*fresh > 0).then_some(*fresh as i64));
+        let schema = [-1, i64::from(*schema)].into_iter().filter(|_| *schema > 0);
+        numbers.chain(schema).fold(texts, Sum::int).end()
     }
 }
 

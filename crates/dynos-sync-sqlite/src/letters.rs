@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::{Result, damaged, translate},
     queue,
+    schema::Upgrade,
     session::Session,
     sum::Seal,
     table::Catalog,
@@ -204,6 +205,44 @@ pub(crate) fn discard(db: &Connection, letter: i64) -> Result<()> {
     db.execute(&format!("DELETE FROM dynos_dead WHERE {SIBLINGS}"), [letter]).map(drop).map_err(translate)
 }
 
+/// Brings letters and the journal up to date with the application's schema.
+pub(crate) fn upgrade(db: &Connection, catalog: &Catalog, upgrade: &Upgrade<'_>) -> Result<()> {
+    let mut letters = Vec::new();
+    each(db, catalog, |letter| letters.push(letter))?;
+    for mut letter in letters {
+        let before = letter.edits.clone();
+        upgrade.schema.upgrade_letter(upgrade.found, &mut letter);
+        if letter.edits != before {
+            write_again(db, catalog, &letter)?;
+        }
+    }
+    let mut before = i64::MAX;
+    loop {
+        let page = conflicts(db, catalog.seal, before, 1000)?;
+        let Some(last) = page.last() else { return Ok(()) };
+        before = last.id;
+        for Journaled { id, resolved } in page {
+            let Some(was) = resolved else { continue };
+            let mut resolved = was.clone();
+            upgrade.schema.upgrade_resolved(upgrade.found, &mut resolved);
+            if resolved != was {
+                let text = text_of(&resolved)?;
+                let values = params![text, journal_sum(catalog.seal, &text), id];
+                db.execute("UPDATE dynos_conflict SET resolved = ?, sum = ? WHERE id = ?", values)
+                    .map_err(translate)?;
+            }
+        }
+    }
+}
+
+fn write_again(db: &Connection, catalog: &Catalog, letter: &DeadLetter) -> Result<()> {
+    let (edits, n) = (encode(&letter.edits)?, catalog.named(&letter.key.table)?.n);
+    let transaction = letter.transaction.map(|transaction| transaction as i64);
+    let sum = letter_sum(catalog.seal, n, letter.key.id.as_str(), &edits, transaction);
+    let values = params![edits, sum, letter.id];
+    db.execute("UPDATE dynos_dead SET edits = ?, sum = ? WHERE id = ?", values).map(drop).map_err(translate)
+}
+
 /// Letters from after one on, oldest first.
 pub(crate) fn page(db: &Connection, catalog: &Catalog, after: i64, limit: usize) -> Result<Vec<DeadLetter>> {
     find(db, catalog, "WHERE id > ? ORDER BY id LIMIT ?", [after, limit as i64])
@@ -245,12 +284,20 @@ fn find(
 }
 
 pub(crate) fn journal(db: &Connection, seal: Seal, n: i64, resolved: &Resolved) -> Result<()> {
-    let text = serde_json::to_string(resolved).map_err(|error| damaged("conflict", error))?;
+    let text = text_of(resolved)?;
     let mut statement = db
         .prepare_cached("INSERT INTO dynos_conflict (tbl, resolved, decided_at, sum) VALUES (?, ?, ?, ?)")
         .map_err(translate)?;
-    let values = params![n, text, resolved.decided_at, seal.sum().text(&text).end()];
+    let values = params![n, text, resolved.decided_at, journal_sum(seal, &text)];
     statement.execute(values).map(drop).map_err(translate)
+}
+
+fn text_of(resolved: &Resolved) -> Result<String> {
+    serde_json::to_string(resolved).map_err(|error| damaged("conflict", error))
+}
+
+fn journal_sum(seal: Seal, text: &str) -> i64 {
+    seal.sum().text(text).end()
 }
 
 pub(crate) fn forget(db: &Connection, conflict: i64) -> Result<()> {
@@ -293,7 +340,7 @@ pub(crate) fn conflicts_of(db: &Connection, seal: Seal, n: i64, key: &RecordKey)
 
 fn read_conflict(row: &Row<'_>, seal: Seal) -> Option<Resolved> {
     let (text, sum): (String, i64) = (row.get(1).ok()?, row.get(2).ok()?);
-    if sum != seal.sum().text(&text).end() {
+    if sum != journal_sum(seal, &text) {
         return None;
     }
     serde_json::from_str(&text).ok()
@@ -321,7 +368,7 @@ pub(crate) fn seal(db: &Connection, seal: Seal) -> Result<()> {
     while let Some(row) = rows.next().map_err(translate)? {
         let read = || -> rusqlite::Result<(i64, String)> { Ok((row.get(0)?, row.get(1)?)) };
         let (id, text) = read().map_err(translate)?;
-        let sum = seal.sum().text(&text).end();
+        let sum = journal_sum(seal, &text);
         update.execute([sum, id]).map_err(translate)?;
     }
     Ok(())

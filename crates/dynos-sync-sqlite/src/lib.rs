@@ -71,6 +71,7 @@ mod admin;
 mod capture;
 mod checkpoint;
 mod collect;
+mod columns;
 mod commit;
 #[cfg(test)]
 mod cost;
@@ -98,6 +99,7 @@ mod raw;
 mod reading;
 mod replica;
 mod rows;
+mod schema;
 mod session;
 pub mod snapshot;
 mod sql;

@@ -20,9 +20,12 @@ pub(crate) struct Listed {
     pub(crate) phase: String,
     pub(crate) declared: bool,
     pub(crate) synced_at: Option<i64>,
+    pub(crate) left_out: Option<String>,
+    pub(crate) gained: Option<String>,
 }
 
-const COLUMNS: &str = "n, name, spec, policy, captured, cursor, ahead, phase, declared, synced_at, sum";
+const COLUMNS: &str =
+    "n, name, spec, policy, captured, cursor, ahead, phase, declared, synced_at, left_out, gained, sum";
 
 impl Listed {
     fn read(row: &Row<'_>) -> rusqlite::Result<(Self, i64)> {
@@ -37,15 +40,35 @@ impl Listed {
             phase: row.get(7)?,
             declared: row.get(8)?,
             synced_at: row.get(9)?,
+            left_out: row.get(10)?,
+            gained: row.get(11)?,
         };
-        Ok((listed, row.get(10)?))
+        Ok((listed, row.get(12)?))
     }
 
     fn sum(&self, seal: Seal) -> i64 {
-        let Self { n, name, spec, policy, captured, cursor, ahead, phase, declared, synced_at } = self;
+        let Self {
+            n,
+            name,
+            spec,
+            policy,
+            captured,
+            cursor,
+            ahead,
+            phase,
+            declared,
+            synced_at,
+            left_out,
+            gained,
+        } = self;
         let fixed = seal.sum().int(*n).text(name).text(spec).text(policy).text(captured);
         let moving = fixed.maybe(cursor.as_deref()).maybe(ahead.as_deref()).text(phase);
-        moving.int((*declared).into()).int(synced_at.unwrap_or(-1)).end()
+        let moving = moving.int((*declared).into()).int(synced_at.unwrap_or(-1));
+        // In a file of before there were any, they are no part of the sum.
+        let lists = [(1, left_out), (2, gained)]
+            .into_iter()
+            .filter_map(|(which, list)| Some((which, list.as_ref()?)));
+        lists.fold(moving, |sum, (which, list)| sum.int(which).text(list)).end()
     }
 }
 

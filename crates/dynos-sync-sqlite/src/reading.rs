@@ -10,13 +10,14 @@ use dynos_sync_core::{
 use rusqlite::Connection;
 
 use crate::{
+    columns,
     error::{Result, damaged, translate},
     header::Header,
     letters,
     listing::{self, Listed},
     queue::{self, Head, Which},
     raw::raws,
-    rows,
+    rows, schema,
     session::Session,
     table::Catalog,
     transaction,
@@ -37,6 +38,7 @@ pub(crate) fn state(db: &Connection, catalog: &Catalog, header: &Header) -> Resu
         clock: header.clock,
         last_counter: header.last_counter,
         last_sent: header.last_sent,
+        schema: header.schema,
         tables: tables(db, catalog)?,
         pending: (header.pending + count(noted)?).max(0) as u64,
         dead_letters: count("SELECT count(*) FROM dynos_dead")? as u64,
@@ -52,6 +54,10 @@ fn tables(db: &Connection, catalog: &Catalog) -> Result<Vec<TableState>> {
             Ok(phase) => phase,
             Err(error) => return Some(Err(damaged("dynos_table.phase", error))),
         };
+        let gained = match columns::gained(&listed) {
+            Ok(gained) => gained,
+            Err(error) => return Some(Err(error)),
+        };
         Some(Ok(TableState {
             spec: table.spec.clone(),
             policy: table.policy.clone(),
@@ -60,6 +66,7 @@ fn tables(db: &Connection, catalog: &Catalog) -> Result<Vec<TableState>> {
             phase,
             declared: listed.declared,
             synced_at: listed.synced_at,
+            gained,
         }))
     };
     listing::all(db, catalog.seal)?.into_iter().filter_map(state).collect()
@@ -136,6 +143,7 @@ pub(crate) fn due(session: &mut Session<'_>, limits: &DueLimits) -> Result<Due> 
         }
         _ => Vec::new(),
     };
+    schema::as_sent(session, &mut groups)?;
     if groups.is_empty() {
         groups = self::groups(session, Which::Ready, limits)?;
     }

@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use dynos_sync_core::{
-    Counter, Entry, Fields, Limits, Queries, RecordId, RecordKey, Replica, ReplicaError, TableName,
+    Counter, Entry, Fields, Limits, Queries, RecordId, RecordKey, Replica, ReplicaError, Schema, TableName,
     TableSpec,
     doctor::{Account, Depth, Inspection},
     replica::{Batch, DeadLetter, Due, DueLimits, Journaled, Logout, Outcome, Seen, State, TableOptions},
@@ -33,7 +33,7 @@ use crate::{
     hub::{Hub, Listener, Whose},
     letters, queue,
     random::Random,
-    reading,
+    reading, schema,
     session::Session,
     snapshot::Staging,
     sql::exec,
@@ -229,6 +229,54 @@ impl SqliteReplica {
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         self.write_captured(work, true).await
+    }
+
+    /// Brings the application's tables and what waits in the queue up to a version of its schema, together or not at all: where the
+    /// database is of an earlier version, `migrate` is given that version's number and changes the tables, and the schema's steps are applied
+    /// to [all that waits](Replica::adopt). Rows that `migrate` writes in synced tables are edits like any other. Answers whether there was
+    /// anything to do.
+    ///
+    /// A database that no application of a named version has used is of version 0, also where it is new.
+    ///
+    /// ```
+    /// use dynos_sync_core::Schema;
+    /// use dynos_sync_sqlite::{SqliteOptions, SqliteReplica};
+    /// # use futures_executor::block_on;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("app.sqlite");
+    /// let schema = Schema::version(2).step(2, |part| if part.table() == "tasks" { part.rename("name", "title") });
+    /// let replica = SqliteReplica::open(path, &SqliteOptions::default())?;
+    /// let migrated = replica.migrate(&schema, |db, found| {
+    ///     if found < 1 {
+    ///         db.execute_batch("CREATE TABLE tasks (id TEXT PRIMARY KEY, name TEXT)")?;
+    ///     }
+    ///     if found < 2 {
+    ///         db.execute_batch("ALTER TABLE tasks RENAME COLUMN name TO title")?;
+    ///     }
+    ///     Ok(())
+    /// });
+    /// assert!(block_on(migrated)?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Whatever `migrate` answers, and [`ReplicaError::NewerSchema`]; then nothing was done.
+    pub async fn migrate<F>(&self, schema: &Schema, migrate: F) -> Result<bool>
+    where
+        F: FnOnce(&Connection, u32) -> rusqlite::Result<()> + Send + 'static,
+    {
+        let schema = schema.clone();
+        let work = move |session: &mut Session<'_>| {
+            let found = session.header.schema;
+            let is_older = schema::adopt(session, &schema)?;
+            if is_older {
+                session.set_capture(true)?;
+                migrate(session.db, found).map_err(of_theirs)?;
+            }
+            Ok(is_older)
+        };
+        self.whole_tables(work).await
     }
 
     async fn write_captured<T, F>(&self, work: F, together: bool) -> Result<T>
@@ -543,6 +591,11 @@ impl Replica for SqliteReplica {
         let (reply, answer) = oneshot::channel();
         self.0.writer.hand_in(Job::Commit(batch, reply))?;
         answer.await.map_err(|_| ReplicaError::Closed)?.map_err(at(&self.0.path))
+    }
+
+    async fn adopt(&self, schema: &Schema) -> Result<bool> {
+        let schema = schema.clone();
+        self.whole_tables(move |session| schema::adopt(session, &schema)).await
     }
 
     async fn add_table(&self, options: TableOptions) -> Result<bool> {

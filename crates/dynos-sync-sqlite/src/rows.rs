@@ -250,8 +250,15 @@ pub(crate) fn apply<'a>(
     Ok(Cow::Owned(Edit::new(edit.operation(), stored)))
 }
 
-/// Puts the server's version into a row. In a table with columns only those given are touched.
-pub(crate) fn store(db: &Connection, table: &Table, id: &RecordKey, version: Option<&Fields>) -> Result<()> {
+/// Puts the server's version into a row. In a table with columns those that are not given are left alone, unless `reset` gives them their
+/// defaults.
+pub(crate) fn store(
+    db: &Connection,
+    table: &Table,
+    id: &RecordKey,
+    version: Option<&Fields>,
+    reset: bool,
+) -> Result<()> {
     let key = table.key_of(&id.id)?;
     match version {
         None => delete(db, table, id, &key),
@@ -262,10 +269,16 @@ pub(crate) fn store(db: &Connection, table: &Table, id: &RecordKey, version: Opt
             let taken =
                 |(name, value): &(&String, &Value)| known(name) && !(exists && hides(table, name, value));
             if fields.iter().all(|field| taken(&field)) {
-                return put(db, table, id, &key, &prepare(table, &key, fields)?, exists, false);
+                return put(db, table, id, &key, &prepare(table, &key, fields)?, exists, reset);
             }
-            let fields: Fields = fields.iter().filter(taken).map(|(n, v)| (n.clone(), v.clone())).collect();
-            put(db, table, id, &key, &prepare(table, &key, &fields)?, exists, false)
+            let mut given: Fields =
+                fields.iter().filter(taken).map(|(n, v)| (n.clone(), v.clone())).collect();
+            if let (true, Some(row)) = (reset, get(db, table, &id.id)?) {
+                let is_hidden =
+                    |(name, _): &(String, Value)| fields.get(name).is_some_and(|v| hides(table, name, v));
+                given.extend(row.into_iter().filter(is_hidden));
+            }
+            put(db, table, id, &key, &prepare(table, &key, &given)?, exists, reset)
         }
     }
 }

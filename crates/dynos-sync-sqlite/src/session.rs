@@ -31,13 +31,21 @@ pub(crate) struct Session<'a> {
     /// Whether the triggers are awake.
     awake: bool,
     /// Server versions that a constraint refused, to be tried again when the rest of the batch is in place.
-    refused: Vec<(RecordKey, Option<Fields>)>,
+    refused: Vec<Refused>,
     /// Whether any record is kept aside: in quarantine, or as one that the server was never offered. Asked once.
     aside: Option<bool>,
-    /// Whether the table that was asked about last is being walked from its beginning.
-    walking: Option<(i64, bool)>,
+    /// What is being done about the table that was asked about last.
+    walking: Option<(i64, Phase)>,
     /// The transaction that edits are a part of.
     pub(crate) transaction: Option<Counter>,
+}
+
+/// A version of a row that a constraint was against.
+#[derive(Debug)]
+struct Refused {
+    key: RecordKey,
+    version: Option<Fields>,
+    reset: bool,
 }
 
 impl<'a> Session<'a> {
@@ -122,12 +130,17 @@ impl<'a> Session<'a> {
 
     /// Whether a table is being walked from its beginning, in a resync or a restore.
     pub(crate) fn walks(&mut self, n: i64) -> Result<bool> {
-        if let Some((_, walks)) = self.walking.filter(|(known, _)| *known == n) {
-            return Ok(walks);
+        Ok(matches!(self.walk(n)?, Phase::Resync | Phase::Restore { .. }))
+    }
+
+    /// As [`phase`](Self::phase), asked once.
+    fn walk(&mut self, n: i64) -> Result<Phase> {
+        if let Some((_, phase)) = self.walking.filter(|(known, _)| *known == n) {
+            return Ok(phase);
         }
-        let walks = matches!(self.phase(n)?, Phase::Resync | Phase::Restore { .. });
-        self.walking = Some((n, walks));
-        Ok(walks)
+        let phase = self.phase(n)?;
+        self.walking = Some((n, phase));
+        Ok(phase)
     }
 
     /// The table's phase changes.
@@ -142,11 +155,34 @@ impl<'a> Session<'a> {
 
     /// Puts the server's version into a row. What the table refuses is kept aside: one bad row does not stop its table.
     pub(crate) fn store(&mut self, table: &Table, key: &RecordKey, version: Option<&Fields>) -> Result<()> {
+        // What the server has lost may be a column's values, and that it knew the column.
+        let reset = matches!(self.walk(table.n)?, Phase::Restore { .. });
+        self.store_as(table, key, version, reset)
+    }
+
+    /// As [`store`](Self::store), in place of what edits have made of the row: a column that the version does not name is not to stay as one
+    /// of them left it.
+    pub(crate) fn put_back(
+        &mut self,
+        table: &Table,
+        key: &RecordKey,
+        version: Option<&Fields>,
+    ) -> Result<()> {
+        self.store_as(table, key, version, true)
+    }
+
+    fn store_as(
+        &mut self,
+        table: &Table,
+        key: &RecordKey,
+        version: Option<&Fields>,
+        reset: bool,
+    ) -> Result<()> {
         self.set_capture(false)?;
-        match rows::store(self.db, table, key, version) {
+        match rows::store(self.db, table, key, version, reset) {
             Ok(()) => self.release(table.n, &key.id),
             Err(ReplicaError::Constraint { .. } | ReplicaError::Invalid(_)) => {
-                self.refused.push((key.clone(), version.cloned()));
+                self.refused.push(Refused { key: key.clone(), version: version.cloned(), reset });
                 Ok(())
             }
             Err(error) => Err(error),
@@ -157,9 +193,9 @@ impl<'a> Session<'a> {
     /// goes into quarantine, and is answered.
     pub(crate) fn settle_refused(&mut self) -> Result<Vec<(RecordKey, String)>> {
         let mut quarantined = Vec::new();
-        for (key, version) in std::mem::take(&mut self.refused) {
+        for Refused { key, version, reset } in std::mem::take(&mut self.refused) {
             let table = self.catalog.named(&key.table)?;
-            match rows::store(self.db, table, &key, version.as_ref()) {
+            match rows::store(self.db, table, &key, version.as_ref(), reset) {
                 Ok(()) => self.release(table.n, &key.id)?,
                 Err(error @ (ReplicaError::Constraint { .. } | ReplicaError::Invalid(_))) => {
                     self.quarantine(table.n, &key.id, version.as_ref(), &error.to_string())?;

@@ -150,10 +150,10 @@ fn a_file_of_a_later_version_is_left_as_it_is() {
     db.execute_batch("UPDATE dynos_state SET version = version + 1").unwrap();
     drop(db);
     let refused = SqliteReplica::open(&path, &SqliteOptions::default()).unwrap_err();
-    assert!(matches!(refused, ReplicaError::TooNew { found: 7, known: 6 }), "{refused:?}");
+    assert!(matches!(refused, ReplicaError::TooNew { found: 8, known: 7 }), "{refused:?}");
     let db = Connection::open(&path).unwrap();
     let version: i64 = db.query_row("SELECT version FROM dynos_state", [], |row| row.get(0)).unwrap();
-    assert_eq!(version, 7);
+    assert_eq!(version, 8);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::{fmt, future::Future, sync::Arc};
 
-use dynos_sync_core::{Clock, Remote, Replica, ReplicaError};
+use dynos_sync_core::{Clock, Remote, Replica, ReplicaError, Schema};
 use tokio::sync::mpsc;
 
 #[cfg(feature = "sqlite")]
@@ -30,6 +30,7 @@ pub struct Builder {
     random: Random,
     tables: Vec<(String, bool)>,
     user_id: Option<String>,
+    schema: Option<Schema>,
 }
 
 impl Builder {
@@ -42,6 +43,7 @@ impl Builder {
             random: Box::new(random),
             tables: Vec::new(),
             user_id: None,
+            schema: None,
         }
     }
 
@@ -72,6 +74,33 @@ impl Builder {
         self
     }
 
+    /// The version of the application's schema: what waits in the database since an earlier one is brought up to it at
+    /// [`start`](Self::start), before anything is sent.
+    ///
+    /// ```
+    /// # use dynos_sync::{SyncEngine, core::memory::MemoryServer};
+    /// use dynos_sync::Schema;
+    ///
+    /// # let (dir, server) = (tempfile::tempdir()?, MemoryServer::new());
+    /// # let (path, remote) = (dir.path().join("app.sqlite"), server.remote("ada"));
+    /// # futures_executor::block_on(async {
+    /// let schema = Schema::version(2).step(2, |part| {
+    ///     if part.table() == "tasks" {
+    ///         part.rename("name", "title");
+    ///     }
+    /// });
+    /// let engine = SyncEngine::open(path, remote)?.schema(schema).table("tasks").start().await?;
+    /// # engine.close().await;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn schema(mut self, schema: Schema) -> Self {
+        self.schema = Some(schema);
+        self
+    }
+
     /// Changes the configuration.
     #[must_use]
     pub fn configure(mut self, change: impl FnOnce(&mut SyncConfig)) -> Self {
@@ -96,7 +125,8 @@ impl Builder {
     /// Adds the tables and starts the engine's thread.
     ///
     /// # Errors
-    /// [`SyncError::Invalid`] for a table that cannot be synced, [`SyncError::Replica`] where the database fails.
+    /// [`SyncError::Invalid`] for a table that cannot be synced, [`SyncError::Replica`] where the database fails, or was used by a newer
+    /// version of the application.
     pub async fn start(self) -> Result<SyncEngine, SyncError> {
         let (engine, work) = self.prepare().await?;
         worker::start(work).map_err(|error| {
@@ -121,6 +151,11 @@ impl Builder {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn prepare(self) -> Result<(SyncEngine, impl Future<Output = ()> + Send + use<>), SyncError> {
+        if let Some(schema) = &self.schema
+            && self.replica.adopt(schema).await?
+        {
+            tracing::info!(schema = schema.number(), "what waits was brought up to the application's schema");
+        }
         let driver = Driver::new(self.replica, self.remote, self.clock, self.config, self.random).await?;
         let shared = Arc::new(Shared::new(driver));
         let (commands, receiver) = mpsc::unbounded_channel();

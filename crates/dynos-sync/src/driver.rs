@@ -6,7 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, resume_unwind},
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -60,6 +60,17 @@ pub struct Driver {
 struct Session {
     generation: AtomicU64,
     is_over: AtomicBool,
+    /// How many logouts are under way.
+    leaving: AtomicUsize,
+}
+
+/// A logout under way.
+pub(crate) struct Leaving<'a>(&'a AtomicUsize);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl fmt::Debug for Driver {
@@ -132,6 +143,23 @@ impl Driver {
     /// The session that this engine is in.
     pub(crate) fn session(&self) -> Generation {
         self.session.generation.load(Ordering::Acquire)
+    }
+
+    /// The session that an edit is a part of that begins now.
+    ///
+    /// # Errors
+    /// [`SyncError::SessionEnded`] while it is being ended: whoever asked for the edit cannot know yet whether the next one has begun.
+    pub(crate) fn editing(&self) -> Result<Generation, SyncError> {
+        match self.session.leaving.load(Ordering::Acquire) {
+            0 => Ok(self.session()),
+            _ => Err(SyncError::SessionEnded),
+        }
+    }
+
+    /// Has no edit begin until the answer is dropped.
+    pub(crate) fn leave(&self) -> Leaving<'_> {
+        self.session.leaving.fetch_add(1, Ordering::AcqRel);
+        Leaving(&self.session.leaving)
     }
 
     /// Whether another process was seen to have ended the session.

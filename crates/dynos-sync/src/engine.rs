@@ -334,12 +334,13 @@ impl SyncEngine {
     }
 
     /// Forgets the user, in one transaction: the synced tables' rows, the queue, dead letters, conflicts, cursors and the
-    /// replica's identity. A sync that is under way ends, and can no longer write. Answers how many unsynced changes were discarded.
+    /// replica's identity. A sync that is under way ends, and can no longer write. Edits that are asked for before it has answered are
+    /// refused ([`SyncError::SessionEnded`]): none of them is ever the next user's. Answers how many unsynced changes were discarded.
     ///
     /// # Errors
     /// [`SyncError::Unsynced`] where changes would be lost and `discard` is not set; then nothing was done.
     pub async fn logout(&self, discard: bool) -> Result<u64, SyncError> {
-        let _interrupt = Interrupt::new(&self.shared);
+        let (_interrupt, _leaving) = (Interrupt::new(&self.shared), self.shared.driver.leave());
         self.ask(|reply| Command::Logout { discard, reply }).await
     }
 

@@ -140,7 +140,7 @@ pub use dynos_sync_remote as remote;
 #[cfg(feature = "sqlite")]
 pub use dynos_sync_sqlite as sqlite;
 
-pub use dynos_sync_core::{Edit, Fields, Operation, conflict::Strategy, fields, json};
+pub use dynos_sync_core::{Edit, Fields, Operation, Part, Schema, conflict::Strategy, fields, json};
 
 /// The manual's programs compile, and do what they say.
 #[cfg(all(doctest, feature = "http", feature = "sqlite", feature = "supabase"))]

@@ -56,6 +56,7 @@ const PHRASES: &[&str] = &[
     "dynos_quarantine",
     "dynos_local",
     "dynos_former",
+    "dynos_sent_as",
     "dynos_log",
     "sqlite_schema",
     // Postgres'.

@@ -20,6 +20,7 @@ use crate::{
         Batch, DeadLetter, Due, DueLimits, Existing, Expected, Journaled, Logout, Op, Outcome, Phase,
         Receipt, Replica, ReplicaError, Resolved, Revert, Seen, State, TableOptions, TableState,
     },
+    schema::Schema,
     table::TableSpec,
 };
 
@@ -65,6 +66,7 @@ pub(crate) struct Store {
     pub(crate) clock: Millis,
     pub(crate) last_counter: Counter,
     pub(crate) last_sent: Counter,
+    pub(crate) schema: u32,
     pub(crate) tables: Vec<TableState>,
     pub(crate) rows: BTreeMap<RecordKey, Fields>,
     pub(crate) queue: BTreeMap<RecordKey, Pending>,
@@ -88,6 +90,30 @@ pub(crate) struct Store {
 pub(crate) struct Pending {
     pub(crate) base: Option<Fields>,
     pub(crate) entries: Vec<Entry>,
+    /// Those that were sent under an earlier version of the schema, as they were sent.
+    pub(crate) sent_as: BTreeMap<Counter, Edit>,
+}
+
+impl Pending {
+    /// A sent entry as the server may know it.
+    fn as_sent(&self, entry: &Entry) -> Entry {
+        let edit = self.sent_as.get(&entry.counter).unwrap_or(&entry.edit);
+        Entry { edit: edit.clone(), ..entry.clone() }
+    }
+
+    fn adopt(&mut self, schema: &Schema, found: u32, table: &TableName) {
+        let Self { base, entries, sent_as } = self;
+        if let Some(base) = base {
+            schema.upgrade(found, table, base);
+        }
+        sent_as.retain(|counter, _| entries.iter().any(|entry| entry.counter == *counter));
+        for entry in entries {
+            if entry.sent.is_some() {
+                sent_as.entry(entry.counter).or_insert_with(|| entry.edit.clone());
+            }
+            schema.upgrade_edit(found, table, &mut entry.edit);
+        }
+    }
 }
 
 impl Store {
@@ -100,6 +126,7 @@ impl Store {
             clock: 0,
             last_counter: 0,
             last_sent: 0,
+            schema: 0,
             tables: Vec::new(),
             rows: BTreeMap::new(),
             queue: BTreeMap::new(),
@@ -194,6 +221,7 @@ impl Store {
                 self.local.remove(&key);
                 self.put(key, record);
             }
+            Op::Fill { key, base, row } => self.fill(&key, base, row),
             Op::Freeze(entry) => return Ok(self.freeze(entry)),
             Op::Thaw { key, counter } => {
                 if let Some(entry) = self.entry_mut(&key, counter) {
@@ -321,7 +349,7 @@ impl Store {
         };
         let pending = self.queue.entry(key.clone()).or_insert_with(|| {
             self.order.insert(counter, key);
-            Pending { base, entries: Vec::new() }
+            Pending { base, entries: Vec::new(), sent_as: BTreeMap::new() }
         });
         pending.entries.push(entry);
         counter
@@ -360,6 +388,7 @@ impl Store {
         }
         self.last_sent = self.last_sent.max(entry.counter);
         self.edit_entries(&entry.key.clone(), |pending| {
+            pending.sent_as.remove(&entry.counter);
             pending.entries.retain(|e| e.sent.is_some() || e.counter > entry.counter);
             let place = pending.entries.partition_point(|e| e.sent.is_some());
             pending.entries.insert(place, entry);
@@ -380,6 +409,15 @@ impl Store {
         // The server has it, whatever the pages that were read before say.
         self.local.remove(key);
         self.note_seen(&key.table, [key.id.clone()]);
+    }
+
+    fn fill(&mut self, key: &RecordKey, base: Fields, row: Fields) {
+        if let Some(record) = self.queue.get_mut(key).and_then(|pending| pending.base.as_mut()) {
+            record.extend(base);
+        }
+        if let Some(record) = self.rows.get_mut(key) {
+            record.extend(row);
+        }
     }
 
     fn postpone(&mut self, key: &RecordKey, counter: Counter, retry_at: Millis) {
@@ -618,10 +656,10 @@ impl Store {
     }
 
     fn first_group(&self, key: &RecordKey) -> Vec<Entry> {
-        let entries = self.queue.get(key).map_or(&[][..], |pending| &pending.entries);
-        match entries.first() {
-            Some(sent) if sent.sent.is_some() => vec![sent.clone()],
-            _ => entries[..Entry::first_group(entries)].to_vec(),
+        let Some(pending) = self.queue.get(key) else { return Vec::new() };
+        match pending.entries.first() {
+            Some(sent) if sent.sent.is_some() => vec![pending.as_sent(sent)],
+            _ => pending.entries[..Entry::first_group(&pending.entries)].to_vec(),
         }
     }
 
@@ -657,6 +695,7 @@ impl Store {
             clock: self.clock,
             last_counter: self.last_counter,
             last_sent: self.last_sent,
+            schema: self.schema,
             tables: self.tables.clone(),
             pending: self.pending(),
             dead_letters: self.dead.len() as u64,
@@ -700,6 +739,18 @@ impl Store {
         Ok(outcome)
     }
 
+    pub(crate) fn adopt(&mut self, schema: &Schema) -> Result<bool, ReplicaError> {
+        let found = self.schema;
+        if !schema.is_ahead_of(found)? {
+            return Ok(false);
+        }
+        self.queue.iter_mut().for_each(|(key, pending)| pending.adopt(schema, found, &key.table));
+        self.dead.values_mut().for_each(|letter| schema.upgrade_letter(found, letter));
+        self.journal.values_mut().for_each(|resolved| schema.upgrade_resolved(found, resolved));
+        self.schema = schema.number();
+        Ok(true)
+    }
+
     pub(crate) fn add_table(&mut self, options: TableOptions) -> bool {
         if let Some(table) = self.table_mut(&options.name) {
             let changed = table.policy != options.policy;
@@ -717,6 +768,7 @@ impl Store {
             declared: false,
             synced_at: None,
             ahead: None,
+            gained: BTreeSet::new(),
         });
         if options.existing == Existing::Ignore {
             self.local.extend(keys);
@@ -757,6 +809,7 @@ impl Store {
         fresh.rows.retain(|key, _| self.table(&key.table).is_none() && !self.former.contains(&key.table));
         fresh.renamed = self.renamed + 1;
         fresh.generation = self.generation + 1;
+        fresh.schema = self.schema;
         fresh.tables.clone_from(&self.tables);
         for table in &mut fresh.tables {
             (table.cursor, table.ahead, table.phase) = (None, None, Phase::First);
@@ -831,6 +884,10 @@ impl Replica for MemoryReplica {
 
     async fn commit(&self, batch: Batch) -> Result<Outcome, ReplicaError> {
         self.open()?.try_commit(batch)
+    }
+
+    async fn adopt(&self, schema: &Schema) -> Result<bool, ReplicaError> {
+        self.open()?.adopt(schema)
     }
 
     async fn add_table(&self, options: TableOptions) -> Result<bool, ReplicaError> {

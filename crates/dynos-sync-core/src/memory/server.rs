@@ -297,7 +297,12 @@ impl Scope {
         }
         self.head += 1;
         let last = LastChange { seq: self.head, writer: replica, counter: entry.counter };
-        let record = entry.edit().apply(current);
+        let edit = entry.edit();
+        let is_whole = current.is_none() || matches!(edit, Edit::Replace(_));
+        let mut record = edit.apply(current);
+        if let (true, Some(record), Some(spec)) = (is_whole, &mut record, self.specs.get(&entry.table)) {
+            spec.complete(record);
+        }
         let records = self.tables.entry(entry.table.clone()).or_default();
         records.insert(entry.id.clone(), Stored { last, at: entry.at, record });
         PushResult::Applied { seq: self.head, record: None }

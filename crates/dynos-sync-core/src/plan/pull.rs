@@ -148,8 +148,19 @@ impl Reader<'_> {
             Ok(remote) => remote,
             Err(violation) => return self.reading.foreign.push((key, violation)),
         };
-        let (base, pending) = self.unsettled(seen);
-        let row = seen.and_then(|seen| seen.row.clone());
+        let (mut base, pending) = self.unsettled(seen);
+        let mut row = seen.and_then(|seen| seen.row.clone());
+        if let (Some(seen), Some(remote)) = (seen, &remote) {
+            let gained = self.gained(seen, remote);
+            if !gained.is_empty() && !is_on(Mutant::GainedUnfilled) {
+                base.iter_mut().for_each(|record| record.extend(gained.clone()));
+                let in_row = left_of(&gained, base.as_ref(), &seen.entries);
+                row.iter_mut().for_each(|record| record.extend(in_row.clone()));
+                if pending.is_some() {
+                    self.reading.ops.push(Op::Fill { key: key.clone(), base: gained, row: in_row });
+                }
+            }
+        }
         let lost_here =
             self.table.phase.may_have_lost(change.seq, change.own) && !is_on(Mutant::NothingOffered);
         if lost_here && (row != remote || pending.is_some()) {
@@ -160,7 +171,10 @@ impl Reader<'_> {
             self.reading.ops.push(Op::Offer { key, base: remote, edit, at });
         } else if let Some(local_at) = pending.filter(|_| !is_on(Mutant::PendingOverwritten)) {
             if !change.own && !lost_here {
-                let remote = remote.map(|remote| complete(&self.table.spec.shape, base.as_ref(), remote));
+                // What a server does not name that has lost something is not as it was before: it may have lost that.
+                let is_restored = matches!(self.table.phase, Phase::Restore { .. });
+                let before = base.as_ref().filter(|_| !is_restored);
+                let remote = remote.map(|remote| complete(&self.table.spec.shape, before, remote));
                 // Nobody changed what the local edits started from. A walk from the beginning lists that too.
                 let listed_again = change.again || self.table.phase == Phase::Resync;
                 let known = listed_again && same(base.as_ref(), remote.as_ref());
@@ -173,6 +187,15 @@ impl Reader<'_> {
             self.reading.stored += 1;
             self.reading.ops.push(Op::Store { key, record: remote });
         }
+    }
+
+    /// What the server has in columns that the table has only now, where no pending edit says anything of them: nobody has changed those.
+    fn gained(&self, seen: &Seen, remote: &Fields) -> Fields {
+        let says =
+            |entry: &Entry, name: &str| entry.edit.fields().is_some_and(|fields| fields.contains_key(name));
+        let is_theirs = |name: &String| !seen.entries.iter().any(|entry| says(entry, name));
+        let gained = self.table.gained.iter().filter(|name| is_theirs(name));
+        gained.filter_map(|name| Some((name.clone(), remote.get(name)?.clone()))).collect()
     }
 
     /// The row gate and the privacy gate, and the columns that exist here.
@@ -205,6 +228,16 @@ impl Reader<'_> {
     }
 }
 
+/// What edits leave of some columns of the base: nothing where one of them deletes the record on the way, or replaces it.
+fn left_of(columns: &Fields, base: Option<&Fields>, entries: &[Entry]) -> Fields {
+    if entries.is_empty() {
+        return columns.clone();
+    }
+    let after =
+        entries.iter().fold(base.cloned(), |record, entry| entry.edit.apply(record)).unwrap_or_default();
+    after.into_iter().filter(|(name, _)| columns.contains_key(name)).collect()
+}
+
 /// Puts a page and its decided conflicts together: one batch, rows and cursor.
 pub fn finish(
     table: &TableState,
@@ -214,9 +247,12 @@ pub fn finish(
     has_more: bool,
     now: Millis,
 ) -> Batch {
-    let Reading { expected, mut ops, seen, passed, .. } = reading;
+    let Reading { expected, mut ops, seen, passed, unknown_columns, .. } = reading;
     let name = &table.spec.name;
     ops.extend(resolved);
+    if !unknown_columns.is_empty() {
+        ops.push(Op::LeaveOut { table: name.clone(), fields: unknown_columns });
+    }
     ops.push(Op::Advance { table: name.clone(), cursor: next, seen });
     if !has_more {
         ops.push(Op::Complete { table: name.clone(), at: now, passed });
@@ -253,7 +289,7 @@ pub fn resolve(
 
 /// A version of a record with the columns that it does not name, which are as they were. A document has no others than
 /// it names.
-fn complete(shape: &Shape, before: Option<&Fields>, version: Fields) -> Fields {
+pub fn complete(shape: &Shape, before: Option<&Fields>, version: Fields) -> Fields {
     match (shape, before) {
         (Shape::Columns { .. }, Some(before)) => before.clone().into_iter().chain(version).collect(),
         _ => version,
@@ -319,6 +355,7 @@ mod tests {
             declared: true,
             synced_at: None,
             ahead: None,
+            gained: BTreeSet::new(),
         }
     }
 
@@ -473,6 +510,7 @@ mod tests {
             clock: 0,
             last_counter: 2,
             last_sent: 2,
+            schema: 0,
             tables: vec![],
             pending: 0,
             dead_letters: 0,
@@ -696,6 +734,55 @@ mod tests {
         assert_eq!(names, ["id", "new", "newer"], "the key's columns are in the id");
         let stored = |id: &str, record| Op::Store { key: key(id), record: some(&record) };
         assert_eq!(reading.ops[1..], [stored("x", json!({"a": 1})), stored("y", json!({}))]);
+    }
+
+    #[test]
+    fn what_was_left_out_before_fills_the_columns_that_no_pending_edit_sets() {
+        let gains = |phase| TableState {
+            phase,
+            gained: ["b", "c"].map(str::to_owned).into(),
+            ..with_columns(&["id", "a", "b", "c"])
+        };
+        let row = |a: i32| some(&json!({"a": a, "b": null, "c": null}));
+        let remote = || some(&json!({"a": 0, "b": 7, "c": 8}));
+        let seen = |edit: Edit| Seen {
+            id: "x".parse().unwrap(),
+            row: row(1),
+            base: row(0),
+            entries: vec![Entry { sent: None, ..entry(2, edit) }],
+        };
+        let patch = |fields: Value| Edit::Patch(some(&fields).unwrap());
+        let fill = |[base, row]: [Value; 2]| {
+            let [base, row] = [base, row].map(|fields| some(&fields).unwrap());
+            Op::Fill { key: key("x"), base, row }
+        };
+        let (both, nothing) = (json!({"b": 7, "c": 8}), json!({}));
+        for (edit, filled, conflicts) in [
+            (patch(json!({"a": 1})), Some([both.clone(), both.clone()]), 0),
+            (Edit::Delete, Some([both.clone(), nothing.clone()]), 0),
+            (Edit::Replace(some(&json!({"a": 1})).unwrap()), Some([both, nothing]), 0),
+            // Written without knowledge of what was there.
+            (patch(json!({"b": 1})), Some([json!({"c": 8}), json!({"c": 8})]), 1),
+            (patch(json!({"b": 1, "c": 1})), None, 1),
+            (Edit::Replace(row(1).unwrap()), None, 1),
+        ] {
+            let page = page(vec![change("x", 20, remote())]);
+            let reading =
+                read(&state(), &gains(Phase::Resync), &request(), &[], page, vec![seen(edit.clone())]);
+            assert_eq!(reading.ops[1..], filled.map(fill).into_iter().collect::<Vec<_>>(), "{edit:?}");
+            assert_eq!(reading.conflicts.len(), conflicts, "{edit:?}");
+        }
+        // A restored server is not offered the want of it.
+        let clean = Seen { entries: vec![], base: None, row: row(0), ..seen(Edit::Delete) };
+        let reading = read(
+            &state(),
+            &gains(RESTORE),
+            &request(),
+            &[],
+            page(vec![change("x", 5, remote())]),
+            vec![clean],
+        );
+        assert_eq!(reading.ops[1..], [Op::Store { key: key("x"), record: remote() }]);
     }
 
     #[test]

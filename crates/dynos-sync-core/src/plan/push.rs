@@ -289,6 +289,7 @@ mod tests {
             declared: true,
             synced_at: None,
             ahead: None,
+            gained: BTreeSet::new(),
         };
         State {
             replica: ReplicaId::from_random([1; 16]),
@@ -297,6 +298,7 @@ mod tests {
             clock: 0,
             last_counter: 99,
             last_sent: 0,
+            schema: 0,
             tables: vec![table],
             pending: 0,
             dead_letters: 0,

@@ -144,6 +144,7 @@ mod tests {
             declared: false,
             synced_at: None,
             ahead: None,
+            gained: std::collections::BTreeSet::new(),
         }
     }
 

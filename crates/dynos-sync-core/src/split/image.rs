@@ -1,6 +1,6 @@
 //! A replica's state as the texts that a [`QueueStore`](super::QueueStore) keeps, and back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     clock::Millis,
-    entry::Entry,
+    entry::{Edit, Entry},
     ids::{Counter, Generation, RecordKey, TableName},
     memory::replica::{Pending, Store},
     record::Fields,
@@ -41,7 +41,8 @@ enum Name<'a> {
 enum Item<'a> {
     Replica(Numbers),
     Tables(Vec<Table>),
-    Entry(&'a Entry),
+    /// And what it was sent with, where that is something else.
+    Entry(&'a Entry, Option<&'a Edit>),
     Base(&'a Option<Fields>),
     Letter(&'a DeadLetter),
     Conflict(&'a Resolved),
@@ -57,6 +58,8 @@ struct Numbers {
     clock: Millis,
     last_counter: Counter,
     last_sent: Counter,
+    #[serde(default)]
+    schema: u32,
     last_id: i64,
 }
 
@@ -94,7 +97,9 @@ fn image(store: &Store) -> Image<'_> {
     ]);
     for (key, pending) in &store.queue {
         image.insert(Name::Base(key), Item::Base(&pending.base));
-        image.extend(pending.entries.iter().map(|entry| (Name::Entry(entry.counter), Item::Entry(entry))));
+        image.extend(pending.entries.iter().map(|entry| {
+            (Name::Entry(entry.counter), Item::Entry(entry, pending.sent_as.get(&entry.counter)))
+        }));
     }
     image.extend(store.dead.iter().map(|(id, letter)| (Name::Letter(*id), Item::Letter(letter))));
     image.extend(store.journal.iter().map(|(id, c)| (Name::Conflict(*id), Item::Conflict(c))));
@@ -129,6 +134,7 @@ fn numbers(store: &Store) -> Numbers {
         clock: store.clock,
         last_counter: store.last_counter,
         last_sent: store.last_sent,
+        schema: store.schema,
         last_id: store.last_id,
     }
 }
@@ -142,7 +148,7 @@ impl Item<'_> {
         match self {
             Self::Replica(numbers) => text(numbers),
             Self::Tables(tables) => text(tables),
-            Self::Entry(entry) => text(&EntryText::of(entry)),
+            Self::Entry(entry, sent_as) => text(&EntryText::of(entry, *sent_as)),
             Self::Base(base) => text(base),
             Self::Letter(letter) => text(&LetterText::of(letter)),
             Self::Conflict(resolved) => text(resolved),
@@ -169,7 +175,7 @@ pub(super) fn read(
                 store.tables = tables.map(|table| table.at(&mut positions)).collect();
             }
             "base" => {
-                let pending = Pending { base: parse(value)?, entries: Vec::new() };
+                let pending = Pending { base: parse(value)?, entries: Vec::new(), sent_as: BTreeMap::new() };
                 store.queue.insert(parse(name)?, pending);
             }
             "entry" => entries.push(parse::<EntryText>(value)?.entry(number(name)?)),
@@ -194,12 +200,13 @@ pub(super) fn read(
     Ok(store)
 }
 
-fn queue(store: &mut Store, entry: Entry) -> Result<(), ReplicaError> {
+fn queue(store: &mut Store, (entry, sent_as): (Entry, Option<Edit>)) -> Result<(), ReplicaError> {
     let pending =
         store.queue.get_mut(&entry.key).ok_or_else(|| corrupt("an entry without its record's base image"))?;
     if pending.entries.is_empty() {
         store.order.insert(entry.counter, entry.key.clone());
     }
+    pending.sent_as.extend(sent_as.map(|edit| (entry.counter, edit)));
     pending.entries.push(entry);
     Ok(())
 }
@@ -207,7 +214,7 @@ fn queue(store: &mut Store, entry: Entry) -> Result<(), ReplicaError> {
 impl Numbers {
     fn put(self, store: &mut Store) {
         (store.seed, store.renamed, store.generation) = (self.seed, self.renamed, self.generation);
-        (store.server, store.clock) = (self.server, self.clock);
+        (store.server, store.clock, store.schema) = (self.server, self.clock, self.schema);
         (store.last_counter, store.last_sent, store.last_id) =
             (self.last_counter, self.last_sent, self.last_id);
     }
@@ -218,6 +225,6 @@ impl Table {
         let Position { cursor, ahead, phase, synced_at } =
             positions.remove(&self.spec.name).unwrap_or_default();
         let Self { spec, policy, declared } = self;
-        TableState { spec, policy, cursor, ahead, phase, declared, synced_at }
+        TableState { spec, policy, cursor, ahead, phase, declared, synced_at, gained: BTreeSet::new() }
     }
 }

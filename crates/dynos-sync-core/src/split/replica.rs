@@ -22,6 +22,7 @@ use crate::{
         Batch, DeadLetter, Due, DueLimits, Journaled, Logout, Outcome, Replica, ReplicaError, Seen, State,
         TableOptions,
     },
+    schema::Schema,
 };
 
 /// A device's database made of any three stores. Its tables are document tables.
@@ -198,6 +199,10 @@ impl Replica for SplitReplica {
     async fn commit(&self, batch: Batch) -> Result<Outcome, ReplicaError> {
         let planned = batch.clone();
         self.change(|store| Scope::of(store, &planned), |part| part.try_commit(batch)).await
+    }
+
+    async fn adopt(&self, schema: &Schema) -> Result<bool, ReplicaError> {
+        self.change(Scope::all, |part| part.adopt(schema)).await
     }
 
     async fn add_table(&self, options: TableOptions) -> Result<bool, ReplicaError> {

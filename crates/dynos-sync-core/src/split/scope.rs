@@ -51,6 +51,16 @@ impl Scope {
         }
     }
 
+    /// All that is kept of the application's.
+    pub(super) fn all(store: &Store) -> Self {
+        Self {
+            records: store.queue.keys().cloned().collect(),
+            letters: store.dead.keys().copied().collect(),
+            conflicts: store.journal.keys().copied().collect(),
+            ..Self::default()
+        }
+    }
+
     fn add(&mut self, store: &Store, op: &Op) {
         match op {
             Op::Write { key, .. }
@@ -69,6 +79,7 @@ impl Scope {
             Op::Thaw { key, .. } | Op::Settle { key, record: None, .. } | Op::Postpone { key, .. } => {
                 self.records.insert(key.clone());
             }
+            Op::Fill { key, .. } => drop(self.rows.insert(key.clone())),
             Op::Freeze(entry) => drop(self.records.insert(entry.key.clone())),
             Op::Revive { letter, .. } => {
                 let letters = store.siblings(*letter);
@@ -94,6 +105,7 @@ impl Scope {
             Op::Rename => self.records.extend(store.queue.keys().cloned()),
             Op::Complete { .. }
             | Op::Skip { .. }
+            | Op::LeaveOut { .. }
             | Op::Declared { .. }
             | Op::Undeclared { .. }
             | Op::Bind { .. }
@@ -120,7 +132,7 @@ fn walks(store: &Store, table: &TableName) -> bool {
 pub(super) fn take(store: &mut Store, scope: &Scope) -> Store {
     let mut part = Store::new(store.seed);
     (part.renamed, part.generation, part.server) = (store.renamed, store.generation, store.server.clone());
-    (part.clock, part.last_id) = (store.clock, store.last_id);
+    (part.clock, part.last_id, part.schema) = (store.clock, store.last_id, store.schema);
     (part.last_counter, part.last_sent) = (store.last_counter, store.last_sent);
     part.tables.clone_from(&store.tables);
     part.former.clone_from(&store.former);
@@ -139,7 +151,7 @@ pub(super) fn take(store: &mut Store, scope: &Scope) -> Store {
 /// Puts a part back, changed or not.
 pub(super) fn give(store: &mut Store, part: Store) {
     (store.renamed, store.generation, store.server) = (part.renamed, part.generation, part.server);
-    (store.clock, store.last_id) = (part.clock, part.last_id);
+    (store.clock, store.last_id, store.schema) = (part.clock, part.last_id, part.schema);
     (store.last_counter, store.last_sent) = (part.last_counter, part.last_sent);
     store.tables = part.tables;
     store.former = part.former;

@@ -32,6 +32,9 @@ pub(super) struct EntryText {
     retry_at: Option<Millis>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     transaction: Option<Counter>,
+    /// What it was sent with, under an earlier version of the schema.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sent_as: Option<EditText>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -56,8 +59,9 @@ impl EditText {
 }
 
 impl EntryText {
-    pub(super) fn of(entry: &Entry) -> Self {
+    pub(super) fn of(entry: &Entry, sent_as: Option<&Edit>) -> Self {
         Self {
+            sent_as: sent_as.map(|edit| EditText::of(edit, entry.at)),
             key: entry.key.clone(),
             edit: EditText::of(&entry.edit, entry.at),
             sent: entry.sent.is_some(),
@@ -68,10 +72,20 @@ impl EntryText {
         }
     }
 
-    pub(super) fn entry(self, counter: Counter) -> Entry {
-        let Self { key, edit, sent, base, attempts, retry_at, transaction } = self;
+    pub(super) fn entry(self, counter: Counter) -> (Entry, Option<Edit>) {
+        let Self { key, edit, sent, base, attempts, retry_at, transaction, sent_as } = self;
         let (edit, at) = edit.edit();
-        Entry { counter, key, edit, at, sent: sent.then_some(Sent { base }), attempts, retry_at, transaction }
+        let entry = Entry {
+            counter,
+            key,
+            edit,
+            at,
+            sent: sent.then_some(Sent { base }),
+            attempts,
+            retry_at,
+            transaction,
+        };
+        (entry, sent_as.map(|sent_as| sent_as.edit().0))
     }
 }
 

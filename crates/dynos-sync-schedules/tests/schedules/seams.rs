@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use dynos_sync_core::{
     Clock, Counter, Entry, Fields, Millis, RecordId, RecordKey, Remote, RemoteError, Replica, ReplicaError,
-    TableName, TableSpec,
+    Schema, TableName, TableSpec,
     memory::MemoryRemote,
     replica::{Batch, DeadLetter, Due, DueLimits, Journaled, Logout, Op, Outcome, Seen, State, TableOptions},
     wire::{Heads, HeadsRequest, Hint, Page, PullRequest, PushAnswer, PushRequest, PushResult},
@@ -213,6 +213,10 @@ impl Replica for Database {
 
     async fn commit(&self, batch: Batch) -> Result<Outcome, ReplicaError> {
         self.call(self.commit_now(batch)).await
+    }
+
+    async fn adopt(&self, schema: &Schema) -> Result<bool, ReplicaError> {
+        self.call(self.inner.adopt(schema)).await
     }
 
     async fn add_table(&self, options: TableOptions) -> Result<bool, ReplicaError> {

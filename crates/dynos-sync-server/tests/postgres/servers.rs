@@ -119,7 +119,7 @@ async fn an_older_installation_is_brought_up_to_date() {
     together.entries.iter_mut().for_each(|entry| entry.transaction = Some(1));
     let answer = ada.push(&together).await.unwrap();
     assert!(answer.results.iter().all(PushResult::is_done), "{answer:?}");
-    assert_eq!(database.number("SELECT version::bigint FROM dynos.meta").await, 2);
+    assert_eq!(database.number("SELECT version::bigint FROM dynos.meta").await, 3);
     server.stop().await;
 }
 

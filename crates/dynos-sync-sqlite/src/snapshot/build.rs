@@ -85,7 +85,7 @@ impl Builder {
         {
             return Err(dynos_sync_core::Invalid::new(&field.name, "the record does not name it").into());
         }
-        rows::store(&self.db, table, &table.record(id.clone()), record)
+        rows::store(&self.db, table, &table.record(id.clone()), record, false)
     }
 
     /// Takes a table out again.

@@ -15,7 +15,7 @@ use dynos_sync_core::{
 
 use super::{check, staging::Staging};
 use crate::{
-    admin,
+    admin, columns,
     error::Result,
     file::failed,
     listing,
@@ -106,7 +106,13 @@ fn register(session: &mut Session<'_>, spec: TableSpec, held: &BTreeMap<TableNam
     match held.get(&options.name) {
         Some(Held { cursor, .. }) => {
             let seal = session.header.seal;
-            listing::change(session.db, seal, table.n, "cursor = ?, declared = 1", [cursor.as_str()])
+            listing::change(
+                session.db,
+                seal,
+                table.n,
+                "cursor = ?, declared = 1, left_out = ?",
+                [cursor.as_str(), columns::ANY],
+            )
         }
         None => Ok(()),
     }

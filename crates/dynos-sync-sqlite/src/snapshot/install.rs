@@ -12,7 +12,7 @@ use rusqlite::Connection;
 
 use super::check::ENCODING;
 use crate::{
-    capture,
+    capture, columns,
     describe::is_literal,
     error::{Result, damaged, of_table, of_theirs, refusal},
     listing,
@@ -149,7 +149,13 @@ fn take(session: &mut Session<'_>, name: &TableName, held: &Held) -> Result<Opti
     }
     capture::install(session.db, table)?;
     let seal = session.header.seal;
-    listing::change(session.db, seal, table.n, "cursor = ?", [held.cursor.as_str()])?;
+    listing::change(
+        session.db,
+        seal,
+        table.n,
+        "cursor = ?, left_out = ?",
+        [held.cursor.as_str(), columns::ANY],
+    )?;
     Ok(Some(rows))
 }
 

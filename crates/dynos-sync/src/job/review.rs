@@ -16,7 +16,7 @@ impl Driver {
     /// [`SyncError::Invalid`] where there is no such letter, or where nothing of it can be read any more; [`SyncError::SessionEnded`]
     /// where a logout came in between.
     pub async fn retry_dead_letter(&self, letter: i64) -> Result<(), SyncError> {
-        let session = self.session();
+        let session = self.editing()?;
         self.dead_letter(letter).await?;
         self.commit_in(session, vec![Op::Revive { letter, at: self.stamp() }]).await.map(drop)
     }
@@ -26,7 +26,7 @@ impl Driver {
     /// # Errors
     /// As [`retry_dead_letter`](Self::retry_dead_letter).
     pub async fn discard_dead_letter(&self, letter: i64) -> Result<(), SyncError> {
-        let session = self.session();
+        let session = self.editing()?;
         self.dead_letter(letter).await?;
         self.commit_in(session, vec![Op::Discard { letter }]).await.map(drop)
     }
@@ -56,7 +56,7 @@ impl Driver {
     /// [`SyncError::Invalid`] where there is no such entry, or where it cannot be read any more; [`SyncError::SessionEnded`] where a
     /// logout came in between.
     pub async fn undo_conflict(&self, id: i64) -> Result<(), SyncError> {
-        let session = self.session();
+        let session = self.editing()?;
         let Some(resolved) = self.conflict(id).await?.resolved else {
             let problem = format!("conflict {id} cannot be read any more");
             return Err(no_such("conflict", problem, "discard it"));
@@ -72,7 +72,7 @@ impl Driver {
     /// # Errors
     /// [`SyncError::Invalid`] where there is no such entry.
     pub async fn discard_conflict(&self, id: i64) -> Result<(), SyncError> {
-        let session = self.session();
+        let session = self.editing()?;
         self.conflict(id).await?;
         self.commit_in(session, vec![Op::Forget { conflict: id }]).await.map(drop)
     }

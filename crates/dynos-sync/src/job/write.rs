@@ -38,7 +38,7 @@ impl Driver {
     /// # Errors
     /// See [`SyncEngine::write_many`](crate::SyncEngine::write_many).
     pub async fn write_many(&self, table: &str, records: Vec<(String, Fields)>) -> Result<(), SyncError> {
-        let (session, name): (_, TableName) = (self.session(), table.parse()?);
+        let (session, name): (_, TableName) = (self.editing()?, table.parse()?);
         let table = self.known(&name).await?;
         let mut ops = Vec::with_capacity(records.len());
         for (id, data) in records {
@@ -53,7 +53,7 @@ impl Driver {
     /// # Errors
     /// See [`Transaction::commit`](crate::Transaction::commit).
     pub async fn transaction(&self, edits: Vec<(RecordKey, Edit)>) -> Result<(), SyncError> {
-        let session = self.session();
+        let session = self.editing()?;
         Limits::check_transaction(edits.len())?;
         let (mut ops, mut bytes) = (Vec::with_capacity(edits.len()), 0);
         for (key, edit) in edits {
@@ -85,6 +85,7 @@ impl Driver {
         mut change: impl FnMut(Fields) -> Result<Fields, SyncError>,
     ) -> Result<(), SyncError> {
         let key = RecordKey::new(table, id)?;
+        self.editing()?;
         for _ in 0..Self::REPLANS {
             let (table, expected) = (self.known(&key.table).await?, self.as_it_is(&key).await?);
             let record = self.replica.get(&key).await?.ok_or_else(|| ReplicaError::NotFound(key.clone()))?;
@@ -123,7 +124,7 @@ impl Driver {
         data: Fields,
         operation: Operation,
     ) -> Result<(), SyncError> {
-        let (session, key) = (self.session(), RecordKey::new(table, id)?);
+        let (session, key) = (self.editing()?, RecordKey::new(table, id)?);
         let table = self.known(&key.table).await?;
         let Op::Write { key, edit, at } = self.pass(&table, key, Edit::new(operation, data))? else {
             unreachable!("BUG: an edit that passed is a write")
@@ -132,7 +133,7 @@ impl Driver {
     }
 
     async fn edit(&self, key: RecordKey, edit: Edit) -> Result<bool, SyncError> {
-        let session = self.session();
+        let session = self.editing()?;
         let table = self.known(&key.table).await?;
         let op = self.pass(&table, key, edit)?;
         let receipt = self.commit_in(session, vec![op]).await?;

@@ -6,11 +6,12 @@ use std::{
 };
 
 use dynos_sync::{Operation, SyncError, core::Replica, json};
+use futures_util::FutureExt;
 use tokio::sync::Semaphore;
 
 use crate::{
     proxy::{Fate, PROMPT, Request},
-    stack::{COLUMNS, Device, Stack, TABLE, holds, until, within},
+    stack::{COLUMNS, Device, Stack, TABLE, holds, object, until, within},
 };
 
 const CANARY: &str = "canary-3f9b1c77";
@@ -276,4 +277,17 @@ async fn what_a_reader_kept_from_being_scrubbed_is_scrubbed_at_the_next_opening(
     drop(reader);
     let device = stack.device_with("device", |setup| setup.schema = COLUMNS.to_owned()).await;
     is_empty(&device).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_that_is_asked_for_during_a_logout_is_not_the_next_users() {
+    let stack = Stack::new().await;
+    let device = stack.device("device").await;
+    let mut leaving = Box::pin(device.engine.logout(true));
+    assert!((&mut leaving).now_or_never().is_none(), "it has begun");
+    let late = device.engine.write(TABLE, "late", object(json!({"a": 1}))).await.unwrap_err();
+    assert!(matches!(late, SyncError::SessionEnded), "{late}");
+    leaving.await.unwrap();
+    device.write("next", json!({"a": 2})).await;
+    assert_eq!(device.rows(TABLE).await.into_keys().collect::<Vec<_>>(), ["next"]);
 }

@@ -26,6 +26,7 @@ mod record_states;
 mod refused_edits;
 mod resources;
 mod restore;
+mod schema;
 mod sensitive;
 mod snapshots;
 mod strategies;

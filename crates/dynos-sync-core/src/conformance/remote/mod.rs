@@ -119,6 +119,7 @@ macro_rules! remote_conformance {
             tables {
                 declared_tables_are_listed
                 declaring_a_table_again_changes_nothing
+                a_record_made_by_a_device_with_fewer_columns_has_nothing_in_the_others
                 heads_name_every_table_asked_for
                 heads_are_equal_while_nothing_changes
                 a_change_moves_the_head_of_its_table_alone

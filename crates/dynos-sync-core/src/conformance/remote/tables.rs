@@ -5,10 +5,11 @@ use serde_json::json;
 use super::{
     super::{patch, some, upsert},
     Client, Fixture,
-    client::{OTHER, TABLE, entry, name},
+    client::{OTHER, TABLE, entry, entry_on, name},
 };
 use crate::{
-    table::TableSpec,
+    entry::Edit,
+    table::{Column, Shape, TableSpec},
     wire::{PullRequest, PushEntry},
 };
 
@@ -38,6 +39,38 @@ pub async fn declaring_a_table_again_changes_nothing(fixture: &dyn Fixture) {
     two.remote.declare(&tables).await.unwrap();
     assert_eq!((two.remote.tables().await.unwrap(), two.head().await), (tables, head));
     assert_eq!(two.record("x").await, some(json!({"a": 1})));
+}
+
+pub async fn a_record_made_by_a_device_with_fewer_columns_has_nothing_in_the_others(fixture: &dyn Fixture) {
+    let [narrow, wide] = [Client::connect(fixture, "ada", 1).await, Client::connect(fixture, "ada", 2).await];
+    let column = |name: &str| Column {
+        name: name.to_owned(),
+        declared: "TEXT".to_owned(),
+        not_null: name == "must",
+        default: (name == "has").then(|| "1".to_owned()),
+        collation: None,
+    };
+    let with = |names: &[&str]| {
+        let columns = names.iter().map(|name| column(name)).collect();
+        let (key, indexes, foreign_keys) = (vec!["id".to_owned()], vec![], vec![]);
+        let flags = (false, false, false);
+        let (without_rowid, strict, autoincrement) = flags;
+        let shape =
+            Shape::Columns { columns, key, indexes, foreign_keys, without_rowid, strict, autoincrement };
+        TableSpec { name: name(TABLE), shape }
+    };
+    narrow.remote.declare(&[with(&["id", "a"])]).await.unwrap();
+    wide.remote.declare(&[with(&["id", "a", "more", "must", "has"])]).await.unwrap();
+    wide.apply(entry(1, "x", upsert(json!({"a": 1, "more": 2, "must": 3})))).await;
+    narrow.apply(entry(1, "made", upsert(json!({"a": 1})))).await;
+    assert_eq!(wide.record("made").await, some(json!({"a": 1, "more": null})));
+    let seen = narrow.pull(None).await.next;
+    narrow.apply(entry_on(&seen, 2, "x", patch(json!({"a": 2})))).await;
+    assert_eq!(wide.record("x").await, some(json!({"a": 2, "more": 2, "must": 3})), "a patch takes nothing");
+    let seen = narrow.pull(None).await.next;
+    let again = Edit::Replace(some(json!({"a": 3})).unwrap());
+    narrow.apply(entry_on(&seen, 3, "x", again)).await;
+    assert_eq!(wide.record("x").await, some(json!({"a": 3, "more": null})));
 }
 
 pub async fn heads_name_every_table_asked_for(fixture: &dyn Fixture) {

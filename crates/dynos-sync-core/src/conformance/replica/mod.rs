@@ -30,6 +30,7 @@ mod device;
 pub mod looking;
 pub mod pulling;
 pub mod refusals;
+pub mod schema;
 pub mod sending;
 pub mod session;
 pub mod settling;
@@ -139,6 +140,20 @@ macro_rules! replica_conformance {
                 what_follows_a_transaction_that_failed_is_no_part_of_it
                 a_transaction_survives_reopen
             }
+            schema {
+                what_waits_is_brought_up_to_date
+                the_applications_rows_stay_as_they_are
+                what_was_sent_is_sent_again_as_it_was
+                what_was_sent_as_it_was_is_folded_into_the_base_as_it_is
+                what_was_sent_and_did_not_take_effect_goes_on_as_it_is_now
+                dead_letters_are_brought_up_to_date
+                the_conflict_journal_is_brought_up_to_date
+                a_version_is_adopted_once
+                an_earlier_version_than_the_databases_is_refused
+                a_transaction_stays_one_over_an_upgrade
+                the_schemas_version_and_what_was_sent_survive_reopen
+                a_logout_forgets_what_was_sent_but_not_the_schemas_version
+            }
             refusals {
                 a_postponed_record_takes_fresh_numbers_in_the_same_order
                 each_postponement_counts_an_attempt
@@ -186,6 +201,7 @@ macro_rules! replica_conformance {
                 a_first_pull_lasts_until_it_is_complete
                 a_row_and_its_cursor_move_together
                 skip_moves_only_a_following_table_that_stands_there
+                what_is_filled_in_goes_into_the_row_and_the_base
                 restart_forgets_the_cursor_of_one_table
                 a_place_ahead_is_kept_until_a_pull_has_passed_it
                 restart_thaws_sent_entries_under_fresh_numbers

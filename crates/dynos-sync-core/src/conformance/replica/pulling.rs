@@ -74,6 +74,22 @@ pub async fn skip_moves_only_a_following_table_that_stands_there(fixture: &dyn F
     }
 }
 
+pub async fn what_is_filled_in_goes_into_the_row_and_the_base(fixture: &dyn Fixture) {
+    let device = following(fixture).await;
+    device.commit(vec![store("1", some(json!({"a": 0})))]).await;
+    device.write("1", patch(json!({"a": 1}))).await;
+    device.write("new", upsert(json!({"a": 1}))).await;
+    device.write("2", Edit::Delete).await;
+    let fields = some(json!({"b": 2})).unwrap();
+    let fill = |id: &str| Op::Fill { key: key(id), base: fields.clone(), row: fields.clone() };
+    device.commit(vec![fill("1"), fill("new"), fill("2")]).await;
+    assert_eq!(device.base("1").await, some(json!({"a": 0, "b": 2})));
+    assert_eq!(device.row("1").await.unwrap()["b"], 2);
+    assert_eq!((device.base("new").await, device.row("new").await.unwrap()["b"].clone()), (None, json!(2)));
+    assert_eq!((device.base("2").await.unwrap()["b"].clone(), device.row("2").await), (json!(2), None));
+    assert_eq!(device.entries("1").await.len(), 1, "it is no edit");
+}
+
 pub async fn restart_forgets_the_cursor_of_one_table(fixture: &dyn Fixture) {
     let device = following(fixture).await;
     device.add(OTHER).await;

@@ -267,7 +267,13 @@ impl<'a> Push<'a> {
             let refusal = (RejectCode::NotFound, "there is no such record to patch".to_owned());
             return self.refused(entry, refusal);
         }
-        let after = edit.apply(before);
+        let is_whole = before.is_none() || matches!(edit, Edit::Replace(_));
+        let mut after = edit.apply(before);
+        if let (true, Some(record), Some(Some(touched))) =
+            (is_whole, &mut after, self.tables.get(&entry.table))
+        {
+            touched.table.spec.complete(record);
+        }
         let bytes = match after.as_ref().map(measure).transpose() {
             Ok(bytes) => bytes.unwrap_or(0),
             Err(invalid) => return self.refused(entry, (RejectCode::Invalid, invalid.to_string())),
