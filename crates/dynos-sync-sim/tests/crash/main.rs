@@ -45,6 +45,7 @@ scenarios! {
     open_anew
     migrate
     adopt
+    upgrade
     remove_table
     mark_sent
     settle

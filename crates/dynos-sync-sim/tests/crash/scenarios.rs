@@ -1,7 +1,7 @@
 //! What a device may be doing when it happens.
 
 use dynos_sync_core::{
-    Cursor, Edit, Entry, Fields, RecordKey, Replica, ReplicaError,
+    Cursor, Edit, Entry, Fields, RecordKey, Replica, ReplicaError, Schema,
     conflict::StrategyName,
     fields, json,
     replica::{Batch, DueLimits, Op, Outcome, Phase, Resolved, Revert, TableOptions},
@@ -234,6 +234,15 @@ pub(crate) fn adopt() -> Scenario {
     };
     acts("adopt", Box::new(prepare), |_, replica| {
         block_on(replica.add_table(TableOptions::new(table()))).map(drop)
+    })
+}
+
+/// The application's next version: its tables and what waits move together.
+pub(crate) fn upgrade() -> Scenario {
+    acts("upgrade", prepared(pending), |_, replica| {
+        let schema = Schema::version(1).step(1, |part| part.rename("a", "c"));
+        let sql = "ALTER TABLE tasks RENAME COLUMN a TO c";
+        block_on(replica.migrate(&schema, move |db, _| db.execute_batch(sql))).map(drop)
     })
 }
 
