@@ -3,7 +3,7 @@
 //! Local calls (edits and reads) take microseconds and may be made from a thread that draws a window; those that wait for the network
 //! ([`SyncEngine::sync_all`], [`drain`](SyncEngine::drain), [`pull_all`](SyncEngine::pull_all)) seldom have to be made at all, since the engine syncs
 //! by itself on its own thread. What changes is told to callbacks, each on a thread of its own until its [`Subscription`] is dropped:
-//! there a GUI sends itself a message, or asks to be drawn again.
+//! there a GUI sends itself a message, or asks to be drawn again. A callback may call the engine.
 //!
 //! ```
 //! use dynos_sync::{Record, SyncEngine};
@@ -81,13 +81,14 @@ fn call_back<T: Send + 'static>(
     mut callback: impl FnMut(T) + Send + 'static,
 ) -> Result<Subscription, SyncError> {
     let (subscription, mut ended) = oneshot::channel::<()>();
-    let work = async move {
-        while let Either::Left((Some(item), _)) = select(stream.next(), &mut ended).await {
+    let work = move || {
+        // Only the waiting is async: the callback may wait too, for a call of the engine's.
+        while let Either::Left((Some(item), _)) = block_on(select(stream.next(), &mut ended)) {
             callback(item);
         }
     };
     let thread = thread::Builder::new().name("dynos-sync-callback".to_owned());
-    thread.spawn(move || block_on(work)).map_err(no_thread)?;
+    thread.spawn(work).map_err(no_thread)?;
     Ok(Subscription(subscription))
 }
 
@@ -143,6 +144,23 @@ impl SyncEngine {
     }
 
     /// Calls back with the status: at once, and whenever it has changed. See [`crate::SyncEngine::watch_status`].
+    ///
+    /// ```
+    /// # use dynos_sync::{SyncEngine, core::memory::MemoryServer};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let (path, remote) = (dir.path().join("app.sqlite"), MemoryServer::new().remote("ada"));
+    /// # let engine = SyncEngine::open(path, remote)?.table("tasks").start_blocking()?;
+    /// let (sender, refused) = std::sync::mpsc::channel();
+    /// let asked = engine.clone();
+    /// // The status counts the refused edits; the engine has them.
+    /// let subscription = engine.on_status(move |_| {
+    ///     let _ = sender.send(asked.dead_letters());
+    /// })?;
+    /// assert!(refused.recv()??.is_empty());
+    /// # drop(subscription);
+    /// # engine.close();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`on_event`](Self::on_event).

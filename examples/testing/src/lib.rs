@@ -73,8 +73,17 @@ impl TestServer {
     /// # Panics
     /// Where it cannot be started.
     pub fn restart(&mut self) {
+        self.restart_with(|_| {});
+    }
+
+    /// Starts it where it was, with what it had, and with another configuration.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    pub fn restart_with(&mut self, change: impl FnOnce(&mut Config)) {
         self.stop();
-        let config = Config::new(self.directory.path().join("sync.db"), Auth::Secret(secret()));
+        let mut config = Config::new(self.directory.path().join("sync.db"), Auth::Secret(secret()));
+        change(&mut config);
         let listener = self.runtime.block_on(TcpListener::bind(self.address)).expect("a port");
         self.address = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel();

@@ -1,10 +1,14 @@
 //! What is on the screens of two devices.
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
+mod manual;
 mod terminal;
 
 use example_testing::{TestServer, until};
 use terminal::Terminal;
+
+/// Nobody listens there.
+const NOWHERE: &str = "http://127.0.0.1:9";
 
 #[test]
 fn two_devices_that_were_edited_offline_converge() {
@@ -55,8 +59,7 @@ fn two_devices_that_were_edited_offline_converge() {
 #[test]
 fn without_a_server_everything_works_and_lasts() {
     let files = tempfile::tempdir().unwrap();
-    // Nobody listens there.
-    let open = || Terminal::open(&files.path().join("todo.sqlite"), "http://127.0.0.1:9", "nobody's");
+    let open = || Terminal::open(&files.path().join("todo.sqlite"), NOWHERE, "nobody's");
     let mut device = open();
     device.until_shows("offline · pending 0 · not synced yet");
     device.add("milk");
@@ -67,4 +70,38 @@ fn without_a_server_everything_works_and_lasts() {
     device.until_shows("[x] milk");
     assert!(device.quit());
     open().until_shows("[x] milk");
+}
+
+#[test]
+fn the_manual_has_these_screens() {
+    let (server, files) = (TestServer::start(), tempfile::tempdir().unwrap());
+    let open = |name, url: &str| Terminal::open(&files.path().join(name), url, &server.token("ada"));
+    let mut phone = open("phone.sqlite", &server.url());
+    let laptop = open("laptop.sqlite", &server.url());
+    phone.add("milk");
+    phone.add("bread");
+    laptop.until_shows("[ ] bread");
+    laptop.until_shows("online · pending 0 · synced");
+    assert!(laptop.quit());
+
+    let mut laptop = open("laptop.sqlite", NOWHERE);
+    laptop.rename("milk", "oat milk");
+    laptop.press("j ");
+    let offline = laptop.screen_with(&["offline · pending 2", "[x] bread"]);
+    assert!(laptop.quit());
+    phone.rename("milk", "soy milk");
+    let online = phone.screen_with(&["online · pending 0 · synced"]);
+    // Now the server has it: the laptop comes second.
+    open("tablet.sqlite", &server.url()).until_shows("soy milk");
+
+    let mut laptop = open("laptop.sqlite", &server.url());
+    let converged = phone.screen_with(&["online · pending 0 · synced", "[x] bread"]);
+    laptop.press("c");
+    let conflict = laptop.screen_with(&["online · pending 0 · synced", "conflicts 1", "it is [ ] soy milk"]);
+    manual::shows(&[
+        ("The phone, which has a connection", online),
+        ("The laptop, which has none", offline),
+        ("The phone, when the laptop is back", converged),
+        ("The laptop then, and the conflict that it has met (`c`)", conflict),
+    ]);
 }

@@ -11,8 +11,8 @@ use std::{
 use example_testing::until;
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 
-const ROWS: u16 = 16;
-const COLUMNS: u16 = 110;
+const ROWS: u16 = 7;
+const COLUMNS: u16 = 84;
 
 pub(crate) struct Terminal {
     child: Box<dyn Child + Send + Sync>,
@@ -77,6 +77,12 @@ impl Terminal {
 
     pub(crate) fn until_shows(&self, text: &str) {
         until(|| self.shows(text).then_some(()), || format!("{text:?} on\n{}", self.text()));
+    }
+
+    /// Waits for a screen that shows all of these, and answers it.
+    pub(crate) fn screen_with(&self, texts: &[&str]) -> String {
+        let screen = || Some(self.text()).filter(|screen| texts.iter().all(|text| screen.contains(text)));
+        until(screen, || format!("{texts:?} on\n{}", self.text()))
     }
 
     /// The tasks as they are shown.
