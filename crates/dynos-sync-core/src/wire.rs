@@ -313,6 +313,9 @@ pub struct Page {
     pub next: Cursor,
     /// Whether there is one.
     pub has_more: bool,
+    /// How many changes a walk from the beginning lists in all: with its first page, where the server counts them and there are more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
 }
 
 /// Why a cursor can no longer be continued from.

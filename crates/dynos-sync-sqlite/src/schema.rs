@@ -26,10 +26,10 @@ pub(crate) struct Upgrade<'a> {
 
 impl Upgrade<'_> {
     /// Fields in the form of now; `None` where they are in it already.
-    fn of(&self, table: &TableName, fields: Fields) -> Option<Fields> {
+    fn of(&self, table: &TableName, fields: &Fields) -> Option<Fields> {
         let mut new = fields.clone();
         self.schema.upgrade(self.found, table, &mut new);
-        (new != fields).then_some(new)
+        (new != *fields).then_some(new)
     }
 }
 
@@ -65,7 +65,7 @@ fn upgrade_entry(session: &Session<'_>, upgrade: &Upgrade<'_>, raw: Raw) -> Resu
     let seal = session.header.seal;
     let (Some(table), Some(data)) = (session.catalog.numbered(raw.tbl), &raw.data) else { return Ok(()) };
     let Ok(fields) = parse(data) else { return Ok(()) };
-    let Some(new) = upgrade.of(table.name(), fields).filter(|_| raw.is_intact(seal)) else { return Ok(()) };
+    let Some(new) = upgrade.of(table.name(), &fields).filter(|_| raw.is_intact(seal)) else { return Ok(()) };
     let (was, before) = (raw.sent.then(|| data.clone()), raw.sum);
     let raw = Raw { data: Some(queue::json(&new)?), ..raw };
     let now = raw.right_sum(seal);
@@ -101,7 +101,7 @@ fn upgrade_bases(session: &Session<'_>, upgrade: &Upgrade<'_>) -> Result<()> {
             after.clone_from(last);
             for id in ids.into_iter().filter_map(|id| RecordId::try_from(id).ok()) {
                 let Ok(Some(base)) = queue::base(db, seal, table.n, id.as_str()) else { continue };
-                if let Some(new) = upgrade.of(table.name(), base) {
+                if let Some(new) = upgrade.of(table.name(), &base) {
                     queue::set_base(db, seal, table.n, &id, Some(&new))?;
                 }
             }

@@ -130,7 +130,7 @@ pub use metrics::Metrics;
 pub use query::{LiveQuery, Params};
 pub use record_state::RecordState;
 pub use report::{DrainReport, PullReport, SyncReport, TableReport};
-pub use status::{ConnectionState, Status, StatusStream};
+pub use status::{ConnectionState, Progress, Status, StatusStream};
 pub use table::{Record, Table, new_id};
 pub use transaction::Transaction;
 
@@ -154,6 +154,7 @@ mod manual {
 
     page!(Readme, "README.md");
     page!(QuickStart, "docs/quick-start.md");
+    page!(Schema, "docs/schema.md");
     page!(Conflicts, "docs/conflicts.md");
     page!(Backends, "docs/backends.md");
     page!(Supabase, "docs/supabase.md");

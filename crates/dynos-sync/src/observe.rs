@@ -17,7 +17,7 @@ use crate::{
     error::SyncError,
     event::SyncEvent,
     metrics::{Counted, Metrics},
-    status::ConnectionState,
+    status::{ConnectionState, Progress},
     trace::Job,
 };
 
@@ -39,7 +39,7 @@ pub(crate) struct Standing {
     /// Whether a job is under way.
     pub(crate) syncing: bool,
     /// How far tables have come that are being pulled from their beginning.
-    pub(crate) progress: BTreeMap<TableName, usize>,
+    pub(crate) progress: BTreeMap<TableName, Progress>,
     /// When a sync last succeeded.
     pub(crate) last_sync: Option<Millis>,
     /// The last jobs that failed, oldest first.
@@ -98,12 +98,18 @@ impl Observed {
         before
     }
 
-    /// A table that is being pulled from its beginning has come so far; `None`: to its end.
-    pub(crate) fn walked(&self, table: &TableName, rows: Option<usize>) {
-        self.standing.send_if_modified(|standing| match rows {
-            Some(rows) => standing.progress.insert(table.clone(), rows) != Some(rows),
-            None => standing.progress.remove(table).is_some(),
+    /// A page has come of a table that is being pulled from its beginning.
+    pub(crate) fn walked(&self, table: &TableName, is_first: bool, page: Progress) {
+        self.remember(|standing| {
+            let progress = standing.progress.entry(table.clone()).or_default();
+            let before = if is_first { Progress::default() } else { *progress };
+            *progress = Progress { rows: before.rows + page.rows, total: page.total.or(before.total) };
         });
+    }
+
+    /// A table has been pulled to its end.
+    pub(crate) fn has_walked(&self, table: &TableName) {
+        self.standing.send_if_modified(|standing| standing.progress.remove(table).is_some());
     }
 
     /// A job has ended.

@@ -28,6 +28,16 @@ use crate::{
     worker::{Shared, next_of},
 };
 
+/// How far a table has come that is being pulled from its beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Changes received so far.
+    pub rows: usize,
+    /// Changes that there are in all, where the server has said so: the embedded one does with the first page. A walk that is taken up again
+    /// after a restart does not know it.
+    pub total: Option<u64>,
+}
+
 /// How things stand: all that a sync indicator needs.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -45,8 +55,8 @@ pub struct Status {
     pub conflicts: u64,
     /// Records that the server sent and the local table refuses to take. They are tried again.
     pub quarantined: u64,
-    /// The tables that are being pulled from their beginning, with the changes received so far.
-    pub progress: BTreeMap<TableName, usize>,
+    /// The tables that are being pulled from their beginning, and how far each has come.
+    pub progress: BTreeMap<TableName, Progress>,
     /// When all that was pending had last been pushed and all tables pulled. `None`: not since the engine was started, or since the last
     /// logout.
     pub last_sync: Option<SystemTime>,

@@ -43,7 +43,12 @@ fn connection(state: ConnectionState) -> (Color32, &'static str) {
 fn parts(status: &Status) -> Vec<String> {
     let mut parts = vec![format!("{} pending", status.pending)];
     if !status.progress.is_empty() {
-        parts.push(format!("First pull: {} received", status.progress.values().sum::<usize>()));
+        let rows: usize = status.progress.values().map(|progress| progress.rows).sum();
+        let total: Option<u64> = status.progress.values().map(|progress| progress.total).sum();
+        parts.push(match total {
+            Some(total) => format!("First pull: {rows} of {total}"),
+            None => format!("First pull: {rows} received"),
+        });
     }
     if status.conflicts > 0 {
         parts.push(format!("{} in conflict", status.conflicts));

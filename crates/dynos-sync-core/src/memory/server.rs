@@ -367,6 +367,7 @@ impl Scope {
         changes.sort_by_key(|change| change.seq);
         let limit = request.limit.max(1);
         let has_more = changes.len() > limit;
+        let total = (has_more && request.cursor.is_none()).then_some(changes.len() as u64);
         changes.truncate(limit);
         let next = match changes.last() {
             Some(last) if has_more => self.cursor_within(last.seq, known, self.table_end(&request.table)),
@@ -378,7 +379,7 @@ impl Scope {
             _ => false,
         };
         let settled = request.unsettled.iter().copied().filter(applied).collect();
-        Ok(Page { changes, settled, next, has_more })
+        Ok(Page { changes, settled, next, has_more, total })
     }
 }
 

@@ -385,7 +385,7 @@ mod tests {
     }
 
     fn page(changes: Vec<Change>) -> Page {
-        Page { changes, settled: vec![], next: Cursor::new("next"), has_more: false }
+        Page { changes, settled: vec![], next: Cursor::new("next"), has_more: false, total: None }
     }
 
     fn request() -> PullRequest {

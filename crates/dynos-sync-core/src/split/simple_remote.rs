@@ -121,7 +121,7 @@ impl Remote for SimpleRemote {
         let changes =
             (from.count + 1..).zip(rows).map(|(seq, row)| change(seq, row, request.replica)).collect();
         let next = Place { ended, ..place }.cursor();
-        Ok(Page { changes, settled: Vec::new(), next, has_more: !ended })
+        Ok(Page { changes, settled: Vec::new(), next, has_more: !ended, total: None })
     }
 }
 

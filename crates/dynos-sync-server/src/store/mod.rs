@@ -123,6 +123,9 @@ pub struct Page {
     pub next: Cursor,
     /// Whether there is one.
     pub has_more: bool,
+    /// How many changes there are in all: with the first page of a walk from the beginning, unless it is the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
 }
 
 /// A change as [`dynos_sync_core::Change`] is written.

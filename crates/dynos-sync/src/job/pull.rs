@@ -20,6 +20,7 @@ use crate::{
     event::SyncEvent,
     metrics::Counted,
     report::{PullReport, SyncReport, TableReport},
+    status::Progress,
     trace::{self, Job},
 };
 
@@ -170,19 +171,20 @@ impl Driver {
             pull::check(&request, &page, last).map_err(Self::protocol)?;
             last = page.changes.last().map_or(last, |change| change.seq);
             let has_more = page.has_more;
+            let come = Progress { rows: page.changes.len(), total: page.total };
             if !self.apply(&state, table, &request, &unsettled, page, &mut report).await? {
                 // Somebody else has pulled this table meanwhile: go on from where they are.
                 last = 0;
                 continue;
             }
             if table.phase != Phase::Following {
-                self.observed.walked(name, Some(report.rows));
+                self.observed.walked(name, request.cursor.is_none(), come);
             }
             self.tell(SyncEvent::Progress { table: name.clone(), rows: report.rows });
             if has_more {
                 continue;
             }
-            self.observed.walked(name, None);
+            self.observed.has_walked(name);
             self.tell(SyncEvent::PullComplete { table: name.clone(), row_count: report.rows });
             return Ok(report);
         }

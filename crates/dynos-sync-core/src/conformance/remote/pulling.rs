@@ -34,6 +34,10 @@ async fn pages_agree(client: &Client, request: PullRequest) {
     assert_eq!(whole.next, client.head().await);
     for limit in 1..=whole.changes.len() + 1 {
         let pages = client.pages(PullRequest { limit, ..request.clone() }).await;
+        if let Some(total) = pages[0].total {
+            assert_eq!(total, whole.changes.len() as u64, "limit {limit}");
+        }
+        assert!(pages[1..].iter().all(|page| page.total.is_none()), "limit {limit}: only the first says so");
         assert_eq!(pages.last().map(|page| &page.next), Some(&whole.next), "limit {limit}");
         let changes: Vec<Change> = pages.into_iter().flat_map(|page| page.changes).collect();
         assert_eq!(changes, whole.changes, "limit {limit}");

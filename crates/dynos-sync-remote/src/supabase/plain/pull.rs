@@ -111,7 +111,7 @@ impl Sheet {
     }
 
     fn page(self, next: Cursor, has_more: bool) -> Page {
-        Page { changes: self.changes, settled: Vec::new(), next, has_more }
+        Page { changes: self.changes, settled: Vec::new(), next, has_more, total: None }
     }
 }
 

@@ -62,7 +62,25 @@ pub(super) fn pull(
     };
     let settled =
         us.map(|us| outcome::settled(conn, us, &request.unsettled, end)).transpose()?.unwrap_or_default();
-    Ok(Page { changes, settled, next, has_more })
+    let total =
+        (has_more && request.cursor.is_none()).then(|| count(conn, &table, us, request)).transpose()?;
+    Ok(Page { changes, settled, next, has_more, total })
+}
+
+/// How many changes a walk from the beginning lists.
+fn count(
+    conn: &Connection,
+    table: &Table,
+    us: Option<WriterId>,
+    request: &PullRequest,
+) -> Result<u64, StoreError> {
+    // Without the last writer an index says it.
+    let sql = match us.filter(|_| !request.all) {
+        None => "SELECT count(*) FROM records WHERE tbl = ?1 AND ?2 IS NULL",
+        Some(_) => "SELECT count(*) FROM records WHERE tbl = ?1 AND writer IS NOT ?2",
+    };
+    let passed_over = us.filter(|_| !request.all);
+    Ok(conn.prepare_cached(sql)?.query_row((table.id, passed_over), |row| row.get(0))?)
 }
 
 /// The table; an empty one where nobody declared it, so that a cursor from before a restore is judged all the same.
