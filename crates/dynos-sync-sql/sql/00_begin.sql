@@ -15,7 +15,7 @@ begin
     end if;
     if to_regclass('dynos.meta') is not null then
         select version into installed from dynos.meta;
-        if installed > 2 then
+        if installed > 3 then
             raise exception 'this database has a newer dynos-sync (version %)', installed
                 using hint = 'use the program that installed it, or a newer one';
         end if;

@@ -173,4 +173,4 @@ do $$ begin
     create type dynos.step as (e dynos.entry, r dynos.result);
 exception when duplicate_object then null; end $$;
 
-insert into dynos.meta (version) values (2) on conflict (one) do update set version = excluded.version;
+insert into dynos.meta (version) values (3) on conflict (one) do update set version = excluded.version;

@@ -245,10 +245,10 @@ create or replace function dynos.blanks(place text, called text, fields text[]) 
 language sql stable security definer set search_path = pg_catalog, pg_temp as $$
     select '{' || string_agg(to_json(c ->> 'name') || ':null', ',') || '}'
     from dynos.scope s join dynos.tab b using (scope)
-    cross join lateral json_array_elements(b.spec #> '{shape,columns}') c
+    cross join lateral json_array_elements(b.spec #> '{shape,columns}') e (c)
     where s.name = place and b.name = called and not c ->> 'name' = any (fields)
         and c ->> 'default' is null and not coalesce((c ->> 'not_null')::boolean, false)
-        and not exists (select from json_array_elements_text(b.spec #> '{shape,key}') k where k = c ->> 'name')
+        and not exists (select from json_array_elements_text(b.spec #> '{shape,key}') k (name) where k.name = c ->> 'name')
 $$;
 
 -- A document with some fields set. Each value stays as it was written.

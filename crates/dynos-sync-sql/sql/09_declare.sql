@@ -142,7 +142,7 @@ begin
                     select c, o from json_array_elements(s.value) with ordinality k (c, o)
                     union all
                     select c, o + 100000 from json_array_elements(later -> 'shape' -> 'columns') with ordinality l (c, o)
-                    where c ->> 'name' not in (select c ->> 'name' from json_array_elements(s.value) c)) all_)
+                    where c ->> 'name' not in (select known_ ->> 'name' from json_array_elements(s.value) e (known_))) all_)
             else s.value end))
         from json_each(known -> 'shape') s
     );
