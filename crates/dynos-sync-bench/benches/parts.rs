@@ -162,7 +162,8 @@ fn a_page_of_1000_is_read(bencher: Bencher<'_, '_>) {
         changes: (0..ROWS).map(change).collect(),
         settled: Vec::new(),
         next: Cursor::new("c"),
-        has_more: false, total: None,
+        has_more: false,
+        total: None,
     };
     let text = serde_json::to_vec(&page).unwrap();
     bencher
