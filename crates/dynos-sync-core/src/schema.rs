@@ -13,8 +13,8 @@ use crate::{
 
 /// The versions of an application's schema, and what leads from each to the next.
 ///
-/// An application brings its own tables up to date with its own SQL, before it opens the engine. But what was queued under the old names
-/// is still waiting, perhaps for weeks. A version has a number, and a step that leads to it; a database that was used at an earlier
+/// An application brings its own tables up to date with its own SQL. But what was queued under the old names is still waiting, perhaps for
+/// weeks. A version has a number, and a step that leads to it; a database that was used at an earlier
 /// version has the steps in between applied, once and in one transaction, to all that the engine keeps of the application's:
 ///
 /// * queued edits, and what their records were before them,
@@ -77,8 +77,8 @@ impl Schema {
 
     /// Applies the steps from version `found` on.
     pub fn upgrade(&self, found: u32, table: &TableName, fields: &mut Fields) {
-        let steps = self.steps.range(found.saturating_add(1)..=self.version.max(found.saturating_add(1)));
-        for (_, step) in steps.filter(|(to, _)| **to <= self.version) {
+        let between = |to: &u32| found < *to && *to <= self.version;
+        for (_, step) in self.steps.iter().filter(|(to, _)| between(to)) {
             step(&mut Part { table, fields });
         }
     }
