@@ -1,5 +1,7 @@
 //! Local edits and the queue's entries.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -83,6 +85,12 @@ impl Edit {
         }
     }
 
+    /// Takes out what it sets of these fields.
+    pub fn take(&mut self, fields: &BTreeSet<String>) -> Fields {
+        let named = |set: &mut Fields| fields.iter().filter_map(|field| set.remove_entry(field)).collect();
+        self.fields_mut().map(named).unwrap_or_default()
+    }
+
     /// One edit with the effect of `self` and then `later`: how pending entries of a record are coalesced.
     #[must_use]
     pub fn then(self, later: Self) -> Self {
@@ -148,6 +156,26 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Takes fields out of a record's entries. Answers what is left to be sent, and an edit for each that had some of them.
+    pub fn set_aside(entries: Vec<Self>, fields: &BTreeSet<String>) -> (Vec<Self>, Vec<(Edit, Millis)>) {
+        let (mut rest, mut aside) = (Vec::new(), Vec::new());
+        for mut entry in entries {
+            if matches!(entry.edit, Edit::Replace(_) | Edit::Delete) {
+                // Nothing of what the record was before.
+                aside.clear();
+            }
+            let taken = entry.edit.take(fields);
+            let is_spent = !taken.is_empty() && matches!(&entry.edit, Edit::Patch(left) if left.is_empty());
+            if !taken.is_empty() {
+                aside.push((Edit::Patch(taken), entry.at));
+            }
+            if !is_spent {
+                rest.push(entry);
+            }
+        }
+        (rest, aside)
+    }
+
     /// How many of a record's entries are sent as one with the oldest: a transaction's are none but its own.
     pub fn first_group(entries: &[Self]) -> usize {
         let Some(first) = entries.first() else { return 0 };

@@ -9,6 +9,7 @@ use std::{collections::BTreeSet, fmt::Debug};
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     clock::Millis,
@@ -436,6 +437,7 @@ pub enum Op {
         retry_at: Millis,
     },
     /// The record was refused for good: its pending entries become one dead letter, up to the first that belongs to another transaction.
+    /// Where the record goes with them, the letter takes in what was set aside of it.
     /// What stays is made again on top of the row as it then is.
     Bury {
         /// The record.
@@ -450,6 +452,21 @@ pub enum Op {
         at: Millis,
         /// What becomes of the row.
         revert: Revert,
+    },
+    /// The server's table has no column for some fields: a record's pending entries leave them to a [dead letter](DeadLetter::SET_ASIDE),
+    /// and the row keeps them, as does the base of a row with columns. What is left of the entries takes fresh counters, and goes at once.
+    /// Without fields only that.
+    SetAside {
+        /// The record.
+        key: RecordKey,
+        /// The entry that was refused.
+        counter: Counter,
+        /// The fields.
+        fields: BTreeSet<String>,
+        /// Why, in words.
+        message: String,
+        /// When.
+        at: Millis,
     },
     /// Takes up a dead letter, and the others of its transaction with it: their edits are written and queued again.
     Revive {
@@ -611,6 +628,44 @@ pub struct DeadLetter {
     pub at: Millis,
     /// The transaction that the edits were a part of: its letters are retried and discarded together.
     pub transaction: Option<Counter>,
+}
+
+impl DeadLetter {
+    /// The code of a letter with fields that the server's table has no column for. The row has kept them.
+    pub const SET_ASIDE: &'static str = "set_aside";
+
+    /// Whether it holds fields that were set aside.
+    pub fn is_set_aside(&self) -> bool {
+        self.code == Self::SET_ASIDE
+    }
+
+    /// What a retry writes, to the row as it is now. Of fields that were set aside it is what the row has in them: they may have been written
+    /// again. Nothing, where the record was deleted since.
+    pub fn into_edits(self, row: Option<&Fields>) -> Vec<Edit> {
+        if !self.is_set_aside() {
+            return self.edits.into_iter().map(|(edit, _)| edit).collect();
+        }
+        let Some(row) = row else { return Vec::new() };
+        let now = |(name, value): (String, Value)| {
+            let value = row.get(&name).cloned().unwrap_or(value);
+            (name, value)
+        };
+        vec![Edit::Patch(Self::fields_of([self]).into_iter().map(now).collect())]
+    }
+
+    /// Has edits that are given up say what was set aside of their record before: as its first edit set it.
+    pub fn take_in(aside: Vec<Self>, edits: &mut [(Edit, Millis)]) {
+        if let Some(first) = edits.first_mut().and_then(|(edit, _)| edit.fields_mut()) {
+            for (name, value) in Self::fields_of(aside) {
+                first.entry(name).or_insert(value);
+            }
+        }
+    }
+
+    fn fields_of(letters: impl IntoIterator<Item = Self>) -> Fields {
+        let edits = letters.into_iter().flat_map(|letter| letter.edits);
+        edits.flat_map(|(edit, _)| edit.into_fields()).collect()
+    }
 }
 
 /// What became of a batch.

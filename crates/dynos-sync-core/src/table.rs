@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    entry::Edit,
     error::{Invalid, Limits},
     ids::TableName,
     record::Fields,
@@ -120,9 +121,20 @@ impl TableSpec {
         }
     }
 
+    /// A record after an edit, on a server: one that the edit makes, or makes anew, has null in the columns that it does not name,
+    /// but for those with a default and those that take no null.
+    pub fn apply(&self, edit: &Edit, before: Option<Fields>) -> Option<Fields> {
+        let is_whole = before.is_none() || matches!(edit, Edit::Replace(_));
+        let mut after = edit.apply(before);
+        if let (true, Some(record)) = (is_whole, &mut after) {
+            self.complete(record);
+        }
+        after
+    }
+
     /// Has a record that was made by a device with fewer columns say that it has nothing in the others: else those who know them would keep
     /// what an earlier record of this id had there. Columns with a default, and those that take no null, are left out.
-    pub fn complete(&self, record: &mut Fields) {
+    fn complete(&self, record: &mut Fields) {
         let Shape::Columns { columns, key, .. } = &self.shape else { return };
         let is_blank =
             |column: &&Column| !column.not_null && column.default.is_none() && !key.contains(&column.name);

@@ -205,10 +205,36 @@ pub enum PushResult {
         /// The record as the server has it, where the caller may see it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         current: Option<Current>,
+        /// With `unknown_column`: the fields that the server's own table has no column for, which no declaration adds.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        unknown_fields: Vec<String>,
     },
 }
 
 impl PushResult {
+    /// A refusal that says nothing of the record.
+    pub fn rejected(code: RejectCode, message: impl Into<String>) -> Self {
+        Self::Rejected { code, message: message.into(), current: None, unknown_fields: Vec::new() }
+    }
+
+    /// The refusal with what it says of the record.
+    #[must_use]
+    pub fn showing(mut self, shown: Current) -> Self {
+        if let Self::Rejected { current, .. } = &mut self {
+            *current = Some(shown);
+        }
+        self
+    }
+
+    /// The refusal, for fields that the server's own table has no column for.
+    #[must_use]
+    pub fn naming(mut self, unknown: Vec<String>) -> Self {
+        if let Self::Rejected { unknown_fields, .. } = &mut self {
+            *unknown_fields = unknown;
+        }
+        self
+    }
+
     /// Whether the entry has taken effect.
     pub fn is_done(&self) -> bool {
         matches!(self, Self::Applied { .. } | Self::Duplicate { .. })
@@ -216,13 +242,10 @@ impl PushResult {
 
     /// What becomes of an entry with a NUL where the server's database is Postgres.
     pub fn holds_nul() -> Self {
-        Self::Rejected {
-            code: RejectCode::Invalid,
-            message:
-                "it, or another edit of its transaction, holds a NUL, which the server's database cannot keep"
-                    .to_owned(),
-            current: None,
-        }
+        Self::rejected(
+            RejectCode::Invalid,
+            "it, or another edit of its transaction, holds a NUL, which the server's database cannot keep",
+        )
     }
 }
 

@@ -159,12 +159,13 @@ fn invented(world: &World, device: usize, table: &TableName, seen: &Seen) {
 }
 
 /// For what the server refuses an edit. Nothing else is a reason to give one up.
-const REFUSALS: [&str; 9] = [
+const REFUSALS: [&str; 10] = [
     "constraint",
     "forbidden",
     "not_found",
     "unknown_table",
     "unknown_column",
+    "set_aside",
     "invalid",
     "too_large",
     "transaction",

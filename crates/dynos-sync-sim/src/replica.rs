@@ -61,9 +61,12 @@ impl Interleaved {
 fn doing(batch: &Batch) -> Option<Doing> {
     batch.ops.iter().find_map(|op| match op {
         Op::Write { .. } | Op::Enqueue { .. } | Op::Revive { .. } => Some(Doing::Writing),
-        Op::Freeze(_) | Op::Thaw { .. } | Op::Postpone { .. } | Op::Bury { .. } | Op::Skip { .. } => {
-            Some(Doing::Pushing)
-        }
+        Op::Freeze(_)
+        | Op::Thaw { .. }
+        | Op::Postpone { .. }
+        | Op::Bury { .. }
+        | Op::SetAside { .. }
+        | Op::Skip { .. } => Some(Doing::Pushing),
         Op::Restart { phase: Phase::Resync | Phase::Restore { .. }, .. } => Some(Doing::CatchingUp),
         _ => None,
     })

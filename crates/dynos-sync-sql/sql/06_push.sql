@@ -260,6 +260,12 @@ create or replace function dynos.stranger(fields text[], columns text[]) returns
     select f from unnest(fields) f where f <> all (columns) order by f limit 1
 $$;
 
+-- The fields that the table has no column for.
+create or replace function dynos.strangers(e dynos.entry) returns json language sql stable as $$
+    select coalesce(json_agg(f order by f), '[]')
+    from dynos.named(e.name) n cross join unnest(e.fields) f where n.columns is not null and f <> all (n.columns)
+$$;
+
 -- Has entries of different records take effect, as often as somebody else is faster.
 create or replace function dynos.settled(
     replica uuid, todo dynos.step[], out done dynos.step[], out acts dynos.act[]
@@ -454,7 +460,7 @@ begin
     where writer = me and m.newest > counter;
 
     return json_build_object(
-        'results', coalesce((select json_agg(dynos.result_json(s.r) order by (s.e).ord) from unnest(done) s), '[]'),
+        'results', coalesce((select json_agg(dynos.result_json(s.e, s.r) order by (s.e).ord) from unnest(done) s), '[]'),
         'heads', coalesce((
             select json_object_agg(t.name, json_build_object(
                 -- Where the transaction changed more than the entries say, the device has to look.
@@ -467,9 +473,13 @@ begin
                        from unnest(acts) group by name) a on a.name = t.name), '{}'));
 end $$;
 
-create or replace function dynos.result_json(r dynos.result) returns json language sql stable as $$
+drop function if exists dynos.result_json(dynos.result);
+create or replace function dynos.result_json(e dynos.entry, r dynos.result) returns json language sql stable as $$
     select case
         when r.status = 'conflict' then json_build_object('status', 'conflict', 'seq', r.seq)
+        when r.status = 'rejected' and r.code = 'unknown_column' then
+            json_build_object('status', 'rejected', 'code', r.code, 'message', r.message,
+                'unknown_fields', dynos.strangers(e), 'current', r.record)
         when r.status = 'rejected' and r.record is null then
             json_build_object('status', 'rejected', 'code', r.code, 'message', r.message)
         when r.status = 'rejected' then

@@ -3,8 +3,8 @@
 use std::{borrow::Cow, collections::BTreeSet};
 
 use dynos_sync_core::{
-    Counter, Cursor, Edit, Entry, Fields, Invalid, Millis, RecordId, RecordKey, ReplicaError, TableName,
-    plan,
+    Counter, Cursor, Edit, Entry, Fields, Invalid, Millis, RecordId, RecordKey, ReplicaError, Shape,
+    TableName, plan,
     replica::{Batch, DeadLetter, Expected, Op, Outcome, Phase, Receipt, Resolved, Revert},
     sabotage::{Mutant, is_on},
 };
@@ -130,6 +130,9 @@ fn apply(session: &mut Session<'_>, op: &Op, receipt: &mut Receipt) -> Result<bo
         Op::Postpone { key, counter, retry_at } => postpone(session, key, *counter, *retry_at)?,
         Op::Bury { key, counter, code, message, at, revert } => {
             receipt.buried.extend(bury(session, key, *counter, (code, message, *at), revert)?);
+        }
+        Op::SetAside { key, counter, fields, message, at } => {
+            receipt.buried.extend(set_aside(session, key, *counter, fields, (message, *at))?);
         }
         Op::Revive { letter, at } => revive(session, *letter, *at)?,
         Op::Discard { letter } => letters::discard(session.db, *letter)?,
@@ -343,6 +346,7 @@ fn bury(
     };
     let mut rest = entries.split_off(Entry::given_up(&entries));
     let keep = *revert == Revert::Keep;
+    let is_lost = base.is_none() && !keep;
     if !rest.is_empty() {
         queue::take_first(session.db, &mut session.header, table.n, &key.id, &entries, base.as_ref())?;
         make_again(session, key, &mut rest, base, keep)?;
@@ -356,8 +360,44 @@ fn bury(
         }
     }
     let transaction = entries.first().and_then(|entry| entry.transaction);
-    let edits: Vec<(Edit, Millis)> = entries.into_iter().map(|entry| (entry.edit, entry.at)).collect();
+    let mut edits: Vec<(Edit, Millis)> = entries.into_iter().map(|entry| (entry.edit, entry.at)).collect();
+    if is_lost {
+        let aside = letters::take_set_aside(session.db, catalog, table.n, key.id.as_str())?;
+        DeadLetter::take_in(aside, &mut edits);
+    }
     let burial = Burial { n: table.n, id: key.id.as_str(), edits: &edits, code, message, at, transaction };
+    letters::bury(session.db, session.header.seal, &burial).map(Some)
+}
+
+fn set_aside(
+    session: &mut Session<'_>,
+    key: &RecordKey,
+    counter: Counter,
+    fields: &BTreeSet<String>,
+    (message, at): (&str, Millis),
+) -> Result<Option<i64>> {
+    let catalog = session.catalog;
+    let table = catalog.named(&key.table)?;
+    if !queue::holding(session.db, table.n, key.id.as_str(), counter)?.entry {
+        return Ok(None);
+    }
+    let mut base = queue::base(session.db, session.header.seal, table.n, key.id.as_str())?;
+    let entries = queue::take(session.db, &mut session.header, catalog, table.n, &key.id)?;
+    let transaction = entries.first().and_then(|entry| entry.transaction);
+    let (rest, edits) = Entry::set_aside(entries, fields);
+    if let (Some(base), Shape::Columns { .. }) = (&mut base, &table.spec.shape) {
+        base.extend(edits.iter().flat_map(|(edit, _)| edit.fields().cloned().unwrap_or_default()));
+    }
+    for (place, Entry { edit, at, transaction, .. }) in rest.iter().enumerate() {
+        let first = (place == 0).then_some(base.as_ref());
+        let new = New { id: &key.id, edit, at: *at, first, transaction: *transaction };
+        queue::append(session.db, &mut session.header, table, &new)?;
+    }
+    if edits.is_empty() {
+        return Ok(None);
+    }
+    let (id, code) = (key.id.as_str(), DeadLetter::SET_ASIDE);
+    let burial = Burial { n: table.n, id, edits: &edits, code, message, at, transaction };
     letters::bury(session.db, session.header.seal, &burial).map(Some)
 }
 
@@ -407,19 +447,19 @@ fn revive(session: &mut Session<'_>, letter: i64, at: Millis) -> Result<()> {
 }
 
 fn revive_edits(session: &mut Session<'_>, letter: DeadLetter, at: Millis) -> Result<()> {
-    let catalog = session.catalog;
-    for (edit, _) in letter.edits {
-        let table = catalog.named(&letter.key.table)?;
-        let gone = rows::get(session.db, table, &letter.key.id)?.is_none();
+    let (table, key) = (session.catalog.named(&letter.key.table)?, letter.key.clone());
+    let row = rows::get(session.db, table, &key.id)?;
+    for edit in letter.into_edits(row.as_ref()) {
+        let gone = rows::get(session.db, table, &key.id)?.is_none();
         let edit = match edit {
             Edit::Patch(fields) if gone => Edit::Upsert(fields),
             edit => edit,
         };
         if edit == Edit::Delete && gone {
             let at = session.stamp(at);
-            offer(session, &letter.key, None, &edit, at)?;
+            offer(session, &key, None, &edit, at)?;
         } else {
-            write(session, &letter.key, &edit, at)?;
+            write(session, &key, &edit, at)?;
         }
     }
     Ok(())

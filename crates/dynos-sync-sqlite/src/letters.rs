@@ -197,6 +197,21 @@ pub(crate) fn take(db: &Connection, catalog: &Catalog, letter: i64) -> Result<Ve
     Ok(found)
 }
 
+/// What was set aside of a record, taken out.
+pub(crate) fn take_set_aside(
+    db: &Connection,
+    catalog: &Catalog,
+    n: i64,
+    id: &str,
+) -> Result<Vec<DeadLetter>> {
+    let found = of_record(db, catalog, n, id)?;
+    let aside: Vec<DeadLetter> = found.into_iter().filter(DeadLetter::is_set_aside).collect();
+    for letter in &aside {
+        db.execute("DELETE FROM dynos_dead WHERE id = ?", [letter.id]).map_err(translate)?;
+    }
+    Ok(aside)
+}
+
 /// A letter, and the others of its transaction.
 const SIBLINGS: &str = "(id = ?1 OR txn = (SELECT txn FROM dynos_dead WHERE id = ?1))";
 

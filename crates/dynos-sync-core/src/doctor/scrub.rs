@@ -92,6 +92,7 @@ const PHRASES: &[&str] = &[
     "not_found",
     "unknown_table",
     "unknown_column",
+    "set_aside",
     "too_large",
     "rate_limited",
     "unavailable",

@@ -247,13 +247,20 @@ impl Store {
                     receipt.buried.push(self.bury(key, code, message, at, revert));
                 }
             }
+            Op::SetAside { key, counter, fields, message, at } => {
+                if self.entry_mut(&key, counter).is_some() {
+                    receipt.buried.extend(self.set_aside(key, &fields, message, at));
+                }
+            }
             Op::Revive { letter, at } => {
                 let letters = self.take_letters(letter);
                 if letters.iter().any(|letter| letter.transaction.is_some()) {
                     self.transaction = Some(self.last_counter + 1);
                 }
-                for DeadLetter { key, edits, .. } in letters {
-                    edits.into_iter().for_each(|(edit, _)| self.revive(&key, edit, at));
+                for letter in letters {
+                    let key = letter.key.clone();
+                    let edits = letter.into_edits(self.rows.get(&key));
+                    edits.into_iter().for_each(|edit| self.revive(&key, edit, at));
                 }
                 self.transaction = None;
             }
@@ -446,6 +453,7 @@ impl Store {
             Revert::To(record) if record.is_some() || !self.local.contains(&key) => base = record,
             _ => {}
         }
+        let is_lost = base.is_none() && !keep;
         let row = match self.queue.get_mut(&key) {
             None => base,
             Some(rest) => {
@@ -459,9 +467,37 @@ impl Store {
             self.local.insert(key.clone());
         }
         let id = self.next_id();
-        let edits = entries.into_iter().map(|entry| (entry.edit, entry.at)).collect();
+        let mut edits: Vec<_> = entries.into_iter().map(|entry| (entry.edit, entry.at)).collect();
+        if is_lost {
+            let of_record = |letter: &DeadLetter| letter.key == key && letter.is_set_aside();
+            let aside = self.dead.extract_if(.., |_, letter| of_record(letter));
+            DeadLetter::take_in(aside.map(|(_, letter)| letter).collect(), &mut edits);
+        }
         self.dead.insert(id, DeadLetter { id, key, edits, code, message, at, transaction });
         id
+    }
+
+    fn set_aside(
+        &mut self,
+        key: RecordKey,
+        fields: &BTreeSet<String>,
+        message: String,
+        at: Millis,
+    ) -> Option<i64> {
+        let base = self.queue.get(&key).and_then(|pending| pending.base.clone());
+        let entries = self.unqueue(&key);
+        let transaction = entries.first().and_then(|entry| entry.transaction);
+        let (rest, edits) = Entry::set_aside(entries, fields);
+        for entry in rest {
+            self.transaction = entry.transaction;
+            self.append(key.clone(), entry.edit, entry.at, base.clone());
+        }
+        self.transaction = None;
+        (!edits.is_empty()).then(|| {
+            let (id, code) = (self.next_id(), DeadLetter::SET_ASIDE.to_owned());
+            self.dead.insert(id, DeadLetter { id, key, edits, code, message, at, transaction });
+            id
+        })
     }
 
     /// Takes out a letter, and those of its transaction with it.

@@ -286,23 +286,17 @@ impl Scope {
         }
         let refusal = self.refusal(entry, current.as_ref());
         if let Some((code, message)) = refusal {
-            return PushResult::Rejected {
-                code,
-                message: message.to_owned(),
-                current: Some(Current { record: current }),
-            };
+            return PushResult::rejected(code, message).showing(Current { record: current });
         }
         if self.epochs.last().is_none_or(|(known, _)| *known != life) {
             self.epochs.push((life, self.head));
         }
         self.head += 1;
         let last = LastChange { seq: self.head, writer: replica, counter: entry.counter };
-        let edit = entry.edit();
-        let is_whole = current.is_none() || matches!(edit, Edit::Replace(_));
-        let mut record = edit.apply(current);
-        if let (true, Some(record), Some(spec)) = (is_whole, &mut record, self.specs.get(&entry.table)) {
-            spec.complete(record);
-        }
+        let record = match self.specs.get(&entry.table) {
+            Some(spec) => spec.apply(&entry.edit(), current),
+            None => entry.edit().apply(current),
+        };
         let records = self.tables.entry(entry.table.clone()).or_default();
         records.insert(entry.id.clone(), Stored { last, at: entry.at, record });
         PushResult::Applied { seq: self.head, record: None }

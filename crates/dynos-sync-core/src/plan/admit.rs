@@ -61,11 +61,7 @@ pub fn none_of(results: Vec<PushResult>, remembered: &[bool]) -> Vec<PushResult>
     });
     let refused = |seq: Option<Seq>| match seq {
         Some(seq) => PushResult::Conflict { seq },
-        None => PushResult::Rejected {
-            code: RejectCode::Transaction,
-            message: "another edit of its transaction was refused".to_owned(),
-            current: None,
-        },
+        None => PushResult::rejected(RejectCode::Transaction, "another edit of its transaction was refused"),
     };
     let instead = |(result, remembered): (PushResult, &bool)| match result {
         result if *remembered => result,
@@ -85,11 +81,7 @@ mod tests {
         let applied = || PushResult::Applied { seq: 7, record: None };
         let duplicate = || PushResult::Duplicate { seq: 3, record: None };
         let conflict = |seq| PushResult::Conflict { seq };
-        let rejected = |code| PushResult::Rejected {
-            code,
-            message: "another edit of its transaction was refused".into(),
-            current: None,
-        };
+        let rejected = |code| PushResult::rejected(code, "another edit of its transaction was refused");
         let (bad, other) = (RejectCode::Constraint, RejectCode::Transaction);
         for (alone, remembered, together) in [
             (vec![applied(), conflict(5)], vec![false, false], vec![conflict(5), conflict(5)]),

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     clock::Millis,
     cursor::Cursor,
-    entry::{Entry, Sent},
-    ids::{RecordKey, Seq, TableName},
+    entry::{Edit, Entry, Sent},
+    ids::{Counter, RecordKey, Seq, TableName},
     plan::backoff::Backoff,
     redact::Redactor,
-    replica::{Batch, Expected, Op, Revert, State, TableState},
+    replica::{Batch, DeadLetter, Expected, Op, Revert, State, TableState},
     sabotage::{Mutant, is_on},
     wire::{PushAnswer, PushEntry, PushRequest, PushResult, RejectCode},
 };
@@ -173,8 +173,20 @@ pub fn answer(
     }
     let mut answered = Answered::default();
     answered.batch.expected.generation = Some(state.generation);
+    let results = || sent.iter().zip(&answer.results);
+    let is_split = |(entry, result): &(&Entry, &PushResult)| {
+        !unknown_of(entry, result).is_empty() && attempts(sent, entry) >= rules.max_retries.min(2)
+    };
+    let split: BTreeSet<Counter> = results().filter(is_split).map(|(entry, _)| unit(entry)).collect();
     let mut refusals = BTreeMap::new();
-    for (entry, result) in sent.iter().zip(&answer.results) {
+    for (entry, result) in results() {
+        if split.contains(&unit(entry))
+            && let Some((op, outcome)) = set_aside(entry, result, rules.now)
+        {
+            answered.batch.ops.push(op);
+            answered.outcomes.push(outcome);
+            continue;
+        }
         let outcome = read_result(entry, result, || match entry.transaction {
             None => refusal([entry], rules, &mut random),
             // It comes again as a whole, or not at all.
@@ -187,7 +199,7 @@ pub fn answer(
         if let EntryOutcome::Conflict { key } = &outcome {
             answered.pull.insert(key.table.clone());
         }
-        if let PushResult::Rejected { code: RejectCode::UnknownTable, .. } = result {
+        if is_undeclared(result) {
             // It was told once, if it was: the next attempt tells it again.
             answered.batch.ops.push(Op::Undeclared { table: entry.key.table.clone() });
         }
@@ -199,6 +211,17 @@ pub fn answer(
         answered.batch.ops.push(Op::Skip { table: table.clone(), from, to });
     }
     Ok(answered)
+}
+
+/// What an entry takes effect with: its transaction, or it alone.
+fn unit(entry: &Entry) -> Counter {
+    entry.transaction.unwrap_or(entry.counter)
+}
+
+/// How often an entry, or one of its transaction, was refused, with this time.
+fn attempts(sent: &[Entry], entry: &Entry) -> u32 {
+    let members = sent.iter().filter(|other| unit(other) == unit(entry));
+    members.map(|member| member.attempts).max().unwrap_or(0).saturating_add(1)
 }
 
 /// When entries are sent again that were refused together; `None`: never.
@@ -231,6 +254,44 @@ fn read_result(entry: &Entry, result: &PushResult, refusal: impl FnOnce() -> Opt
             }
         }
     }
+}
+
+/// Whether the server lacks what a declaration gives it.
+fn is_undeclared(result: &PushResult) -> bool {
+    match result {
+        PushResult::Rejected { code: RejectCode::UnknownTable, .. } => true,
+        PushResult::Rejected { code: RejectCode::UnknownColumn, unknown_fields, .. } => {
+            unknown_fields.is_empty()
+        }
+        _ => false,
+    }
+}
+
+/// The fields of an entry that the server's table is said to have no column for.
+fn unknown_of(entry: &Entry, result: &PushResult) -> BTreeSet<String> {
+    let PushResult::Rejected { code: RejectCode::UnknownColumn, unknown_fields, .. } = result else {
+        return BTreeSet::new();
+    };
+    let is_set = |field: &&String| entry.edit.fields().is_some_and(|fields| fields.contains_key(*field));
+    unknown_fields.iter().filter(is_set).cloned().collect()
+}
+
+/// What both sides know goes on without the fields that the server has no column for. The others of a transaction come again as they are.
+/// `at` is now.
+fn set_aside(entry: &Entry, result: &PushResult, at: Millis) -> Option<(Op, EntryOutcome)> {
+    let PushResult::Rejected { code, message, .. } = result else { return None };
+    let (fields, message) = (unknown_of(entry, result), message.clone());
+    let mut entry = entry.clone();
+    let (key, counter) = (entry.key.clone(), entry.counter);
+    let taken = entry.edit.take(&fields);
+    let op = Op::SetAside { key, counter, fields, message: message.clone(), at };
+    let outcome = if taken.is_empty() {
+        EntryOutcome::Retry { entry, retry_at: at, code: code.as_str().to_owned(), message }
+    } else {
+        let code = DeadLetter::SET_ASIDE.to_owned();
+        EntryOutcome::Dead { entry: Entry { edit: Edit::Patch(taken), ..entry }, code, message }
+    };
+    Some((op, outcome))
 }
 
 fn op_for(entry: &Entry, result: &PushResult, outcome: &EntryOutcome, rules: &RetryRules) -> Op {
@@ -456,7 +517,8 @@ mod tests {
     }
 
     fn rejected(current: Option<Current>) -> PushResult {
-        PushResult::Rejected { code: RejectCode::Constraint, message: "no".into(), current }
+        let refusal = PushResult::rejected(RejectCode::Constraint, "no");
+        current.into_iter().fold(refusal, PushResult::showing)
     }
 
     #[test]
@@ -567,9 +629,7 @@ mod tests {
 
     #[test]
     fn a_table_that_the_server_does_not_have_is_told_again_and_says_nothing_of_the_record() {
-        let current = Some(Current { record: None });
-        let unknown =
-            PushResult::Rejected { code: RejectCode::UnknownTable, message: "no".to_owned(), current };
+        let unknown = PushResult::rejected(RejectCode::UnknownTable, "no").showing(Current { record: None });
         for (attempts, buried) in [(0, false), (2, true)] {
             let one = sent(Entry { attempts, ..entry(5, "x", upsert(&json!({}))) });
             let answered = answer_to(&[one], vec![unknown.clone()], false);
@@ -580,6 +640,73 @@ mod tests {
             assert_eq!(matches!(op, Op::Bury { revert: Revert::ToBase, .. }), buried, "{op:?}");
             assert_eq!(matches!(op, Op::Postpone { .. }), !buried, "{op:?}");
         }
+    }
+
+    fn unknown(fields: &[&str]) -> PushResult {
+        let fields = fields.iter().map(|field| (*field).to_owned()).collect();
+        PushResult::rejected(RejectCode::UnknownColumn, "no").naming(fields)
+    }
+
+    #[test]
+    fn fields_that_the_server_still_does_not_know_are_set_aside() {
+        let one = |attempts, edit| sent(Entry { attempts, ..entry(5, "x", edit) });
+        let edit = || patch(&json!({"a": 1, "b": 1}));
+        for (attempts, unknown, expected) in [
+            // It may just have been given the column, or lost the declaration.
+            (0, unknown(&["b"]), None),
+            (1, unknown(&["b"]), Some(json!({"b": 1}))),
+            (2, unknown(&["b", "z"]), Some(json!({"b": 1}))),
+            (2, unknown(&["a", "b"]), Some(json!({"a": 1, "b": 1}))),
+            (1, unknown(&["z"]), None),
+            (1, unknown(&[]), None),
+        ] {
+            let answered = answer_to(&[one(attempts, edit())], vec![unknown], false);
+            let Some(op) = answered.batch.ops.first() else { panic!("no step") };
+            match expected {
+                None => assert!(matches!(op, Op::Postpone { .. }), "{op:?}"),
+                Some(aside) => {
+                    let fields: Vec<String> = object(&aside).keys().cloned().collect();
+                    let Op::SetAside { counter: 5, fields: taken, at: 1000, .. } = op else {
+                        panic!("{op:?}")
+                    };
+                    assert!(taken.iter().eq(&fields), "{taken:?}");
+                    let [EntryOutcome::Dead { entry, .. }] = &answered.outcomes[..] else { panic!() };
+                    assert_eq!(entry.edit, patch(&aside));
+                }
+            }
+        }
+        let answered = answer_to(&[one(2, Edit::Delete)], vec![unknown(&["a"])], false);
+        assert!(matches!(&answered.batch.ops[..], [Op::Bury { .. }]), "it names none");
+    }
+
+    #[test]
+    fn a_transaction_comes_again_without_the_fields_that_one_of_it_names() {
+        let part = |counter, id, attempts| {
+            let edit = patch(&json!({"a": 1, "b": 1}));
+            sent(Entry { attempts, transaction: Some(5), ..entry(counter, id, edit) })
+        };
+        let other = sent(entry(7, "z", patch(&json!({"b": 1}))));
+        let beside = PushResult::rejected(RejectCode::Transaction, "no");
+        for (attempts, splits) in [(0, false), (1, true)] {
+            let entries = [part(5, "x", attempts), part(6, "y", 0), other.clone()];
+            let results = vec![beside.clone(), unknown(&["b"]), unknown(&["b"])];
+            let ops = answer_to(&entries, results, false).batch.ops;
+            let [x, y, Op::Postpone { .. }] = &ops[..] else { panic!("{ops:?}") };
+            let taken = |op: &Op| match op {
+                Op::SetAside { fields, .. } => Some(fields.len()),
+                _ => None,
+            };
+            assert_eq!((taken(x), taken(y)), if splits { (Some(0), Some(1)) } else { (None, None) });
+        }
+    }
+
+    #[test]
+    fn columns_that_the_server_does_not_know_any_more_are_told_again() {
+        let one = sent(entry(5, "x", patch(&json!({"a": 1}))));
+        let ops = answer_to(std::slice::from_ref(&one), vec![unknown(&[])], false).batch.ops;
+        assert!(matches!(&ops[..], [Op::Postpone { .. }, Op::Undeclared { .. }]), "{ops:?}");
+        let ops = answer_to(&[one], vec![unknown(&["a"])], false).batch.ops;
+        assert!(matches!(&ops[..], [Op::Postpone { .. }]), "no declaration helps: {ops:?}");
     }
 
     #[test]

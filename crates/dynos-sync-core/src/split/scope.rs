@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     ids::{RecordKey, TableName},
     memory::replica::{Pending, Store},
-    replica::{Batch, Op, Phase},
+    replica::{Batch, DeadLetter, Op, Phase},
 };
 
 /// A part of a [`Store`].
@@ -67,7 +67,12 @@ impl Scope {
             | Op::Enqueue { key, .. }
             | Op::Store { key, .. }
             | Op::Settle { key, record: Some(_), .. }
-            | Op::Bury { key, .. } => drop(self.rows.insert(key.clone())),
+            | Op::Fill { key, .. } => drop(self.rows.insert(key.clone())),
+            Op::Bury { key, .. } => {
+                self.rows.insert(key.clone());
+                let is_its = |letter: &&DeadLetter| letter.key == *key && letter.is_set_aside();
+                self.letters.extend(store.dead.values().filter(is_its).map(|letter| letter.id));
+            }
             Op::Resolve { conflict, .. } => {
                 self.rows.insert(conflict.key.clone());
                 self.add_transactions(store, |key| *key == conflict.key);
@@ -76,10 +81,12 @@ impl Scope {
                 self.records.insert(key.clone());
                 self.add_transactions(store, |its| its == key);
             }
-            Op::Thaw { key, .. } | Op::Settle { key, record: None, .. } | Op::Postpone { key, .. } => {
+            Op::Thaw { key, .. }
+            | Op::Settle { key, record: None, .. }
+            | Op::Postpone { key, .. }
+            | Op::SetAside { key, .. } => {
                 self.records.insert(key.clone());
             }
-            Op::Fill { key, .. } => drop(self.rows.insert(key.clone())),
             Op::Freeze(entry) => drop(self.records.insert(entry.key.clone())),
             Op::Revive { letter, .. } => {
                 let letters = store.siblings(*letter);

@@ -132,7 +132,7 @@ fn change(seq: Seq, row: RemoteRow, asking: ReplicaId) -> Change {
 }
 
 fn rejected(code: RejectCode, message: String) -> PushResult {
-    PushResult::Rejected { code, message, current: None }
+    PushResult::rejected(code, message)
 }
 
 /// The code that the wire knows by this word.

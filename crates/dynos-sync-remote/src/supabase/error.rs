@@ -149,6 +149,13 @@ impl Failure {
             _ => None,
         }
     }
+
+    /// The column that is missing, where PostgREST names it: "Could not find the 'size' column of 'tasks' in the schema cache".
+    pub(crate) fn unknown_column(&self) -> Option<&str> {
+        let Self::Missing(Missing::Column, message) = self else { return None };
+        let (column, _) = message.strip_prefix("Could not find the '")?.rsplit_once("' column of ")?;
+        Some(column)
+    }
 }
 
 /// As the failure of a whole call.
@@ -234,6 +241,15 @@ mod tests {
         assert_eq!(of(404, "42P01").rejection(), Some((RejectCode::UnknownTable, "told so")));
         assert_eq!(of(400, "PGRST204").rejection(), Some((RejectCode::UnknownColumn, "told so")));
         assert_eq!(of(404, "PGRST202").rejection(), None);
+        let named = |message: &str| Failure::Missing(Missing::Column, message.to_owned());
+        for (message, column) in [
+            ("Could not find the 'size' column of 'tasks' in the schema cache", Some("size")),
+            ("Could not find the 'it's' column of 'tasks' in the schema cache", Some("it's")),
+            ("column tasks.size does not exist", None),
+            ("Could not find the 'size", None),
+        ] {
+            assert_eq!(named(message).unknown_column(), column);
+        }
     }
 
     #[test]

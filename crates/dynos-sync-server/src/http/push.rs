@@ -52,10 +52,10 @@ fn transaction(entry: &RawValue) -> Option<Counter> {
 /// Puts a refusal in the place of each entry that was left out. It is not remembered: no entry that cannot be
 /// read will ever be applied, under its number or any other.
 pub(super) fn fill(answer: PushAnswer, sound: &[bool]) -> PushAnswer {
-    answer.filled(sound, || PushResult::Rejected {
-        code: RejectCode::Invalid,
-        message: "the entry, or another of its transaction, is malformed: a field is missing, unknown or not allowed"
-            .to_owned(),
-        current: None,
+    answer.filled(sound, || {
+        PushResult::rejected(
+            RejectCode::Invalid,
+            "the entry, or another of its transaction, is malformed: a field is missing, unknown or not allowed",
+        )
     })
 }

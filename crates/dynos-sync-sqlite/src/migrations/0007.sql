@@ -11,3 +11,6 @@ CREATE TABLE dynos_sent_as (
 -- Fields of the server's that a table has no columns for, and columns that it has gained since, for which it is walked again: JSON arrays.
 ALTER TABLE dynos_table ADD COLUMN left_out TEXT;
 ALTER TABLE dynos_table ADD COLUMN gained   TEXT;
+
+-- A record's dead letters.
+CREATE INDEX dynos_dead_record ON dynos_dead (tbl, record);

@@ -82,6 +82,16 @@ pub(super) fn bury(entry: &Entry, revert: Revert) -> Op {
     Op::Bury { key, counter, code: "constraint".into(), message: "no".into(), at: 77, revert }
 }
 
+pub(super) fn set_aside(entry: &Entry, fields: &[&str]) -> Op {
+    Op::SetAside {
+        key: entry.key.clone(),
+        counter: entry.counter,
+        fields: fields.iter().map(|field| (*field).to_owned()).collect(),
+        message: "no".into(),
+        at: 77,
+    }
+}
+
 pub(super) fn advance(token: &str, seen: &[&str]) -> Op {
     Op::Advance {
         table: name(TABLE),

@@ -133,6 +133,7 @@ macro_rules! replica_conformance {
                 the_outcome_of_a_conflict_is_a_part_of_the_transaction
                 where_the_servers_version_stays_the_rest_goes_on_alone
                 a_conflict_over_several_transactions_makes_them_one
+                a_transaction_stays_one_without_what_is_set_aside
                 a_refused_transaction_is_given_up_as_a_whole_and_taken_up_as_one
                 discarding_a_letter_discards_its_transaction
                 what_is_given_up_takes_no_part_of_another_transaction_with_it
@@ -165,6 +166,11 @@ macro_rules! replica_conformance {
                 a_buried_record_can_return_to_its_base
                 a_buried_record_can_stay_as_it_is
                 burying_an_unknown_counter_does_nothing
+                fields_that_are_set_aside_leave_the_rest_to_be_sent
+                a_patch_of_nothing_else_leaves_the_queue_with_what_is_set_aside
+                setting_nothing_aside_renumbers
+                setting_aside_for_an_unknown_counter_does_nothing
+                what_was_set_aside_can_be_taken_up_again
                 a_revived_letter_is_written_and_queued_again
                 a_revived_patch_of_a_record_that_has_gone_creates_it
                 a_revived_delete_is_queued_though_the_row_has_gone

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{
     super::{patch, some, upsert},
     Device, Fixture,
-    device::{bury, counters, edits, key, postpone, settle, store, write},
+    device::{bury, counters, edits, key, postpone, set_aside, settle, store, write},
 };
 use crate::{
     entry::{Edit, Entry},
@@ -129,6 +129,85 @@ pub async fn burying_an_unknown_counter_does_nothing(fixture: &dyn Fixture) {
         device.commit(vec![bury(&gone, Revert::To(None)), bury(&elsewhere, Revert::To(None))]).await;
     assert_eq!(receipt.buried, [0_i64; 0]);
     assert_eq!((device.state().await, device.seen("1").await), (state, seen));
+}
+
+pub async fn fields_that_are_set_aside_leave_the_rest_to_be_sent(fixture: &dyn Fixture) {
+    let device = Device::new(fixture).await;
+    device.commit(vec![store("1", some(json!({"a": 0})))]).await;
+    device.write("1", upsert(json!({"a": 1, "x": 1}))).await;
+    let sent = device.send_one().await;
+    device.write("1", patch(json!({"b": 2, "x": 2, "y": 2}))).await;
+    let (before, row) = (device.entries("1").await, device.row("1").await);
+    let (last, base) = (device.state().await.last_counter, device.base("1").await);
+    let receipt = device.commit(vec![set_aside(&sent, &["x", "y", "z"])]).await;
+    let entries = device.entries("1").await;
+    assert_eq!(edits(&entries), [upsert(json!({"a": 1})), patch(json!({"b": 2}))]);
+    let times = |entries: &[Entry]| entries.iter().map(|entry| entry.at).collect::<Vec<_>>();
+    assert_eq!(times(&entries), times(&before));
+    assert!(entries.iter().all(|entry| entry.counter > last && entry.sent.is_none()));
+    assert_eq!((entries[0].attempts, entries[0].retry_at), (0, None));
+    assert_eq!((device.row("1").await, device.base("1").await), (row, base), "the row keeps them");
+    assert_eq!(device.state().await.pending, 2);
+    let letter = DeadLetter {
+        id: receipt.buried[0],
+        key: key("1"),
+        edits: vec![(patch(json!({"x": 1})), before[0].at), (patch(json!({"x": 2, "y": 2})), before[1].at)],
+        code: DeadLetter::SET_ASIDE.into(),
+        message: "no".into(),
+        at: 77,
+        transaction: None,
+    };
+    assert_eq!(letters(&device).await, [letter]);
+    let again = device.send_one().await;
+    assert_eq!(again.edit, upsert(json!({"a": 1, "b": 2})));
+    device.commit(vec![settle(&again, None)]).await;
+    assert_eq!(device.row("1").await, some(json!({"a": 1, "b": 2, "x": 2, "y": 2})));
+}
+
+pub async fn a_patch_of_nothing_else_leaves_the_queue_with_what_is_set_aside(fixture: &dyn Fixture) {
+    let device = Device::new(fixture).await;
+    device.commit(vec![store("1", some(json!({"a": 0})))]).await;
+    for (record, edit) in [("1", patch(json!({"x": 1}))), ("new", upsert(json!({"x": 1})))] {
+        device.write(record, edit).await;
+        let sent = device.send_one().await;
+        device.commit(vec![set_aside(&sent, &["x"])]).await;
+    }
+    assert_eq!((device.entries("1").await, device.base("1").await), (vec![], None));
+    assert_eq!(edits(&device.entries("new").await), [upsert(json!({}))], "a record is to be made yet");
+    assert_eq!((device.state().await.pending, letters(&device).await.len()), (1, 2));
+    assert_eq!(device.row("1").await, some(json!({"a": 0, "x": 1})));
+}
+
+pub async fn setting_nothing_aside_renumbers(fixture: &dyn Fixture) {
+    let (device, sent) = refused(fixture).await;
+    let last = device.state().await.last_counter;
+    let receipt = device.commit(vec![set_aside(&sent, &[])]).await;
+    let entries = device.entries("1").await;
+    assert_eq!(edits(&entries), [patch(json!({"a": 1})), patch(json!({"b": 2}))]);
+    assert!(entries.iter().all(|entry| entry.counter > last && entry.sent.is_none()));
+    assert_eq!((receipt.buried, letters(&device).await), (vec![], vec![]));
+}
+
+pub async fn setting_aside_for_an_unknown_counter_does_nothing(fixture: &dyn Fixture) {
+    let (device, sent) = refused(fixture).await;
+    let (state, seen) = (device.state().await, device.seen("1").await);
+    let gone = Entry { counter: sent.counter + 1000, ..sent.clone() };
+    let elsewhere = Entry { key: key("2"), ..sent };
+    let receipt = device.commit(vec![set_aside(&gone, &["a"]), set_aside(&elsewhere, &["a"])]).await;
+    assert_eq!(receipt.buried, [0_i64; 0]);
+    assert_eq!((device.state().await, device.seen("1").await), (state, seen));
+}
+
+pub async fn what_was_set_aside_can_be_taken_up_again(fixture: &dyn Fixture) {
+    let device = Device::new(fixture).await;
+    device.write("1", upsert(json!({"a": 1, "x": 1}))).await;
+    let sent = device.send_one().await;
+    let letter = device.commit(vec![set_aside(&sent, &["x"])]).await.buried[0];
+    let sent = device.send_one().await;
+    device.commit(vec![settle(&sent, None)]).await;
+    device.commit(vec![Op::Revive { letter, at: 900 }]).await;
+    assert_eq!(edits(&device.entries("1").await), [patch(json!({"x": 1}))]);
+    assert_eq!(letters(&device).await, []);
 }
 
 pub async fn a_revived_letter_is_written_and_queued_again(fixture: &dyn Fixture) {

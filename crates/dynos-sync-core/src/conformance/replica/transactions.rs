@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{
     super::{patch, some, upsert},
     Device, Fixture,
-    device::{LATE, OTHER, bury, ids, key, key_in, name, postpone, settle, write},
+    device::{LATE, OTHER, bury, ids, key, key_in, name, postpone, set_aside, settle, write},
 };
 use crate::{
     conflict::StrategyName,
@@ -177,6 +177,23 @@ pub async fn a_conflict_over_several_transactions_makes_them_one(fixture: &dyn F
     let mut last = groups(&device.due_at(0).await);
     last.sort();
     assert_eq!(last, one_each(&["b", "c", "d"]), "what came after them comes after them");
+}
+
+pub async fn a_transaction_stays_one_without_what_is_set_aside(fixture: &dyn Fixture) {
+    let device = Device::new(fixture).await;
+    write_together(&device, &["a", "b", "c"]).await;
+    let sent = device.send().await;
+    device.write("b", patch(json!({"n": 1}))).await;
+    device
+        .commit(vec![set_aside(&sent[0], &[]), set_aside(&sent[1], &["a"]), set_aside(&sent[2], &[])])
+        .await;
+    assert_eq!(groups(&device.due_at(0).await), one_each(&["a", "b", "c"]), "at once, and whole");
+    let again = device.send().await;
+    let label = again[0].transaction;
+    assert!(label.is_some() && again.iter().all(|entry| entry.transaction == label));
+    assert_eq!(again.iter().map(|entry| entry.edit.clone()).collect::<Vec<_>>()[1], upsert(json!({})));
+    device.commit(again.iter().map(|entry| settle(entry, None)).collect()).await;
+    assert_eq!(groups(&device.due_at(0).await), one_each(&["b"]), "what was written since is by itself");
 }
 
 pub async fn a_refused_transaction_is_given_up_as_a_whole_and_taken_up_as_one(fixture: &dyn Fixture) {

@@ -267,13 +267,10 @@ impl<'a> Push<'a> {
             let refusal = (RejectCode::NotFound, "there is no such record to patch".to_owned());
             return self.refused(entry, refusal);
         }
-        let is_whole = before.is_none() || matches!(edit, Edit::Replace(_));
-        let mut after = edit.apply(before);
-        if let (true, Some(record), Some(Some(touched))) =
-            (is_whole, &mut after, self.tables.get(&entry.table))
-        {
-            touched.table.spec.complete(record);
-        }
+        let after = match self.tables.get(&entry.table) {
+            Some(Some(touched)) => touched.table.spec.apply(edit, before),
+            _ => edit.apply(before),
+        };
         let bytes = match after.as_ref().map(measure).transpose() {
             Ok(bytes) => bytes.unwrap_or(0),
             Err(invalid) => return self.refused(entry, (RejectCode::Invalid, invalid.to_string())),
@@ -325,17 +322,17 @@ impl<'a> Push<'a> {
 
     /// A refusal, with the record as it is. What a whole answer shows of records is bounded.
     fn refused(&mut self, entry: &PushEntry, (code, message): Refusal) -> Result<PushResult, StoreError> {
-        let (conn, mut current) = (self.conn, None);
+        let (conn, refusal) = (self.conn, PushResult::rejected(code, outcome::shorten(message)));
         if let Some(touched) = self.touch(&entry.table)? {
             let stored = record::find(conn, touched.table.id, &entry.id)?;
             let size = stored.as_ref().map_or(0, Stored::size);
             if self.shown + size <= self.rules.page_bytes.max(self.rules.record_bytes) {
                 self.shown += size;
-                current =
-                    Some(Current { record: stored.map(|stored| stored.fields()).transpose()?.flatten() });
+                let record = stored.map(|stored| stored.fields()).transpose()?.flatten();
+                return Ok(refusal.showing(Current { record }));
             }
         }
-        Ok(PushResult::Rejected { code, message: outcome::shorten(message), current })
+        Ok(refusal)
     }
 
     /// Writes down how far scopes, tables and the writer have come.

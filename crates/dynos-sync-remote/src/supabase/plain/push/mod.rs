@@ -132,14 +132,18 @@ impl Write<'_> {
     }
 
     fn rejected(&self, code: RejectCode, message: impl Into<String>) -> (usize, PushResult) {
-        (self.n, PushResult::Rejected { code, message: message.into(), current: None })
+        (self.n, PushResult::rejected(code, message))
     }
 }
 
 /// What the failure means for each of the writes, where it concerns them and not the call.
 fn refused(writes: &[Write<'_>], failure: Failure) -> Result<Settled, RemoteError> {
     match failure.rejection() {
-        Some((code, message)) => Ok(writes.iter().map(|write| write.rejected(code, message)).collect()),
+        Some((code, message)) => {
+            let unknown: Vec<String> = failure.unknown_column().map(str::to_owned).into_iter().collect();
+            let refusal = PushResult::rejected(code, message).naming(unknown);
+            Ok(writes.iter().map(|write| (write.n, refusal.clone())).collect())
+        }
         None => Err(failure.into()),
     }
 }

@@ -110,7 +110,6 @@ fn absent(write: &Write<'_>, strangers: bool) -> (usize, PushResult) {
 }
 
 fn not_found(write: &Write<'_>) -> (usize, PushResult) {
-    let message = "the record does not exist on the server".to_owned();
-    let current = Some(Current { record: None });
-    (write.n, PushResult::Rejected { code: RejectCode::NotFound, message, current })
+    let refusal = PushResult::rejected(RejectCode::NotFound, "the record does not exist on the server");
+    (write.n, refusal.showing(Current { record: None }))
 }
