@@ -145,23 +145,6 @@ impl SyncEngine {
 
     /// Calls back with the status: at once, and whenever it has changed. See [`crate::SyncEngine::watch_status`].
     ///
-    /// ```
-    /// # use dynos_sync::{SyncEngine, core::memory::MemoryServer};
-    /// # let dir = tempfile::tempdir()?;
-    /// # let (path, remote) = (dir.path().join("app.sqlite"), MemoryServer::new().remote("ada"));
-    /// # let engine = SyncEngine::open(path, remote)?.table("tasks").start_blocking()?;
-    /// let (sender, refused) = std::sync::mpsc::channel();
-    /// let asked = engine.clone();
-    /// // The status counts the refused edits; the engine has them.
-    /// let subscription = engine.on_status(move |_| {
-    ///     let _ = sender.send(asked.dead_letters());
-    /// })?;
-    /// assert!(refused.recv()??.is_empty());
-    /// # drop(subscription);
-    /// # engine.close();
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
     /// # Errors
     /// As [`on_event`](Self::on_event).
     pub fn on_status(
@@ -193,6 +176,17 @@ impl SyncEngine {
         callback: impl FnMut(Result<Vec<Journaled>, SyncError>) + Send + 'static,
     ) -> Result<Subscription, SyncError> {
         call_back(self.0.watch_conflicts(), callback)
+    }
+
+    /// Calls back with the dead letters: at once, and whenever they have changed. See [`crate::SyncEngine::watch_dead_letters`].
+    ///
+    /// # Errors
+    /// As [`on_event`](Self::on_event).
+    pub fn on_dead_letters(
+        &self,
+        callback: impl FnMut(Result<Vec<DeadLetter>, SyncError>) + Send + 'static,
+    ) -> Result<Subscription, SyncError> {
+        call_back(self.0.watch_dead_letters(), callback)
     }
 
     /// Events from now on, as an iterator that waits for the next.
@@ -270,6 +264,7 @@ impl<R: Record> Table<R> {
         fn get(&self, id: impl fmt::Display) -> Option<R>;
         fn remove(&self, id: impl fmt::Display) -> bool;
         fn state(&self, id: impl fmt::Display) -> RecordState;
+        fn states(&self, ids: &[impl AsRef<str> + Sync]) -> Vec<RecordState>;
         fn conflicts(&self) -> Vec<Decided<R>>;
         fn all(&self) -> Vec<R>;
         fn query(&self, rest: &str, params: impl Params) -> Vec<R>;
@@ -300,5 +295,20 @@ impl<R: Record> Table<R> {
         R: Send + 'static,
     {
         call_back(block_on(self.0.watch(rest, params))?, callback)
+    }
+
+    /// Calls back with the table's conflicts: at once, and whenever one was decided, undone or discarded. See
+    /// [`crate::Table::watch_conflicts`].
+    ///
+    /// # Errors
+    /// [`SyncError::Replica`] where no thread can be started.
+    pub fn on_conflicts(
+        &self,
+        callback: impl FnMut(Result<Vec<Decided<R>>, SyncError>) + Send + 'static,
+    ) -> Result<Subscription, SyncError>
+    where
+        R: Send + 'static,
+    {
+        call_back(self.0.watch_conflicts(), callback)
     }
 }

@@ -1,25 +1,19 @@
 //! Conflicts between records of a type: deciding them, and following what was decided.
 
-use std::{
-    sync::{Arc, Weak},
-    time::SystemTime,
-};
+use std::time::SystemTime;
 
 use dynos_sync_core::{
     Fields, RecordId, Value,
     conflict::{Conflict, Resolution, Strategy, StrategyName, last_write_wins},
     replica::{Journaled, Resolved},
 };
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
 
 use crate::{
     clock::system_time,
-    engine::SyncEngine,
     error::SyncError,
     query::{LiveQuery, typed},
-    status::StatusStream,
     table::{Record, Table, object},
-    worker::Shared,
 };
 
 /// The versions of a record that was changed on both sides. `None`: it is not there.
@@ -179,54 +173,5 @@ impl<R: Record> Table<R> {
     {
         let journal = self.engine().watch_conflicts();
         LiveQuery::new(journal.map(|journal| Decided::all(&journal?)))
-    }
-}
-
-impl SyncEngine {
-    /// Follows the conflict journal: all of it at once, newest first, and again whenever a conflict was decided, undone or discarded. An error
-    /// is an item like any other. It ends with the engine, and does not keep it alive.
-    pub fn watch_conflicts(&self) -> LiveQuery<Journaled> {
-        let journal =
-            Journal { engine: Arc::downgrade(self.shared()), statuses: self.watch_status(), last: None };
-        LiveQuery::new(stream::unfold(journal, async |mut journal| Some((journal.next().await?, journal))))
-    }
-}
-
-/// The journal as it is followed.
-struct Journal {
-    engine: Weak<Shared>,
-    statuses: StatusStream,
-    /// How many entries there were, and which was the newest. Numbers are never given again: while both are so, all are the same.
-    last: Option<(u64, Option<i64>)>,
-}
-
-impl Journal {
-    async fn next(&mut self) -> Option<Result<Vec<Journaled>, SyncError>> {
-        loop {
-            let status = match self.statuses.next().await? {
-                Ok(status) => status,
-                Err(error) => return Some(Err(error)),
-            };
-            match self.read(status.conflicts).await {
-                Err(SyncError::Closed) => return None,
-                Err(error) => return Some(Err(error)),
-                Ok(Some(journal)) => return Some(Ok(journal)),
-                Ok(None) => {}
-            }
-        }
-    }
-
-    /// The journal, where it is another than it was.
-    async fn read(&mut self, count: u64) -> Result<Option<Vec<Journaled>>, SyncError> {
-        let engine = self.engine.upgrade().ok_or(SyncError::Closed)?;
-        let replica = &engine.driver.replica;
-        let newest = replica.conflicts(i64::MAX, 1).await?.first().map(|entry| entry.id);
-        let now = Some((count, newest));
-        if now == self.last {
-            return Ok(None);
-        }
-        let journal = replica.conflicts(i64::MAX, usize::MAX >> 1).await?;
-        self.last = now;
-        Ok(Some(journal))
     }
 }

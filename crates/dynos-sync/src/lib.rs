@@ -58,7 +58,7 @@
 //! | show how a record stands | [`SyncEngine::record_state`], [`RecordState`] | |
 //! | do without async | [`blocking`] | |
 //! | decide conflicts, and undo it | [`Strategy`], [`Versions`], [`Resolver`](core::conflict::Resolver), [`Table::conflicts`], [`SyncEngine::watch_conflicts`] | `docs/conflicts.md` |
-//! | see what was refused | [`SyncEngine::dead_letters`] | `docs/concepts.md` |
+//! | see what was refused | [`SyncEngine::dead_letters`], [`SyncEngine::watch_dead_letters`] | `docs/concepts.md` |
 //! | choose or write a backend | `remote`, [`core::Remote`], [`core::split`] | `docs/backends.md` |
 //! | sign in and out | `remote::TokenProvider`, [`SyncError::AuthExpired`], [`SyncEngine::logout`] | `SECURITY.md` |
 //! | test an application | [`core::memory`], [`core::Clock`], [`Builder::prepare`] | `docs/testing-your-app.md` |
@@ -104,6 +104,7 @@ mod driver;
 mod engine;
 mod error;
 mod event;
+mod follow;
 mod job;
 mod metrics;
 mod observe;

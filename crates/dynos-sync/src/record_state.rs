@@ -147,4 +147,12 @@ impl<R: Record> Table<R> {
     pub async fn state(&self, id: impl fmt::Display) -> Result<RecordState, SyncError> {
         self.engine().record_state(R::TABLE, &id.to_string()).await
     }
+
+    /// How many records stand, in the order of their ids. See [`SyncEngine::record_states`].
+    ///
+    /// # Errors
+    /// As [`SyncEngine::record_state`].
+    pub async fn states(&self, ids: &[impl AsRef<str> + Sync]) -> Result<Vec<RecordState>, SyncError> {
+        self.engine().record_states(R::TABLE, ids).await
+    }
 }

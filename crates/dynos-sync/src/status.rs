@@ -140,16 +140,8 @@ impl SyncEngine {
     /// Follows the [`status`](Self::status): it yields the first at once, and the next when something in it has changed. An error is an
     /// item like any other.
     pub fn watch_status(&self) -> StatusStream {
-        let shared = self.shared();
-        let followed = Followed {
-            engine: Arc::downgrade(shared),
-            standing: shared.driver.observed.subscribe(),
-            changes: shared.changes.subscribe(),
-            events: self.events(),
-            foreign_commits: self.replica().foreign_commits(),
-            has_begun: false,
-            last: None,
-        };
+        let followed =
+            Followed { engine: Arc::downgrade(self.shared()), signals: Signals::new(self), last: None };
         StatusStream(
             stream::unfold(followed, async |mut status| Some((status.next().await?, status))).boxed(),
         )
@@ -158,21 +150,14 @@ impl SyncEngine {
 
 struct Followed {
     engine: Weak<Shared>,
-    standing: watch::Receiver<Standing>,
-    changes: watch::Receiver<u64>,
-    events: EventStream,
-    foreign_commits: Option<BoxStream<'static, ()>>,
-    has_begun: bool,
+    signals: Signals,
     last: Option<Status>,
 }
 
 impl Followed {
     async fn next(&mut self) -> Option<Result<Status, SyncError>> {
         loop {
-            if self.has_begun {
-                self.something().await?;
-            }
-            self.has_begun = true;
+            self.signals.next().await?;
             let status = self.engine.upgrade()?.status().await;
             match status {
                 Err(SyncError::Closed) => return None,
@@ -185,9 +170,34 @@ impl Followed {
             }
         }
     }
+}
 
-    /// Waits for anything that may have changed something. `None` where nothing ever will.
-    async fn something(&mut self) -> Option<()> {
+/// That something may have changed.
+pub(crate) struct Signals {
+    standing: watch::Receiver<Standing>,
+    changes: watch::Receiver<u64>,
+    events: EventStream,
+    foreign_commits: Option<BoxStream<'static, ()>>,
+    has_begun: bool,
+}
+
+impl Signals {
+    pub(crate) fn new(engine: &SyncEngine) -> Self {
+        let shared = engine.shared();
+        Self {
+            standing: shared.driver.observed.subscribe(),
+            changes: shared.changes.subscribe(),
+            events: engine.events(),
+            foreign_commits: engine.replica().foreign_commits(),
+            has_begun: false,
+        }
+    }
+
+    /// The first at once. `None` where there will never be one again.
+    pub(crate) async fn next(&mut self) -> Option<()> {
+        if !std::mem::replace(&mut self.has_begun, true) {
+            return Some(());
+        }
         let something = tokio::select! {
             noted = self.standing.changed() => noted.ok(),
             changed = self.changes.changed() => changed.ok(),

@@ -1,6 +1,6 @@
 //! The list of tasks, each with a mark that says how it stands.
 
-use dynos_sync::{Record, RecordState, blocking::SyncEngine};
+use dynos_sync::{RecordState, blocking::SyncEngine};
 use egui::{Align, Key, Layout, ScrollArea, TextEdit, TextWrapMode, Ui};
 
 use crate::{action::Action, mark, task::Task};
@@ -23,7 +23,7 @@ pub(crate) fn draw(
     ScrollArea::vertical().auto_shrink(false).show_rows(ui, height, tasks.len(), |ui, in_sight| {
         let tasks = &tasks[in_sight];
         let ids: Vec<_> = tasks.iter().map(|task| task.id.as_str()).collect();
-        match engine.record_states(Task::TABLE, &ids) {
+        match engine.table::<Task>().states(&ids) {
             Ok(states) => tasks.iter().zip(&states).for_each(|(task, state)| {
                 ui.push_id(&task.id, |ui| draw_row(ui, task, state, editing, wanted));
             }),

@@ -25,22 +25,23 @@ pub(crate) struct News {
 /// Follows the engine for as long as it lives.
 pub(crate) struct Feed {
     board: Board,
-    _subscriptions: [Subscription; 2],
+    _subscriptions: [Subscription; 3],
 }
 
 impl Feed {
     pub(crate) fn new(engine: &SyncEngine, window: Context) -> Result<Self, SyncError> {
         let board = Board::new(window);
-        let (on_tasks, on_status, followed) = (board.clone(), board.clone(), engine.clone());
+        let [on_tasks, on_status, on_refused] = [(); 3].map(|()| board.clone());
         let tasks = engine.table::<Task>().on_change("ORDER BY id", (), move |tasks| {
             on_tasks.write(|news| news.tasks = told(tasks));
         })?;
-        // The status counts the refused edits. There is no other sign that they have changed.
         let status = engine.on_status(move |status| {
-            let refused = told(followed.dead_letters());
-            on_status.write(|news| (news.status, news.refused) = (told(status.map(Some)), refused));
+            on_status.write(|news| news.status = told(status.map(Some)));
         })?;
-        Ok(Self { board, _subscriptions: [tasks, status] })
+        let refused = engine.on_dead_letters(move |letters| {
+            on_refused.write(|news| news.refused = told(letters));
+        })?;
+        Ok(Self { board, _subscriptions: [tasks, status, refused] })
     }
 
     pub(crate) fn latest(&self) -> Arc<News> {

@@ -7,8 +7,9 @@ use dynos_sync::{
     core::replica::{Existing, TableOptions},
     json,
 };
+use futures_util::FutureExt;
 
-use crate::stack::{COLUMNS, Device, START, Stack, TABLE};
+use crate::stack::{COLUMNS, Device, START, Stack, TABLE, within};
 
 async fn state(device: &Device, id: &str) -> RecordState {
     device.engine.record_state(TABLE, id).await.unwrap()
@@ -89,6 +90,44 @@ async fn a_refused_edit_waits_and_is_then_rejected() {
     assert!(!code.is_empty() && !message.is_empty());
     device.engine.discard_dead_letter(*letter).await.unwrap();
     assert_eq!(state(&device, "big").await, RecordState::Synced);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_followed() {
+    let stack = Stack::with(|config| config.limits.record_bytes = 1000).await;
+    let device = columns(&stack, "device").await;
+    let mut letters = device.engine.watch_dead_letters();
+    assert_eq!(within(letters.next()).await.unwrap().unwrap(), []);
+    let (sender, told) = std::sync::mpsc::channel();
+    let blocking = dynos_sync::blocking::SyncEngine::from(device.engine.clone());
+    let subscription =
+        blocking.on_dead_letters(move |letters| sender.send(letters.unwrap().len()).unwrap_or(())).unwrap();
+    for (id, count) in [("one", 1), ("two", 2)] {
+        device.write(id, json!({"a": "x".repeat(2000)})).await;
+        device.sync().await;
+        device.clock.advance(Duration::from_secs(3600));
+        device.sync().await;
+        let now = loop {
+            let now = within(letters.next()).await.unwrap().unwrap();
+            if now.len() == count {
+                break now;
+            }
+        };
+        assert_eq!(now, device.engine.dead_letters().await.unwrap());
+    }
+    // An edit is no news of them. One that is gone, and another in its place, is.
+    device.write("small", json!({"a": 1})).await;
+    while let Some(Some(again)) = Box::pin(letters.next()).now_or_never() {
+        assert_eq!(again.unwrap().len(), 2);
+    }
+    let first = device.engine.dead_letters().await.unwrap()[0].id;
+    device.engine.discard_dead_letter(first).await.unwrap();
+    while within(letters.next()).await.unwrap().unwrap().len() != 1 {}
+    while told.recv_timeout(Duration::from_secs(60)).unwrap() != 2 {}
+    while told.recv_timeout(Duration::from_secs(60)).unwrap() != 1 {}
+    drop(subscription);
+    device.engine.close().await;
+    while within(letters.next()).await.is_some() {}
 }
 
 #[tokio::test(flavor = "multi_thread")]
