@@ -74,7 +74,7 @@ pub(crate) enum Command {
     Status(DatabaseArgs),
     /// List changes that are not yet pushed, oldest first.
     #[command(
-        after_help = "--json: {database, pending, entries: [{counter, table, id, operation, fields, at, sent, attempts, retry_at}]}"
+        after_help = "--json: {database, pending, entries: [{counter, table, id, operation, fields, at, sent, attempts, retry_at, transaction}]}"
     )]
     Queue(QueueArgs),
     /// List changes that the server refused for good; retry or discard them.
@@ -95,8 +95,8 @@ pub(crate) enum Command {
                       --json: {database, sound, findings: [{level, check, table, problem, remedy}], pending, dead_letters, conflicts, quarantined, tables: \
                       [{table, rows, queued, sent, refused, waiting, noted, dead_letters, quarantined}], storage: {NAME: value}}; level is note, warning or fault\n\
                       with a record: {database, table, id, conclusion, synced, sentence, remedy, command, row: {state, fields}, tracked: {phase, pull, declared, synced_at, \
-                      sensitive_fields, owner_columns, user}, pending: [{counter, operation, fields, at, sent, base, attempts, retry_at}], noted: {changes, at}, \
-                      last_answer: {at, error}, next_attempt, dead_letters: [{id, code, message, at, edits}], conflicts: [{id, strategy, decided_at}], quarantine}\n\
+                      sensitive_fields, owner_columns, user}, pending: [{counter, operation, fields, at, sent, base, attempts, retry_at, transaction}], noted: {changes, at}, \
+                      last_answer: {at, error}, next_attempt, dead_letters: [{id, code, message, at, edits, transaction}], conflicts: [{id, strategy, decided_at}], quarantine}\n\
                       with --bundle: {written}"
     )]
     Doctor(DoctorArgs),

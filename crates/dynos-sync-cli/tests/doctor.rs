@@ -126,7 +126,7 @@ fn documents_have_the_names_that_the_help_lists() {
     fields(&noted["tracked"], "phase pull declared synced_at sensitive_fields owner_columns user");
     world.on(&["queue"], &one, &[]).ok();
     let waiting = record(&one, "1", 3, "waiting");
-    fields(&waiting["pending"][0], "counter operation fields at sent base attempts retry_at");
+    fields(&waiting["pending"][0], "counter operation fields at sent base attempts retry_at transaction");
     assert_eq!(
         doctor(&one, &["other", "1"]).code(1).json()["command"],
         format!("dynos track {} other", one.display())
@@ -275,4 +275,26 @@ fn a_bundle_for_support_gives_nothing_away() {
         .iter()
         .fold(text, |text, name| text.replace(name, ""));
     assert!(!without.to_lowercase().contains("canary"), "{without}");
+}
+
+#[test]
+fn what_belongs_together_is_shown_together() {
+    let world = World::new();
+    let one = world.tracked("one.sqlite", ONE);
+    sql(
+        &one,
+        "BEGIN; INSERT INTO dynos_transaction VALUES ('begin'); UPDATE t SET x = 'b' WHERE id = 1;
+         INSERT INTO t VALUES (2, 'a', 'b'); INSERT INTO dynos_transaction VALUES ('end'); COMMIT;
+         INSERT INTO t VALUES (3, 'a', 'b')",
+    );
+    let queue = world.on(&["queue", "--json"], &one, &[]).ok().json();
+    let transactions: Vec<&Value> =
+        queue["entries"].as_array().unwrap().iter().map(|entry| &entry["transaction"]).collect();
+    let [Value::Number(first), Value::Number(second), Value::Null] = transactions[..] else {
+        panic!("{queue:#}")
+    };
+    assert_eq!(first, second);
+    let shown = world.on(&["queue"], &one, &[]).ok().out;
+    assert_eq!(shown.lines().filter(|line| line.contains(&format!(" {first} "))).count(), 2, "{shown}");
+    assert_eq!(record(&one, "2", 3, "waiting")["pending"][0]["transaction"], json!(first));
 }

@@ -27,7 +27,18 @@ fn documents_have_stable_names() {
 
     let queue = world.on(&["queue", "--json"], &one, &[]).ok().json();
     fields(&queue, &["database", "pending", "entries"]);
-    let entry = ["counter", "table", "id", "operation", "fields", "at", "sent", "attempts", "retry_at"];
+    let entry = [
+        "counter",
+        "table",
+        "id",
+        "operation",
+        "fields",
+        "at",
+        "sent",
+        "attempts",
+        "retry_at",
+        "transaction",
+    ];
     fields(&queue["entries"][0], &entry);
     assert_eq!(queue["entries"][0]["operation"], "upsert");
 

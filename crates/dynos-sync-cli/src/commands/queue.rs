@@ -41,6 +41,7 @@ fn entry(entry: &Entry) -> Value {
         "sent": entry.sent.is_some(),
         "attempts": entry.attempts,
         "retry_at": entry.retry_at.map(time::rfc3339),
+        "transaction": entry.transaction,
     })
 }
 
@@ -48,7 +49,7 @@ fn text(entries: &[Entry]) -> String {
     if entries.is_empty() {
         return "nothing waits\n".to_owned();
     }
-    let mut columns = Columns::new(["counter", "record", "operation", "at", "state"]);
+    let mut columns = Columns::new(["counter", "record", "operation", "at", "transaction", "state"]);
     for entry in entries {
         let state = match (&entry.sent, entry.retry_at) {
             (_, Some(at)) => format!("refused {} times, waits until {}", entry.attempts, time::rfc3339(at)),
@@ -60,6 +61,7 @@ fn text(entries: &[Entry]) -> String {
             entry.key.to_string(),
             operation(entry.edit.operation()).to_owned(),
             time::rfc3339(entry.at),
+            entry.transaction.map_or_else(|| "-".to_owned(), |transaction| transaction.to_string()),
             state,
         ]);
     }

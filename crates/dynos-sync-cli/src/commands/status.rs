@@ -97,7 +97,9 @@ fn text(state: &State, aside: &[Quarantined], remembered: Option<&Remembered>) -
     let mut columns = Columns::new(["table", "kind", "phase", "synced"]);
     for table in &state.tables {
         let synced = table.synced_at.map_or_else(|| "never".to_owned(), time::rfc3339);
-        columns.row([table.spec.name.to_string(), kind(table).to_owned(), phase(table).to_owned(), synced]);
+        let (phase, synced) =
+            if table.policy.pull { (phase(table), synced) } else { ("push only", "-".to_owned()) };
+        columns.row([table.spec.name.to_string(), kind(table).to_owned(), phase.to_owned(), synced]);
     }
     let mut refused = Columns::new(["kept aside", "the local table refuses it"]);
     for Quarantined { table, id, error } in aside {

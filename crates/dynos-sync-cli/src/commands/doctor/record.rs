@@ -94,6 +94,7 @@ fn pending(entry: &Entry) -> Value {
         "base": entry.sent.as_ref().and_then(|sent| sent.base.as_ref()).map(Cursor::as_str),
         "attempts": entry.attempts,
         "retry_at": entry.retry_at.map(time::rfc3339),
+        "transaction": entry.transaction,
     })
 }
 
@@ -104,6 +105,7 @@ fn letter(letter: &DeadLetter) -> Value {
         "message": letter.message,
         "at": time::rfc3339(letter.at),
         "edits": letter.edits.len(),
+        "transaction": letter.transaction,
     })
 }
 
@@ -192,9 +194,13 @@ fn how(table: &TableState) -> String {
 }
 
 fn stands(entry: &Entry) -> String {
-    match (&entry.sent, entry.attempts) {
+    let stands = match (&entry.sent, entry.attempts) {
         (Some(_), _) => "sent, not answered".to_owned(),
         (None, 0) => "not sent".to_owned(),
         (None, attempts) => format!("refused, attempts: {attempts}"),
+    };
+    match entry.transaction {
+        Some(transaction) => format!("{stands}, in transaction {transaction}"),
+        None => stands,
     }
 }
