@@ -49,7 +49,7 @@ CONF
 }
 
 # Starts PostgreSQL on DIR/pg, on the port that it had before or on a free one.
-# Sets DATABASE_URL, PG_PORT and PG_PASSWORD.
+# DURABLE: options for the server, empty or as set by up. Sets DATABASE_URL, PG_PORT and PG_PASSWORD.
 start_postgres() {
     local i pg=$DIR/pg
     PG_USER=postgres
@@ -66,7 +66,7 @@ start_postgres() {
     PG_PASSWORD=$(cat "$pg/password")
     for ((i = 0; i < 5; i++)); do
         PG_PORT=$(cat "$pg/port" 2>/dev/null || free_port)
-        if as_postgres "$PGBIN/pg_ctl" -D "$pg/data" -l "$pg/log" -w -t 60 -o "-p $PG_PORT" start >/dev/null; then
+        if as_postgres "$PGBIN/pg_ctl" -D "$pg/data" -l "$pg/log" -w -t 60 -o "-p $PG_PORT${DURABLE:-}" start >/dev/null; then
             record_pid postgres "$(head -n 1 "$pg/data/postmaster.pid")"
             printf '%s' "$PG_PORT" >"$pg/port"
             DATABASE_URL=postgresql://postgres:$PG_PASSWORD@127.0.0.1:$PG_PORT/postgres
