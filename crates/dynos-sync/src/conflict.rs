@@ -30,7 +30,7 @@ pub struct Versions<R> {
 /// A decided conflict of the journal, as values of the record's type.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decided<R> {
-    /// Its number, for [`SyncEngine::undo_conflict`] and [`SyncEngine::discard_conflict`].
+    /// Its number, for [`undo_conflict`](crate::SyncEngine::undo_conflict) and [`discard_conflict`](crate::SyncEngine::discard_conflict).
     pub conflict: i64,
     /// The record's id.
     pub record_id: RecordId,
@@ -161,7 +161,7 @@ impl<R: Record> Table<R> {
     /// The table's conflicts in the journal, newest first, without those that are damaged.
     ///
     /// # Errors
-    /// As [`SyncEngine::conflicts`]; [`SyncError::Mismatch`] where a version is no `R`.
+    /// As [`SyncEngine::conflicts`](crate::SyncEngine::conflicts); [`SyncError::Mismatch`] where a version is no `R`.
     pub async fn conflicts(&self) -> Result<Vec<Decided<R>>, SyncError> {
         Decided::all(&self.engine().conflicts().await?)
     }
