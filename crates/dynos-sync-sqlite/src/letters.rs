@@ -222,15 +222,11 @@ pub(crate) fn discard(db: &Connection, letter: i64) -> Result<()> {
 
 /// Brings letters and the journal up to date with the application's schema.
 pub(crate) fn upgrade(db: &Connection, catalog: &Catalog, upgrade: &Upgrade<'_>) -> Result<()> {
-    let mut letters = Vec::new();
-    each(db, catalog, |letter| letters.push(letter))?;
-    for mut letter in letters {
+    each(db, catalog, |mut letter| {
         let before = letter.edits.clone();
         upgrade.schema.upgrade_letter(upgrade.found, &mut letter);
-        if letter.edits != before {
-            write_again(db, catalog, &letter)?;
-        }
-    }
+        if letter.edits == before { Ok(()) } else { write_again(db, catalog, &letter) }
+    })?;
     let mut before = i64::MAX;
     loop {
         let page = conflicts(db, catalog.seal, before, 1000)?;
@@ -269,15 +265,18 @@ pub(crate) fn of_record(db: &Connection, catalog: &Catalog, n: i64, id: &str) ->
 }
 
 /// Shows all letters, oldest first, some at a time.
-pub(crate) fn each(db: &Connection, catalog: &Catalog, mut show: impl FnMut(DeadLetter)) -> Result<()> {
+pub(crate) fn each(
+    db: &Connection,
+    catalog: &Catalog,
+    mut show: impl FnMut(DeadLetter) -> Result<()>,
+) -> Result<()> {
     const PAGE: &str = "SELECT max(id) FROM (SELECT id FROM dynos_dead WHERE id > ? ORDER BY id LIMIT 1000)";
     let mut after = i64::MIN;
     while let Some(last) =
         db.query_row(PAGE, [after], |row| row.get::<_, Option<i64>>(0)).map_err(translate)?
     {
-        find(db, catalog, "WHERE id > ? AND id <= ? ORDER BY id", [after, last])?
-            .into_iter()
-            .for_each(&mut show);
+        let page = find(db, catalog, "WHERE id > ? AND id <= ? ORDER BY id", [after, last])?;
+        page.into_iter().try_for_each(&mut show)?;
         after = last;
     }
     Ok(())

@@ -235,7 +235,10 @@ fn bases(db: &Connection, header: &Header) -> Findings {
 fn dead_letters(db: &Connection, header: &Header) -> Findings {
     let catalog = Catalog::read(db, header.seal, (0, 0))?;
     let mut damaged = 0;
-    letters::each(db, &catalog, |letter| damaged += u64::from(letter.edits.is_empty()))?;
+    letters::each(db, &catalog, |letter| {
+        damaged += u64::from(letter.edits.is_empty());
+        Ok(())
+    })?;
     if damaged == 0 {
         return Ok(Vec::new());
     }

@@ -41,7 +41,10 @@ pub(super) fn count(db: &Connection, depth: Depth, survey: &mut Survey) -> Resul
         let entries = page.into_iter().filter_map(|(_, raw)| raw.ok()?.check(&catalog).ok().flatten());
         entries.for_each(|entry| survey.entry(&entry));
     }
-    letters::each(db, &catalog, |letter| survey.letter(&letter))?;
+    letters::each(db, &catalog, |letter| {
+        survey.letter(&letter);
+        Ok(())
+    })?;
     let sql = "SELECT tbl, error FROM dynos_quarantine";
     let mut statement = db.prepare(sql).map_err(translate)?;
     let mut rows = statement.query([]).map_err(translate)?;
