@@ -88,7 +88,12 @@ fn checked(seal: Seal, (listed, sum): (Listed, i64)) -> Result<Listed> {
 
 /// All synced tables, in the order in which they were added.
 pub(crate) fn all(db: &Connection, seal: Seal) -> Result<Vec<Listed>> {
-    find(db, "ORDER BY n", [])?.into_iter().map(|found| checked(seal, found)).collect()
+    let found = find(db, "ORDER BY n", [])?;
+    // A page in the place of another: one copy would be read, and the other changed.
+    if found.windows(2).any(|pair| pair[0].0.n >= pair[1].0.n) {
+        return Err(damaged("dynos_table", "it has a table twice"));
+    }
+    found.into_iter().map(|found| checked(seal, found)).collect()
 }
 
 /// One table that is known to be synced.

@@ -51,6 +51,7 @@ scenarios! {
     settle
     postpone
     bury
+    set_aside
     revive
     discard
     apply_page

@@ -271,6 +271,13 @@ pub(crate) fn bury() -> Scenario {
     commits("bury", prepared(sent), || vec![buried()])
 }
 
+pub(crate) fn set_aside() -> Scenario {
+    commits("set_aside", prepared(sent), || {
+        let (fields, message) = (["b".to_owned()].into(), "no such column".to_owned());
+        vec![Op::SetAside { key: key("1"), counter: COUNTER, fields, message, at: 20 }]
+    })
+}
+
 fn with_letter(replica: &SqliteReplica) {
     sent(replica);
     commit(replica, vec![buried()]).unwrap();
