@@ -28,6 +28,9 @@ use crate::{
 };
 
 /// A device's rows, queue and cursors. Every method is one whole transaction.
+///
+/// A call never waits for one that has begun and that nobody polls: `select!` leaves such futures, and the task that would poll it may be
+/// the one that waits. So an implementation holds no lock of futures (as `tokio::sync::Mutex` is) while it waits for something else.
 #[async_trait]
 pub trait Replica: Debug + Send + Sync + 'static {
     /// The replica as a whole. Costs the same however long the queue is.

@@ -1,12 +1,11 @@
 //! [`Driver`]: the engine's jobs, without a thread.
 
 use std::{
-    collections::BTreeMap,
     fmt,
     panic::{AssertUnwindSafe, resume_unwind},
     sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -26,6 +25,7 @@ use crate::{
     event::{EventStream, Events, SyncEvent},
     metrics::{Counted, Metrics},
     observe::Observed,
+    session::{Leaving, Session},
     trace::{self, Job, Report},
 };
 
@@ -45,32 +45,11 @@ pub struct Driver {
     pub(crate) observed: Observed,
     edits: HybridClock,
     random: Random,
-    tables: RwLock<BTreeMap<TableName, TableState>>,
-    /// Held while the tables are read and remembered: what was read earlier never takes the place of what was read later.
-    remembering: tokio::sync::Mutex<()>,
     /// Whether the server has been asked who it is, and whether it knows this replica, since the driver was made.
     met: AtomicBool,
     /// Whether it was seen to that no part of a snapshot lies around.
     pub(crate) has_swept: AtomicBool,
     session: Session,
-}
-
-/// The time from one logout to the next, by its number in the database. Another process on the file may end it.
-#[derive(Debug, Default)]
-struct Session {
-    generation: AtomicU64,
-    is_over: AtomicBool,
-    /// How many logouts are under way.
-    leaving: AtomicUsize,
-}
-
-/// A logout under way.
-pub(crate) struct Leaving<'a>(&'a AtomicUsize);
-
-impl Drop for Leaving<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 impl fmt::Debug for Driver {
@@ -100,7 +79,6 @@ impl Driver {
         random: Box<dyn Fn() -> u64 + Send + Sync>,
     ) -> Result<Self, SyncError> {
         let edits = HybridClock::new(0);
-        let (tables, remembering) = (RwLock::default(), tokio::sync::Mutex::default());
         let (met, session, events) = (AtomicBool::new(false), Session::default(), Events::new());
         let has_swept = AtomicBool::new(false);
         let driver = Self {
@@ -112,8 +90,6 @@ impl Driver {
             observed: Observed::default(),
             edits,
             random,
-            tables,
-            remembering,
             met,
             has_swept,
             session,
@@ -132,17 +108,16 @@ impl Driver {
     pub(crate) async fn begin_session(&self) -> Result<(), SyncError> {
         self.met.store(false, Ordering::Release);
         self.observed.begin_session();
-        let _remembering = self.remembering.lock().await;
+        let reading = self.session.read();
         let state = self.replica.state().await?;
-        self.session.generation.store(state.generation, Ordering::Release);
-        self.session.is_over.store(false, Ordering::Release);
-        self.remember(&state);
+        self.edits.observe(state.clock);
+        self.session.begin(reading, &state);
         Ok(())
     }
 
     /// The session that this engine is in.
     pub(crate) fn session(&self) -> Generation {
-        self.session.generation.load(Ordering::Acquire)
+        self.session.generation()
     }
 
     /// The session that an edit is a part of that begins now.
@@ -150,21 +125,20 @@ impl Driver {
     /// # Errors
     /// [`SyncError::SessionEnded`] while it is being ended: whoever asked for the edit cannot know yet whether the next one has begun.
     pub(crate) fn editing(&self) -> Result<Generation, SyncError> {
-        match self.session.leaving.load(Ordering::Acquire) {
-            0 => Ok(self.session()),
-            _ => Err(SyncError::SessionEnded),
+        if self.session.is_being_left() {
+            return Err(SyncError::SessionEnded);
         }
+        Ok(self.session())
     }
 
     /// Has no edit begin until the answer is dropped.
     pub(crate) fn leave(&self) -> Leaving<'_> {
-        self.session.leaving.fetch_add(1, Ordering::AcqRel);
-        Leaving(&self.session.leaving)
+        self.session.leave()
     }
 
     /// Whether another process was seen to have ended the session.
     pub(crate) fn session_is_over(&self) -> bool {
-        self.session.is_over.load(Ordering::Acquire)
+        self.session.is_over()
     }
 
     /// The replica as a whole; the driver remembers the tables of it.
@@ -172,24 +146,17 @@ impl Driver {
     /// # Errors
     /// [`SyncError::SessionEnded`] where another process has logged out: what follows is somebody else's.
     pub(crate) async fn state(&self) -> Result<State, SyncError> {
-        let _remembering = self.remembering.lock().await;
+        let reading = self.session.read();
         let state = self.replica.state().await?;
-        if state.generation != self.session() {
-            self.session.is_over.store(true, Ordering::Release);
+        if !self.session.remember(reading, &state) {
             return Err(SyncError::SessionEnded);
         }
-        self.remember(&state);
+        self.edits.observe(state.clock);
         Ok(state)
     }
 
-    fn remember(&self, state: &State) {
-        self.edits.observe(state.clock);
-        let tables = state.tables.iter().map(|table| (table.spec.name.clone(), table.clone())).collect();
-        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = tables;
-    }
-
     pub(crate) fn table(&self, name: &TableName) -> Option<TableState> {
-        self.tables.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.session.table(name)
     }
 
     /// The time for a new edit.

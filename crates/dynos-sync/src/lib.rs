@@ -111,6 +111,7 @@ mod observe;
 mod query;
 mod record_state;
 mod report;
+mod session;
 mod status;
 mod table;
 mod trace;

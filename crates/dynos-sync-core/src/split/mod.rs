@@ -58,6 +58,7 @@ mod scope;
 mod simple_remote;
 mod stores;
 mod text;
+mod turns;
 mod work;
 
 pub use in_memory::{MemoryLocalStore, MemoryQueueStore, MemoryTimestampStore};

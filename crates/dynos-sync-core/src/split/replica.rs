@@ -1,15 +1,18 @@
 //! [`SplitReplica`]: three stores, joined into a replica.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use async_trait::async_trait;
-use futures_util::lock::{Mutex, MutexGuard};
 
 use super::{
     image,
     scope::{self, Scope},
     stores::{LocalStore, QueueStore, TimestampStore},
     text,
+    turns::Turns,
     work::{self, Work},
 };
 use crate::{
@@ -50,11 +53,18 @@ use crate::{
 /// adopted or ends a resync or restore. A commit costs what it touches.
 #[derive(Debug)]
 pub struct SplitReplica {
+    stores: Arc<Stores>,
+    turns: Turns,
+}
+
+/// The three stores, and what is known of them. One call at a time.
+#[derive(Debug)]
+struct Stores {
     local: Box<dyn LocalStore>,
     queue: Box<dyn QueueStore>,
     timestamps: Box<dyn TimestampStore>,
     seed: [u8; 16],
-    /// All but the rows. Empty while a change is on its way to the stores, and so after one that did not get there.
+    /// All but the rows. Empty while a call is under way, and so after one that did not get there.
     memory: Mutex<Option<Store>>,
     closed: AtomicBool,
 }
@@ -72,12 +82,40 @@ impl SplitReplica {
         seed: [u8; 16],
     ) -> Result<Self, ReplicaError> {
         let (local, queue, timestamps) = (Box::new(local), Box::new(queue), Box::new(timestamps));
-        let closed = AtomicBool::new(false);
-        let replica = Self { local, queue, timestamps, seed, memory: Mutex::new(None), closed };
-        *replica.memory.lock().await = Some(replica.load().await?);
-        Ok(replica)
+        let (memory, closed) = (Mutex::default(), AtomicBool::new(false));
+        let stores = Stores { local, queue, timestamps, seed, memory, closed };
+        stores.keep(stores.load().await?);
+        Ok(Self { stores: Arc::new(stores), turns: Turns::default() })
     }
 
+    /// Does this alone, after what was asked for before.
+    async fn alone<T, F>(&self, work: impl FnOnce(Arc<Stores>) -> F) -> T
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        self.turns.take(work(Arc::clone(&self.stores))).await
+    }
+
+    /// Answers a question that the rows do not matter to.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Store) -> T + Send + 'static,
+    ) -> Result<T, ReplicaError> {
+        self.alone(async move |stores: Arc<Stores>| stores.ask(question).await).await
+    }
+
+    /// See [`Stores::change`].
+    async fn change<T: Send + 'static>(
+        &self,
+        scope: impl FnOnce(&Store) -> Scope + Send + 'static,
+        change: impl FnOnce(&mut Store) -> Result<T, ReplicaError> + Send + 'static,
+    ) -> Result<T, ReplicaError> {
+        self.alone(async move |stores: Arc<Stores>| stores.change(scope, change).await).await
+    }
+}
+
+impl Stores {
     /// Reads the stores and finishes what they show to be unfinished.
     async fn load(&self) -> Result<Store, ReplicaError> {
         let mut texts = self.queue.load().await?;
@@ -95,22 +133,53 @@ impl SplitReplica {
         Ok(store)
     }
 
-    /// What is in memory, read anew where the last change did not get through.
-    async fn memory(&self) -> Result<MutexGuard<'_, Option<Store>>, ReplicaError> {
-        let mut memory = self.memory.lock().await;
+    /// What is in memory, read anew where the last change did not get through. Whoever takes it out [keeps](Self::keep) it again, unless
+    /// the stores do not have what it says.
+    async fn memory(&self) -> Result<Store, ReplicaError> {
         if self.closed.load(Ordering::Acquire) {
             return Err(ReplicaError::Closed);
         }
-        if memory.is_none() {
-            *memory = Some(self.load().await?);
+        let kept = self.memory.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match kept {
+            Some(store) => Ok(store),
+            None => self.load().await,
         }
-        Ok(memory)
     }
 
-    /// Answers a question that the rows do not matter to.
+    fn keep(&self, store: Store) {
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = Some(store);
+    }
+
     async fn ask<T>(&self, question: impl FnOnce(&Store) -> T) -> Result<T, ReplicaError> {
-        let memory = self.memory().await?;
-        memory.as_ref().map(question).ok_or(ReplicaError::Closed)
+        let store = self.memory().await?;
+        let answer = question(&store);
+        self.keep(store);
+        Ok(answer)
+    }
+
+    /// A row, where there is such a table.
+    async fn get(&self, key: &RecordKey) -> Result<Option<Fields>, ReplicaError> {
+        self.ask(|store| store.require(key)).await??;
+        self.local.get(key).await
+    }
+
+    async fn records(
+        &self,
+        table: &TableName,
+        ids: &[RecordId],
+        rows: bool,
+    ) -> Result<Vec<Seen>, ReplicaError> {
+        let mut records = self.ask(|store| store.records(table, ids, rows)).await?;
+        for seen in &mut records {
+            seen.row = self.local.get(&RecordKey { table: table.clone(), id: seen.id.clone() }).await?;
+        }
+        Ok(records)
+    }
+
+    async fn account(&self, key: &RecordKey) -> Result<Account, ReplicaError> {
+        let mut account = self.ask(|store| store.account(key)).await??;
+        account.row = self.local.get(key).await?;
+        Ok(account)
     }
 
     /// Changes the part of the state that `scope` names, in memory and in the stores. A `change` that fails leaves the
@@ -120,10 +189,9 @@ impl SplitReplica {
         scope: impl FnOnce(&Store) -> Scope,
         change: impl FnOnce(&mut Store) -> Result<T, ReplicaError> + Send,
     ) -> Result<T, ReplicaError> {
-        let mut memory = self.memory().await?;
         // Whatever goes wrong from here on, this future being dropped included: nothing stays behind that the stores
         // do not have, as nothing stays behind at all.
-        let mut store = memory.take().ok_or(ReplicaError::Closed)?;
+        let mut store = self.memory().await?;
         let scope = scope(&store);
         let mut before = scope::take(&mut store, &scope);
         self.read_rows(&scope, &mut before).await?;
@@ -131,8 +199,22 @@ impl SplitReplica {
         let answer = change(&mut after);
         self.write(&before, &after, Work::between(&before, &after)).await?;
         scope::give(&mut store, after);
-        *memory = Some(store);
+        self.keep(store);
         answer
+    }
+
+    async fn logout(&self, discard: bool) -> Result<Logout, ReplicaError> {
+        let before = self.memory().await?;
+        let mut after = before.clone();
+        let answer = after.logout(discard);
+        let mut work = Work::between(&before, &after);
+        if matches!(answer, Logout::Done { .. }) {
+            let synced = after.tables.iter().map(|table| table.spec.name.clone());
+            work.cleared = synced.chain(before.former.iter().cloned()).collect();
+        }
+        self.write(&before, &after, work).await?;
+        self.keep(after);
+        Ok(answer)
     }
 
     async fn read_rows(&self, scope: &Scope, part: &mut Store) -> Result<(), ReplicaError> {
@@ -168,9 +250,8 @@ impl Replica for SplitReplica {
     }
 
     async fn get(&self, key: &RecordKey) -> Result<Option<Fields>, ReplicaError> {
-        let memory = self.memory().await?;
-        memory.as_ref().map_or(Ok(()), |store| store.require(key))?;
-        self.local.get(key).await
+        let key = key.clone();
+        self.alone(async move |stores: Arc<Stores>| stores.get(&key).await).await
     }
 
     async fn records(
@@ -179,77 +260,63 @@ impl Replica for SplitReplica {
         ids: &[RecordId],
         rows: bool,
     ) -> Result<Vec<Seen>, ReplicaError> {
-        let memory = self.memory().await?;
-        let mut records =
-            memory.as_ref().map(|store| store.records(table, ids, rows)).ok_or(ReplicaError::Closed)?;
-        for seen in &mut records {
-            seen.row = self.local.get(&RecordKey { table: table.clone(), id: seen.id.clone() }).await?;
-        }
-        Ok(records)
+        let (table, ids) = (table.clone(), ids.to_vec());
+        self.alone(async move |stores: Arc<Stores>| stores.records(&table, &ids, rows).await).await
     }
 
     async fn due(&self, limits: &DueLimits) -> Result<Due, ReplicaError> {
-        self.ask(|store| store.due(limits)).await
+        let limits = *limits;
+        self.ask(move |store| store.due(&limits)).await
     }
 
     async fn unsettled(&self, table: &TableName, limit: usize) -> Result<Vec<Entry>, ReplicaError> {
-        self.ask(|store| store.unsettled(table, limit)).await
+        let table = table.clone();
+        self.ask(move |store| store.unsettled(&table, limit)).await
     }
 
     async fn commit(&self, batch: Batch) -> Result<Outcome, ReplicaError> {
         let planned = batch.clone();
-        self.change(|store| Scope::of(store, &planned), |part| part.try_commit(batch)).await
+        self.change(move |store| Scope::of(store, &planned), |part| part.try_commit(batch)).await
     }
 
     async fn adopt(&self, schema: &Schema) -> Result<bool, ReplicaError> {
-        self.change(Scope::all, |part| part.adopt(schema)).await
+        let schema = schema.clone();
+        self.change(Scope::all, move |part| part.adopt(&schema)).await
     }
 
     async fn add_table(&self, options: TableOptions) -> Result<bool, ReplicaError> {
         let name = options.name.clone();
-        self.change(|store| Scope::to_add(store, &name), |part| Ok(part.add_table(options))).await
+        self.change(move |store| Scope::to_add(store, &name), |part| Ok(part.add_table(options))).await
     }
 
     async fn remove_table(&self, table: &TableName) -> Result<bool, ReplicaError> {
-        self.change(|store| Scope::to_remove(store, table), |part| Ok(part.remove_table(table))).await
+        let (table, name) = (table.clone(), table.clone());
+        self.change(move |store| Scope::to_remove(store, &table), move |part| Ok(part.remove_table(&name)))
+            .await
     }
 
     async fn logout(&self, discard: bool) -> Result<Logout, ReplicaError> {
-        let mut memory = self.memory().await?;
-        let before = memory.take().ok_or(ReplicaError::Closed)?;
-        let mut after = before.clone();
-        let answer = after.logout(discard);
-        let mut work = Work::between(&before, &after);
-        if matches!(answer, Logout::Done { .. }) {
-            let synced = after.tables.iter().map(|table| table.spec.name.clone());
-            work.cleared = synced.chain(before.former.iter().cloned()).collect();
-        }
-        self.write(&before, &after, work).await?;
-        *memory = Some(after);
-        Ok(answer)
+        self.alone(async move |stores: Arc<Stores>| stores.logout(discard).await).await
     }
 
     async fn queue(&self, after: Counter, limit: usize) -> Result<Vec<Entry>, ReplicaError> {
-        self.ask(|store| store.entries(after, limit)).await
+        self.ask(move |store| store.entries(after, limit)).await
     }
 
     async fn dead_letters(&self, after: i64, limit: usize) -> Result<Vec<DeadLetter>, ReplicaError> {
-        self.ask(|store| store.dead_letters(after, limit)).await
+        self.ask(move |store| store.dead_letters(after, limit)).await
     }
 
     async fn conflicts(&self, before: i64, limit: usize) -> Result<Vec<Journaled>, ReplicaError> {
-        self.ask(|store| store.conflicts(before, limit)).await
+        self.ask(move |store| store.conflicts(before, limit)).await
     }
 
     async fn account(&self, key: &RecordKey) -> Result<Account, ReplicaError> {
-        let memory = self.memory().await?;
-        let mut account = memory.as_ref().ok_or(ReplicaError::Closed)?.account(key)?;
-        account.row = self.local.get(key).await?;
-        Ok(account)
+        let key = key.clone();
+        self.alone(async move |stores: Arc<Stores>| stores.account(&key).await).await
     }
 
     async fn close(&self) {
-        let _commit = self.memory.lock().await;
-        self.closed.store(true, Ordering::Release);
+        self.alone(async |stores: Arc<Stores>| stores.closed.store(true, Ordering::Release)).await;
     }
 }

@@ -35,6 +35,56 @@ mod conformance {
     replica_conformance!(Stores::default());
 }
 
+mod slow {
+    use std::{collections::BTreeMap, pin::pin, task::Poll};
+
+    use dynos_sync_core::{
+        Replica, ReplicaError,
+        replica::TableOptions,
+        split::{
+            MemoryLocalStore, MemoryQueueStore, MemoryTimestampStore, QueueChange, QueueStore, SplitReplica,
+        },
+    };
+    use futures_executor::block_on;
+    use futures_util::{FutureExt, future::poll_fn};
+
+    /// A store that has to be waited for.
+    #[derive(Debug, Default)]
+    struct Slow(MemoryQueueStore);
+
+    #[async_trait::async_trait]
+    impl QueueStore for Slow {
+        async fn load(&self) -> Result<BTreeMap<String, String>, ReplicaError> {
+            self.0.load().await
+        }
+
+        async fn apply(&self, changes: &[QueueChange]) -> Result<(), ReplicaError> {
+            let mut asked = false;
+            poll_fn(|context| match std::mem::replace(&mut asked, true) {
+                true => Poll::Ready(()),
+                false => {
+                    context.waker().wake_by_ref();
+                    Poll::Pending
+                }
+            })
+            .await;
+            self.0.apply(changes).await
+        }
+    }
+
+    #[test]
+    fn a_call_that_nobody_polls_holds_no_other_up() {
+        let stores = (MemoryLocalStore::default(), Slow::default(), MemoryTimestampStore::default());
+        let replica = block_on(SplitReplica::open(stores.0, stores.1, stores.2, [1; 16])).unwrap();
+        let options = |name: &str| TableOptions::new(name.parse().unwrap());
+        let mut begun = pin!(replica.add_table(options("one")));
+        assert!((&mut begun).now_or_never().is_none());
+        assert!(block_on(replica.add_table(options("two"))).unwrap());
+        assert_eq!(block_on(replica.state()).unwrap().tables.len(), 2);
+        assert!(block_on(begun).unwrap());
+    }
+}
+
 mod rows {
     use dynos_sync_core::{
         Edit, RecordKey, Replica,

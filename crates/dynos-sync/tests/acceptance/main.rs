@@ -32,3 +32,4 @@ mod snapshots;
 mod strategies;
 mod transactions;
 mod typed_conflicts;
+mod unpolled;

@@ -91,6 +91,7 @@ macro_rules! replica_conformance {
                 a_table_that_is_not_synced_is_named
                 records_answers_those_with_entries_or_all
                 the_queue_is_read_in_pages
+                a_call_that_nobody_polls_holds_no_other_up
                 a_write_survives_reopen
             }
             settling {

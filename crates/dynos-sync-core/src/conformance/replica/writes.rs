@@ -1,5 +1,8 @@
 //! Local edits.
 
+use std::pin::pin;
+
+use futures_util::FutureExt;
 use serde_json::json;
 
 use super::{
@@ -9,7 +12,7 @@ use super::{
 };
 use crate::{
     entry::Edit,
-    replica::{Op, ReplicaError, TableOptions, TablePolicy},
+    replica::{Batch, Op, ReplicaError, TableOptions, TablePolicy},
 };
 
 pub async fn a_write_is_queued_and_can_be_read(fixture: &dyn Fixture) {
@@ -236,6 +239,23 @@ pub async fn the_queue_is_read_in_pages(fixture: &dyn Fixture) {
     }
     assert_eq!(ids(&read), ["3", "1", "2", "1", "3"]);
     assert_eq!(read, device.queue().await);
+}
+
+pub async fn a_call_that_nobody_polls_holds_no_other_up(fixture: &dyn Fixture) {
+    let device = Device::new(fixture).await;
+    device.write("1", upsert(json!({"a": 1}))).await;
+    let replica = &device.replica;
+    let (name, ids) = (name(TABLE), [id("1")]);
+    let one = key("1");
+    let (mut state, mut get) = (pin!(replica.state()), pin!(replica.get(&one)));
+    let mut records = pin!(replica.records(&name, &ids, true));
+    let batch = Batch { ops: vec![write("2", upsert(json!({"a": 2})))], ..Batch::default() };
+    let mut commit = pin!(replica.commit(batch));
+    let _ = ((&mut state).now_or_never(), (&mut get).now_or_never());
+    let _ = ((&mut records).now_or_never(), (&mut commit).now_or_never());
+    device.write("3", upsert(json!({"a": 3}))).await;
+    assert_eq!(device.row("3").await, some(json!({"a": 3})));
+    assert_eq!(device.state().await.pending, 3, "it had been asked for before");
 }
 
 pub async fn a_write_survives_reopen(fixture: &dyn Fixture) {

@@ -1,0 +1,162 @@
+//! What a driver remembers of the database: the session that it is in, and the synced tables.
+//!
+//! No lock is held while the database is read. Whoever reads it may be a future that nobody polls any more, or not before something else
+//! is done: what waited for that future's lock would wait for ever. Readings are numbered instead, in the order in which they began, and an
+//! earlier one never takes the place of a later one: it may have missed a change that the later one has seen.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use dynos_sync_core::{
+    Generation, TableName,
+    replica::{State, TableState},
+};
+
+/// The time from one logout to the next, and what was read in it.
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    readings: AtomicU64,
+    known: RwLock<Known>,
+    /// How many logouts are under way.
+    leaving: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// The session, by its number in the database.
+    generation: Generation,
+    /// The reading that found it.
+    begun: Reading,
+    /// Whether another process was seen to have ended it.
+    is_over: bool,
+    tables: BTreeMap<TableName, TableState>,
+    /// The reading that found the tables.
+    read: Reading,
+}
+
+/// A reading of the database, by the order in which they began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Reading(u64);
+
+/// A logout under way.
+pub(crate) struct Leaving<'a>(&'a AtomicUsize);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Session {
+    /// A reading begins now.
+    pub(crate) fn read(&self) -> Reading {
+        Reading(self.readings.fetch_add(1, Ordering::AcqRel) + 1)
+    }
+
+    /// Goes on with the session that was read.
+    pub(crate) fn begin(&self, reading: Reading, state: &State) {
+        let mut known = self.known_mut();
+        *known = Known {
+            generation: state.generation,
+            begun: reading,
+            is_over: false,
+            tables: tables(state),
+            read: reading,
+        };
+    }
+
+    /// Remembers what was read. Answers whether it is still the same session.
+    pub(crate) fn remember(&self, reading: Reading, state: &State) -> bool {
+        let mut known = self.known_mut();
+        if state.generation != known.generation {
+            known.is_over |= reading > known.begun;
+            return false;
+        }
+        if reading > known.read {
+            (known.tables, known.read) = (tables(state), reading);
+        }
+        true
+    }
+
+    pub(crate) fn table(&self, name: &TableName) -> Option<TableState> {
+        self.known().tables.get(name).cloned()
+    }
+
+    pub(crate) fn generation(&self) -> Generation {
+        self.known().generation
+    }
+
+    /// Whether another process was seen to have ended it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.known().is_over
+    }
+
+    /// Whether somebody is logging out.
+    pub(crate) fn is_being_left(&self) -> bool {
+        self.leaving.load(Ordering::Acquire) > 0
+    }
+
+    /// Somebody is logging out, until the answer is dropped.
+    pub(crate) fn leave(&self) -> Leaving<'_> {
+        self.leaving.fetch_add(1, Ordering::AcqRel);
+        Leaving(&self.leaving)
+    }
+
+    fn known(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known_mut(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn tables(state: &State) -> BTreeMap<TableName, TableState> {
+    state.tables.iter().map(|table| (table.spec.name.clone(), table.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may panic")]
+
+    use dynos_sync_core::{Replica, TableSpec, memory::MemoryReplica, replica::TableOptions};
+    use futures_executor::block_on;
+
+    use super::*;
+
+    #[test]
+    fn what_was_read_earlier_never_takes_the_place_of_what_was_read_later() {
+        let (replica, session) = (MemoryReplica::new([1; 16]), Session::default());
+        let tasks: TableName = "tasks".parse().unwrap();
+        let before = block_on(replica.state()).unwrap();
+        session.begin(session.read(), &before);
+
+        let (early, late) = (session.read(), session.read());
+        block_on(replica.add_table(TableOptions::new(tasks.clone()))).unwrap();
+        assert!(session.remember(late, &block_on(replica.state()).unwrap()));
+        assert!(session.remember(early, &before));
+        assert_eq!(session.table(&tasks).unwrap().spec, TableSpec::document(tasks));
+    }
+
+    #[test]
+    fn what_was_read_before_a_session_began_does_not_end_it() {
+        let (replica, session) = (MemoryReplica::new([1; 16]), Session::default());
+        let before = block_on(replica.state()).unwrap();
+        session.begin(session.read(), &before);
+
+        let early = session.read();
+        block_on(replica.logout(true)).unwrap();
+        session.begin(session.read(), &block_on(replica.state()).unwrap());
+        assert!(!session.remember(early, &before));
+        assert!(!session.is_over());
+
+        block_on(replica.logout(true)).unwrap();
+        assert!(!session.remember(session.read(), &block_on(replica.state()).unwrap()));
+        assert!(session.is_over());
+    }
+}
