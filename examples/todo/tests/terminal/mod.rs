@@ -60,8 +60,9 @@ impl Terminal {
         self.until_shows(&format!("[ ] {title}"));
     }
 
-    /// Gives the selected task another title, and waits until it has it.
+    /// Gives the selected task another title once it is there, and waits until it has it.
     pub(crate) fn rename(&mut self, old: &str, new: &str) {
+        self.until_shows(&format!("] {old}"));
         let erase = "\x7f".repeat(old.len());
         self.press(&format!("e{erase}{new}\r"));
         self.until_shows(&format!("] {new}"));
