@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use dynos_sync::core::{
     Remote, RemoteError, TableName, TableSpec,
-    snapshot::{Snapshot, SnapshotRequest, SnapshotSource},
+    snapshot::{Held, Snapshot, SnapshotRequest, SnapshotSource},
     wire::{Heads, HeadsRequest, Hint, Page, PullRequest, PushAnswer, PushRequest, PushResult},
 };
 use futures_util::stream::BoxStream;
@@ -34,6 +34,8 @@ pub(crate) struct Passed {
 pub(crate) struct Tally {
     remote: Arc<dyn Remote>,
     passed: Mutex<BTreeMap<TableName, Passed>>,
+    /// The rows of the snapshot that was offered last. It counts when it is offered: all of it may be here already, of an attempt that was ended.
+    offered: Mutex<BTreeMap<TableName, usize>>,
     /// All changes that came, those of this device too.
     received: AtomicUsize,
     progress: Progress,
@@ -41,17 +43,21 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) fn new(remote: Arc<dyn Remote>, progress: Progress) -> Self {
-        Self { remote, passed: Mutex::default(), received: AtomicUsize::new(0), progress }
+        let (passed, offered) = (Mutex::default(), Mutex::default());
+        Self { remote, passed, offered, received: AtomicUsize::new(0), progress }
     }
 
     /// What has passed so far.
     pub(crate) fn passed(&self) -> BTreeMap<TableName, Passed> {
-        self.passed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut passed = lock(&self.passed).clone();
+        for (table, rows) in lock(&self.offered).iter() {
+            passed.entry(table.clone()).or_default().pulled += rows;
+        }
+        passed
     }
 
     fn note(&self, table: &TableName, note: impl FnOnce(&mut Passed)) {
-        let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
-        note(passed.entry(table.clone()).or_default());
+        note(lock(&self.passed).entry(table.clone()).or_default());
     }
 
     fn note_push(&self, request: &PushRequest, answer: &PushAnswer) {
@@ -89,6 +95,10 @@ impl Remote for Tally {
 
     async fn pull(&self, request: PullRequest) -> Result<Page, RemoteError> {
         let table = request.table.clone();
+        if request.cursor.is_none() {
+            // From the beginning, in place of what a snapshot holds.
+            lock(&self.offered).remove(&table);
+        }
         let page = self.remote.pull(request).await?;
         self.note(&table, |passed| passed.pulled += others(&page));
         let received = self.received.fetch_add(page.changes.len(), Ordering::Relaxed) + page.changes.len();
@@ -108,25 +118,32 @@ impl Remote for Tally {
 #[async_trait]
 impl SnapshotSource for Tally {
     async fn offer(&self, request: &SnapshotRequest) -> Result<Option<Snapshot>, RemoteError> {
-        match self.remote.snapshots() {
-            Some(source) => source.offer(request).await,
-            None => Ok(None),
+        let Some(source) = self.remote.snapshots() else { return Ok(None) };
+        let offered = source.offer(request).await?;
+        if let Some(snapshot) = &offered {
+            *lock(&self.offered) = rows(snapshot);
         }
+        Ok(offered)
     }
 
     async fn fetch(&self, snapshot: &Snapshot, from: u64) -> Result<Vec<u8>, RemoteError> {
         let source = self.remote.snapshots().ok_or_else(|| RemoteError::transient("no snapshots"))?;
         let piece = source.fetch(snapshot, from).await?;
         if from + piece.len() as u64 == snapshot.bytes {
-            for (table, held) in &snapshot.tables {
-                let rows = usize::try_from(held.rows).unwrap_or(usize::MAX);
-                self.note(table, |passed| passed.pulled += rows);
-                let received = self.received.fetch_add(rows, Ordering::Relaxed) + rows;
-                self.progress.received(received);
-            }
+            let rows: usize = rows(snapshot).into_values().sum();
+            self.progress.received(self.received.fetch_add(rows, Ordering::Relaxed) + rows);
         }
         Ok(piece)
     }
+}
+
+fn rows(snapshot: &Snapshot) -> BTreeMap<TableName, usize> {
+    let rows = |held: &Held| usize::try_from(held.rows).unwrap_or(usize::MAX);
+    snapshot.tables.iter().map(|(table, held)| (table.clone(), rows(held))).collect()
+}
+
+fn lock<T>(counted: &Mutex<T>) -> MutexGuard<'_, T> {
+    counted.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn others(page: &Page) -> usize {

@@ -6,6 +6,10 @@ mod support;
 
 use std::{path::Path, process::Stdio, thread, time::Duration};
 
+use dynos_sync::{
+    core::{Remote, ReplicaId, snapshot::SnapshotRequest},
+    remote::HttpRemote,
+};
 use support::{Guard, World, assert_equal, number, sql, text};
 
 const SCHEMA: &str =
@@ -94,6 +98,41 @@ fn a_clone_that_is_killed_has_made_the_file_whole_or_not_at_all() {
     world.sync(&device).ok();
     world.sync(&first).ok();
     assert_equal(&first, &device);
+}
+
+/// Fetches a snapshot as a clone does that is killed before it uses it.
+async fn staged(world: &World, database: &Path) {
+    let remote = HttpRemote::builder(&world.server.url).token(world.token.as_str()).build().unwrap();
+    let tables = remote.tables().await.unwrap();
+    let source = remote.snapshots().unwrap();
+    let request = SnapshotRequest { replica: ReplicaId::from_random([0; 16]), tables };
+    let snapshot = source.offer(&request).await.unwrap().expect("a snapshot is offered");
+    let mut staged = snapshot.digest.clone().into_bytes();
+    while ((staged.len() - snapshot.digest.len()) as u64) < snapshot.bytes {
+        let from = (staged.len() - snapshot.digest.len()) as u64;
+        staged.extend(source.fetch(&snapshot, from).await.unwrap());
+    }
+    let mut file = database.as_os_str().to_owned();
+    file.push("-snapshot");
+    std::fs::write(file, staged).unwrap();
+}
+
+#[tokio::test]
+async fn what_is_here_already_counts() {
+    let (world, first) = filled();
+    let cloned = world.path("cloned.sqlite");
+    staged(&world, &cloned).await;
+    let done = world.on(&["clone", "--json"], &cloned, &[]).ok().json();
+    assert_eq!(done["total"]["pulled"], ROWS + ROWS / 2, "{done}");
+    assert_equal(&first, &cloned);
+
+    let synced = world.path("synced.sqlite");
+    sql(&synced, SCHEMA);
+    world.on(&["track", "--all"], &synced, &[]).ok();
+    staged(&world, &synced).await;
+    let done = world.sync(&synced).ok().json();
+    assert_eq!(done["total"]["pulled"], ROWS + ROWS / 2, "{done}");
+    assert_equal(&first, &synced);
 }
 
 #[test]

@@ -85,7 +85,9 @@ impl Device {
     fn stage(&self, made: &Made) {
         let here = block_on(self.replica.staged(&made.snapshot)).unwrap();
         let rest = made.bytes[usize::try_from(here).unwrap()..].to_vec();
-        block_on(self.replica.stage(&made.snapshot, here, rest)).unwrap();
+        if !rest.is_empty() {
+            block_on(self.replica.stage(&made.snapshot, here, rest)).unwrap();
+        }
     }
 
     /// Every row of every table, to the last bit.
@@ -333,6 +335,21 @@ fn a_row_of_somebody_else_keeps_its_table_from_coming_at_once() {
 }
 
 #[test]
+fn it_arrives_in_pieces_of_any_length() {
+    let (source, device, made) = scene();
+    let mut from = block_on(device.replica.staged(&made.snapshot)).unwrap();
+    for piece in made.bytes.chunks(7) {
+        block_on(device.replica.stage(&made.snapshot, from, piece.to_vec())).unwrap();
+        from += piece.len() as u64;
+        if from == 7 * 50 {
+            assert_eq!(block_on(device.replica.staged(&made.snapshot)).unwrap(), from, "another attempt");
+        }
+    }
+    device.install(&made).unwrap();
+    assert_eq!(device.rows(), source.rows());
+}
+
+#[test]
 fn what_has_arrived_is_kept_until_another_snapshot_is_fetched() {
     let (source, device, made) = scene();
     assert_eq!(block_on(device.replica.staged(&made.snapshot)).unwrap(), 0);
@@ -356,11 +373,11 @@ fn only_one_process_fetches_and_only_the_owner_of_the_file_may_read_it() {
     device.stage(&made);
     let other = open(&device.path());
     assert!(matches!(block_on(other.staged(&made.snapshot)), Err(ReplicaError::Busy)));
-    assert_eq!(device.files(), ["app.sqlite-snapshot"]);
+    assert_eq!(device.files(), ["app.sqlite-snapshot", "app.sqlite-snapshot.db"]);
     #[cfg(unix)]
-    {
-        let file = fs::metadata(device.dir.path().join("app.sqlite-snapshot")).unwrap();
-        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&file.permissions()) & 0o777, 0o600);
+    for name in device.files() {
+        let file = fs::metadata(device.dir.path().join(&name)).unwrap();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&file.permissions()) & 0o777, 0o600, "{name}");
     }
 }
 
@@ -419,7 +436,7 @@ fn a_file_that_is_not_what_was_announced_is_refused() {
     };
     let mut cut = with(|made| made.bytes.truncate(made.bytes.len() - 7));
     resealed(&mut cut);
-    refused(&cut, "unpacked");
+    refused(&cut, "size");
     let mut longer = with(|made| made.bytes.extend([7; 10]));
     resealed(&mut longer);
     refused(&longer, "unpacked");

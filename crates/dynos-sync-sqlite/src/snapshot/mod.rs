@@ -9,6 +9,7 @@ mod check;
 mod found;
 mod install;
 mod staging;
+mod unpack;
 
 use std::collections::BTreeMap;
 

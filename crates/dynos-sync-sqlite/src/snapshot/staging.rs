@@ -1,25 +1,21 @@
 //! What has arrived of a snapshot, in files beside the database: `-snapshot` as it travels, behind its digest, so that fetching it can
-//! go on after a restart; and `-snapshot.db`, unpacked, for as long as its tables are copied.
+//! go on after a restart; and `-snapshot.db`, unpacked, until its tables were copied.
 
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, BufReader, Read, Seek, SeekFrom, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
 use dynos_sync_core::{ReplicaError, snapshot::Snapshot};
-use sha2::{Digest, Sha256};
 
-use super::build::hexadecimal;
+use super::unpack::Unpacking;
 use crate::{
     error::Result,
     file,
     sync::{Mutex, PoisonError},
 };
-
-/// The largest window that the frame may ask for, as a power of two: without a bound a few bytes could claim 2 GiB.
-const WINDOW_LOG: u32 = 23;
 
 /// The files.
 #[derive(Debug)]
@@ -27,7 +23,14 @@ pub(crate) struct Staging {
     packed: PathBuf,
     unpacked: PathBuf,
     /// Held by this process alone while it is open.
-    open: Mutex<Option<File>>,
+    open: Mutex<Option<Open>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    packed: File,
+    /// What was unpacked of it as it arrived. `None` where it began to arrive in another process.
+    unpacking: Option<Unpacking>,
 }
 
 impl Staging {
@@ -49,42 +52,66 @@ impl Staging {
     /// # Errors
     /// [`ReplicaError::Busy`] while another process stages one.
     pub(super) fn begin(&self, snapshot: &Snapshot) -> Result<u64> {
-        self.with_file(|file| {
-            let kept = kept(file, snapshot)?;
-            if kept.is_none_or(|kept| kept > snapshot.bytes) {
-                file.set_len(0)?;
-                file.rewind()?;
-                file.write_all(snapshot.digest.as_bytes())?;
-                return Ok(0);
+        self.with_open(|open| {
+            if let Some(kept) = kept(&mut open.packed, snapshot)?.filter(|kept| *kept <= snapshot.bytes) {
+                return Ok(kept);
             }
-            Ok(kept.unwrap_or(0))
+            open.packed.set_len(0)?;
+            open.packed.rewind()?;
+            open.packed.write_all(snapshot.digest.as_bytes())?;
+            open.unpacking = Some(self.unpacking(snapshot)?);
+            Ok(0)
         })
     }
 
     /// Keeps more of it.
     pub(super) fn append(&self, snapshot: &Snapshot, from: u64, bytes: &[u8]) -> Result<()> {
-        self.with_file(|file| {
-            if kept(file, snapshot)? != Some(from) {
+        self.with_open(|Open { packed, unpacking }| {
+            if kept(packed, snapshot)? != Some(from) {
                 return Err(io::Error::other("another snapshot was staged meanwhile"));
             }
-            file.seek(SeekFrom::End(0))?;
-            file.write_all(bytes)
+            packed.seek(SeekFrom::End(0))?;
+            packed.write_all(bytes)?;
+            // Where it cannot be unpacked further now, that is done from the file, later.
+            if let Some(mut begun) = unpacking.take().filter(|begun| begun.taken() == from) {
+                begun.take(bytes)?;
+                *unpacking = Some(begun);
+            }
+            Ok(())
         })
     }
 
-    /// Unpacks what has arrived, or says what is wrong with it.
+    /// Unpacks what has arrived, as far as that was not done when it came; or says what is wrong with it.
     pub(super) fn unpack(&self, snapshot: &Snapshot) -> Result<Result<PathBuf, String>> {
-        self.with_file(|file| {
-            if kept(file, snapshot)? != Some(snapshot.bytes) {
+        self.with_open(|Open { packed, unpacking }| {
+            if kept(packed, snapshot)? != Some(snapshot.bytes) {
                 return Ok(Err("it has not arrived whole".to_owned()));
             }
-            file.seek(SeekFrom::Start(Snapshot::DIGEST_CHARS as u64))?;
-            self.remove_unpacked()?;
-            let mut target =
-                file::private(OpenOptions::new().write(true).create_new(true)).open(&self.unpacked)?;
-            let fault = copy(file, &mut target, snapshot)?;
-            Ok(fault.map_or_else(|| Ok(self.unpacked.clone()), Err))
+            let unpacked = match unpacking.take().filter(|unpacking| unpacking.taken() == snapshot.bytes) {
+                Some(unpacking) => unpacking,
+                None => self.unpack_file(packed, snapshot)?,
+            };
+            let fault = unpacked.finish(snapshot)?;
+            Ok(fault.map_or_else(|| Ok(self.unpacked.clone()), |fault| Err(fault.to_owned())))
         })
+    }
+
+    fn unpack_file(&self, packed: &mut File, snapshot: &Snapshot) -> io::Result<Unpacking> {
+        let mut unpacking = self.unpacking(snapshot)?;
+        packed.seek(SeekFrom::Start(Snapshot::DIGEST_CHARS as u64))?;
+        let mut piece = vec![0; 1 << 17];
+        loop {
+            match packed.read(&mut piece)? {
+                0 => return Ok(unpacking),
+                read => unpacking.take(&piece[..read])?,
+            }
+        }
+    }
+
+    fn unpacking(&self, snapshot: &Snapshot) -> io::Result<Unpacking> {
+        self.remove_unpacked()?;
+        let target = file::private(OpenOptions::new().write(true).create_new(true)).open(&self.unpacked)?;
+        Unpacking::new(target, snapshot)
     }
 
     /// Removes what is there, unless another process is at work with it.
@@ -92,7 +119,7 @@ impl Staging {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         // Locked first, so that nobody begins with it meanwhile.
         let _held = match open.take() {
-            Some(held) => Some(held),
+            Some(held) => Some(held.packed),
             None if !self.packed.exists() => None,
             None => match locked(&self.packed) {
                 Err(ReplicaError::Busy) => return Ok(()),
@@ -127,13 +154,13 @@ impl Staging {
         Ok(())
     }
 
-    fn with_file<T>(&self, work: impl FnOnce(&mut File) -> io::Result<T>) -> Result<T> {
+    fn with_open<T>(&self, work: impl FnOnce(&mut Open) -> io::Result<T>) -> Result<T> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = match open.as_mut() {
-            Some(file) => file,
-            None => open.insert(locked(&self.packed)?),
+        let open = match open.as_mut() {
+            Some(open) => open,
+            None => open.insert(Open { packed: locked(&self.packed)?, unpacking: None }),
         };
-        work(file).map_err(file::failed(&self.packed))
+        work(open).map_err(file::failed(&self.packed))
     }
 }
 
@@ -157,49 +184,6 @@ fn kept(file: &mut File, snapshot: &Snapshot) -> io::Result<Option<u64>> {
         return Ok(None);
     }
     Ok(Some(file.metadata()?.len() - Snapshot::DIGEST_CHARS as u64))
-}
-
-/// Unpacks no more than was announced, and compares digests. Answers what is wrong, if something is.
-fn copy(packed: &mut File, target: &mut File, snapshot: &Snapshot) -> io::Result<Option<String>> {
-    let mut hashed = Hashed { from: packed, digest: Sha256::new(), failed: false };
-    let unpacked = unpack(&mut hashed, target, snapshot.size);
-    if hashed.failed {
-        return unpacked.map(|_| None);
-    }
-    // What the frame does not use counts, too.
-    io::copy(&mut hashed, &mut io::sink())?;
-    if hexadecimal(hashed.digest) != snapshot.digest {
-        return Ok(Some("its digest is another than was announced".to_owned()));
-    }
-    match unpacked {
-        Ok(size) if size == snapshot.size => Ok(None),
-        Ok(_) => Ok(Some("its size is another than was announced".to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => Err(error),
-        Err(_) => Ok(Some("it cannot be unpacked".to_owned())),
-    }
-}
-
-fn unpack(packed: impl Read, target: &mut File, size: u64) -> io::Result<u64> {
-    let mut decoder = zstd::stream::read::Decoder::with_buffer(BufReader::with_capacity(1 << 17, packed))?;
-    decoder.window_log_max(WINDOW_LOG)?;
-    // One more than there should be, to see that there is more.
-    io::copy(&mut BufReader::with_capacity(1 << 17, decoder.take(size.saturating_add(1))), target)
-}
-
-/// Hashes what is read.
-struct Hashed<'a> {
-    from: &'a mut File,
-    digest: Sha256,
-    /// Whether the file itself could not be read.
-    failed: bool,
-}
-
-impl Read for Hashed<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.from.read(buffer).inspect_err(|_| self.failed = true)?;
-        self.digest.update(&buffer[..read]);
-        Ok(read)
-    }
 }
 
 fn remove(path: &Path) -> io::Result<()> {

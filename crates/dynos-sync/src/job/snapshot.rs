@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use dynos_sync_core::{
-    RemoteError, TableName,
+    RemoteError, ReplicaError, TableName,
     replica::{Phase, State},
     snapshot::{Snapshot, SnapshotError, SnapshotRequest, SnapshotSource, SnapshotStore},
 };
-
+use futures_util::future::join;
 use tracing::{Instrument, Span};
 
 use crate::{driver::Driver, error::SyncError, event::SyncEvent, metrics::Counted, trace};
@@ -99,7 +99,8 @@ impl Driver {
     }
 }
 
-/// Fetches what is not here yet. The inner error is one that did not get anywhere: asking again would not help.
+/// Fetches what is not here yet, the next piece while the last is put away. The inner error is one that did not get anywhere: asking again
+/// would not help.
 pub(crate) async fn fetch(
     source: &dyn SnapshotSource,
     store: &dyn SnapshotStore,
@@ -107,25 +108,38 @@ pub(crate) async fn fetch(
     is_transient: impl Fn(&RemoteError) -> bool,
 ) -> Result<Result<(), RemoteError>, SyncError> {
     let begun = store.staged(snapshot).await?;
-    let mut here = begun;
+    let (mut here, mut last) = (begun, None);
     while here < snapshot.bytes {
-        let piece = match source.fetch(snapshot, here).await {
-            Ok(piece) => piece,
+        let (fetched, stored) =
+            join(source.fetch(snapshot, here), put_away(store, snapshot, last.take())).await;
+        stored?;
+        let error = match fetched {
+            Ok(piece) if (1..=snapshot.bytes - here).contains(&(piece.len() as u64)) => {
+                let from = here;
+                here += piece.len() as u64;
+                last = Some((from, piece));
+                continue;
+            }
+            Ok(piece) => RemoteError::Protocol(format!("a piece of {} bytes", piece.len())),
             Err(error) if error.is_auth() || (here > begun && is_transient(&error)) => {
                 return Err(error.into());
             }
-            Err(error) => {
-                store.unstage().await?;
-                return Ok(Err(error));
-            }
+            Err(error) => error,
         };
-        let length = piece.len() as u64;
-        if length == 0 || length > snapshot.bytes - here {
-            store.unstage().await?;
-            return Ok(Err(RemoteError::Protocol(format!("a piece of {length} bytes"))));
-        }
-        store.stage(snapshot, here, piece).await?;
-        here += length;
+        store.unstage().await?;
+        return Ok(Err(error));
     }
+    put_away(store, snapshot, last).await?;
     Ok(Ok(()))
+}
+
+async fn put_away(
+    store: &dyn SnapshotStore,
+    snapshot: &Snapshot,
+    piece: Option<(u64, Vec<u8>)>,
+) -> Result<(), ReplicaError> {
+    match piece {
+        Some((from, bytes)) => store.stage(snapshot, from, bytes).await,
+        None => Ok(()),
+    }
 }
