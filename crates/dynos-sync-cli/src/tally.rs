@@ -34,7 +34,8 @@ pub(crate) struct Passed {
 pub(crate) struct Tally {
     remote: Arc<dyn Remote>,
     passed: Mutex<BTreeMap<TableName, Passed>>,
-    /// The rows of the snapshot that was offered last. It counts when it is offered: all of it may be here already, of an attempt that was ended.
+    /// The rows of the snapshot that was offered last of each table. They count when it is offered: all of it may be here already, of an attempt
+    /// that was ended.
     offered: Mutex<BTreeMap<TableName, usize>>,
     /// All changes that came, those of this device too.
     received: AtomicUsize,
@@ -51,7 +52,8 @@ impl Tally {
     pub(crate) fn passed(&self) -> BTreeMap<TableName, Passed> {
         let mut passed = lock(&self.passed).clone();
         for (table, rows) in lock(&self.offered).iter() {
-            passed.entry(table.clone()).or_default().pulled += rows;
+            let pulled = &mut passed.entry(table.clone()).or_default().pulled;
+            *pulled = pulled.saturating_add(*rows);
         }
         passed
     }
@@ -121,7 +123,7 @@ impl SnapshotSource for Tally {
         let Some(source) = self.remote.snapshots() else { return Ok(None) };
         let offered = source.offer(request).await?;
         if let Some(snapshot) = &offered {
-            *lock(&self.offered) = rows(snapshot);
+            lock(&self.offered).extend(rows(snapshot));
         }
         Ok(offered)
     }
@@ -130,8 +132,8 @@ impl SnapshotSource for Tally {
         let source = self.remote.snapshots().ok_or_else(|| RemoteError::transient("no snapshots"))?;
         let piece = source.fetch(snapshot, from).await?;
         if from + piece.len() as u64 == snapshot.bytes {
-            let rows: usize = rows(snapshot).into_values().sum();
-            self.progress.received(self.received.fetch_add(rows, Ordering::Relaxed) + rows);
+            let rows = rows(snapshot).into_values().fold(0, usize::saturating_add);
+            self.progress.received(self.received.fetch_add(rows, Ordering::Relaxed).saturating_add(rows));
         }
         Ok(piece)
     }

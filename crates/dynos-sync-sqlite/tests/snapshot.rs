@@ -436,7 +436,10 @@ fn a_file_that_is_not_what_was_announced_is_refused() {
     };
     let mut cut = with(|made| made.bytes.truncate(made.bytes.len() - 7));
     resealed(&mut cut);
-    refused(&cut, "size");
+    refused(&cut, "unpacked");
+    let mut begun = with(|made| made.bytes.push(0x28));
+    resealed(&mut begun);
+    refused(&begun, "unpacked");
     let mut longer = with(|made| made.bytes.extend([7; 10]));
     resealed(&mut longer);
     refused(&longer, "unpacked");

@@ -25,7 +25,7 @@ use crate::{
     event::{EventStream, Events, SyncEvent},
     metrics::{Counted, Metrics},
     observe::Observed,
-    session::{Leaving, Session},
+    session::{Leaving, Read, Session},
     trace::{self, Job, Report},
 };
 
@@ -146,13 +146,18 @@ impl Driver {
     /// # Errors
     /// [`SyncError::SessionEnded`] where another process has logged out: what follows is somebody else's.
     pub(crate) async fn state(&self) -> Result<State, SyncError> {
-        let reading = self.session.read();
-        let state = self.replica.state().await?;
-        if !self.session.remember(reading, &state) {
-            return Err(SyncError::SessionEnded);
+        loop {
+            let reading = self.session.read();
+            let state = self.replica.state().await?;
+            match self.session.remember(reading, &state) {
+                Read::Current => {
+                    self.edits.observe(state.clock);
+                    return Ok(state);
+                }
+                Read::Late => {}
+                Read::Ended => return Err(SyncError::SessionEnded),
+            }
         }
-        self.edits.observe(state.clock);
-        Ok(state)
     }
 
     pub(crate) fn table(&self, name: &TableName) -> Option<TableState> {

@@ -340,8 +340,13 @@ impl SyncEngine {
     /// # Errors
     /// [`SyncError::Unsynced`] where changes would be lost and `discard` is not set; then nothing was done.
     pub async fn logout(&self, discard: bool) -> Result<u64, SyncError> {
-        let (_interrupt, _leaving) = (Interrupt::new(&self.shared), self.shared.driver.leave());
-        self.ask(|reply| Command::Logout { discard, reply }).await
+        let left = {
+            let (_interrupt, _leaving) = (Interrupt::new(&self.shared), self.shared.driver.leave());
+            self.ask(|reply| Command::Logout { discard, reply }).await
+        };
+        // What was read meanwhile said nothing to those who follow the status.
+        self.changed();
+        left
     }
 
     /// Ends the engine: what is under way is given up, the database is closed. Clones of this handle answer

@@ -99,6 +99,7 @@ impl Followed {
             self.signals.next().await?;
             match self.read().await {
                 Err(SyncError::Closed) => return None,
+                Err(SyncError::SessionEnded) if !self.engine.upgrade()?.driver.session_is_over() => {}
                 Err(error) => return Some(Err(error)),
                 Ok(Some(list)) => return Some(Ok(list)),
                 Ok(None) => {}

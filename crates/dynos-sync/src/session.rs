@@ -37,11 +37,24 @@ struct Known {
     tables: BTreeMap<TableName, TableState>,
     /// The reading that found the tables.
     read: Reading,
+    /// What was read last of a session that is yet to be begun here: it may know of a change that the reading that begins it has missed.
+    next: Option<(Generation, Reading, BTreeMap<TableName, TableState>)>,
 }
 
 /// A reading of the database, by the order in which they began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Reading(u64);
+
+/// What a reading turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// Of this session.
+    Current,
+    /// Of the session before: a logout came in between.
+    Late,
+    /// Of a session that this engine has not begun.
+    Ended,
+}
 
 /// A logout under way.
 pub(crate) struct Leaving<'a>(&'a AtomicUsize);
@@ -61,26 +74,34 @@ impl Session {
     /// Goes on with the session that was read.
     pub(crate) fn begin(&self, reading: Reading, state: &State) {
         let mut known = self.known_mut();
-        *known = Known {
-            generation: state.generation,
-            begun: reading,
-            is_over: false,
-            tables: tables(state),
-            read: reading,
-        };
+        let later = known
+            .next
+            .take()
+            .filter(|(generation, read, _)| *generation == state.generation && *read > reading);
+        let (read, tables) =
+            later.map_or_else(|| (reading, tables(state)), |(_, read, tables)| (read, tables));
+        *known =
+            Known { generation: state.generation, begun: reading, is_over: false, tables, read, next: None };
     }
 
-    /// Remembers what was read. Answers whether it is still the same session.
-    pub(crate) fn remember(&self, reading: Reading, state: &State) -> bool {
+    /// Remembers what was read, where it is of this session.
+    pub(crate) fn remember(&self, reading: Reading, state: &State) -> Read {
         let mut known = self.known_mut();
-        if state.generation != known.generation {
-            known.is_over |= reading > known.begun;
-            return false;
+        if state.generation == known.generation {
+            if reading > known.read {
+                (known.tables, known.read) = (tables(state), reading);
+            }
+            return Read::Current;
         }
-        if reading > known.read {
-            (known.tables, known.read) = (tables(state), reading);
+        if reading < known.begun {
+            return Read::Late;
         }
-        true
+        if known.next.as_ref().is_none_or(|(_, read, _)| reading > *read) {
+            known.next = Some((state.generation, reading, tables(state)));
+        }
+        // While this engine logs out, it is not another process that does.
+        known.is_over |= !self.is_being_left();
+        Read::Ended
     }
 
     pub(crate) fn table(&self, name: &TableName) -> Option<TableState> {
@@ -138,25 +159,35 @@ mod tests {
 
         let (early, late) = (session.read(), session.read());
         block_on(replica.add_table(TableOptions::new(tasks.clone()))).unwrap();
-        assert!(session.remember(late, &block_on(replica.state()).unwrap()));
-        assert!(session.remember(early, &before));
+        assert_eq!(session.remember(late, &block_on(replica.state()).unwrap()), Read::Current);
+        assert_eq!(session.remember(early, &before), Read::Current);
         assert_eq!(session.table(&tasks).unwrap().spec, TableSpec::document(tasks));
     }
 
     #[test]
-    fn what_was_read_before_a_session_began_does_not_end_it() {
+    fn only_what_somebody_else_does_ends_a_session() {
         let (replica, session) = (MemoryReplica::new([1; 16]), Session::default());
-        let before = block_on(replica.state()).unwrap();
+        let state = || block_on(replica.state()).unwrap();
+        let before = state();
         session.begin(session.read(), &before);
 
         let early = session.read();
+        let leaving = session.leave();
         block_on(replica.logout(true)).unwrap();
-        session.begin(session.read(), &block_on(replica.state()).unwrap());
-        assert!(!session.remember(early, &before));
+        assert_eq!(session.remember(session.read(), &state()), Read::Ended);
+        assert!(!session.is_over(), "it is this engine that logs out");
+        let (begins, begun) = (session.read(), state());
+        let tasks: TableName = "tasks".parse().unwrap();
+        block_on(replica.add_table(TableOptions::new(tasks.clone()))).unwrap();
+        assert_eq!(session.remember(session.read(), &state()), Read::Ended);
+        session.begin(begins, &begun);
+        assert!(session.table(&tasks).is_some(), "it was added before the session began here");
+        drop(leaving);
+        assert_eq!(session.remember(early, &before), Read::Late);
         assert!(!session.is_over());
 
         block_on(replica.logout(true)).unwrap();
-        assert!(!session.remember(session.read(), &block_on(replica.state()).unwrap()));
+        assert_eq!(session.remember(session.read(), &state()), Read::Ended);
         assert!(session.is_over());
     }
 }

@@ -158,9 +158,11 @@ impl Followed {
     async fn next(&mut self) -> Option<Result<Status, SyncError>> {
         loop {
             self.signals.next().await?;
-            let status = self.engine.upgrade()?.status().await;
-            match status {
+            let engine = self.engine.upgrade()?;
+            match engine.status().await {
                 Err(SyncError::Closed) => return None,
+                // This engine logs out, and says so in a moment.
+                Err(SyncError::SessionEnded) if !engine.driver.session_is_over() => {}
                 Err(error) => return Some(Err(error)),
                 Ok(status) if self.last.as_ref() == Some(&status) => {}
                 Ok(status) => {

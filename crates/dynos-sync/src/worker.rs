@@ -325,6 +325,9 @@ impl Worker {
 
     async fn logout(&mut self, discard: bool) -> Result<u64, SyncError> {
         self.hints = None;
+        let shared = Arc::clone(&self.shared);
+        // Whoever asked for it may have given up by now.
+        let _leaving = shared.driver.leave();
         match self.driver().replica.logout(discard).await? {
             Logout::Unsynced { changes } => Err(SyncError::Unsynced { changes }),
             Logout::Done { discarded } => {

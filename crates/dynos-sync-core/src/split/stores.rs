@@ -16,7 +16,8 @@ use crate::{
 /// The application's rows.
 ///
 /// What a call has done is durable when it answers, and seen by every later call. A call that fails, or whose future is
-/// dropped, has taken effect or never will. While a [`SplitReplica`](super::SplitReplica) is open, the rows of synced
+/// dropped, has taken effect or never will. A future may be polled by any caller's task, on any thread: whoever waits for a
+/// call does what comes before it. While a [`SplitReplica`](super::SplitReplica) is open, the rows of synced
 /// tables are changed through it alone.
 #[async_trait]
 pub trait LocalStore: Debug + Send + Sync + 'static {

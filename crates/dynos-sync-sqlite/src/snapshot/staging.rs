@@ -28,9 +28,10 @@ pub(crate) struct Staging {
 
 #[derive(Debug)]
 struct Open {
-    packed: File,
-    /// What was unpacked of it as it arrived. `None` where it began to arrive in another process.
+    /// What was unpacked of it as it arrived. `None` where that is to be done from the file: it began to arrive in another process, or could
+    /// not be unpacked further. (Closed first: `packed` is locked.)
     unpacking: Option<Unpacking>,
+    packed: File,
 }
 
 impl Staging {
@@ -56,6 +57,7 @@ impl Staging {
             if let Some(kept) = kept(&mut open.packed, snapshot)?.filter(|kept| *kept <= snapshot.bytes) {
                 return Ok(kept);
             }
+            open.unpacking = None;
             open.packed.set_len(0)?;
             open.packed.rewind()?;
             open.packed.write_all(snapshot.digest.as_bytes())?;
@@ -70,14 +72,16 @@ impl Staging {
             if kept(packed, snapshot)? != Some(from) {
                 return Err(io::Error::other("another snapshot was staged meanwhile"));
             }
-            packed.seek(SeekFrom::End(0))?;
-            packed.write_all(bytes)?;
-            // Where it cannot be unpacked further now, that is done from the file, later.
-            if let Some(mut begun) = unpacking.take().filter(|begun| begun.taken() == from) {
-                begun.take(bytes)?;
-                *unpacking = Some(begun);
+            let begun = unpacking.take().filter(|begun| begun.taken() == from);
+            let stored = packed.seek(SeekFrom::End(0)).and_then(|_| packed.write_all(bytes));
+            let taken = begun.map(|mut begun| stored.is_ok().then(|| begun.take(bytes).map(|()| begun)));
+            match taken {
+                Some(Some(Ok(begun))) => *unpacking = Some(begun),
+                // The disk may be full: what waits for the rest is not to keep it so. It is unpacked later, from what travelled.
+                Some(_) => self.remove_unpacked()?,
+                None => {}
             }
-            Ok(())
+            stored
         })
     }
 
@@ -158,7 +162,7 @@ impl Staging {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let open = match open.as_mut() {
             Some(open) => open,
-            None => open.insert(Open { packed: locked(&self.packed)?, unpacking: None }),
+            None => open.insert(Open { unpacking: None, packed: locked(&self.packed)? }),
         };
         work(open).map_err(file::failed(&self.packed))
     }

@@ -28,13 +28,17 @@ pub(super) struct Unpacking {
 struct Bounded {
     file: File,
     left: u64,
+    /// Whether there were more.
+    exceeded: bool,
+    /// Whether the file itself could not be written.
+    failed: bool,
 }
 
 impl Unpacking {
     /// Begins to unpack into an empty file.
     pub(super) fn new(target: File, snapshot: &Snapshot) -> io::Result<Self> {
-        let target = BufWriter::with_capacity(1 << 17, Bounded { file: target, left: snapshot.size });
-        let mut decoder = Decoder::new(target)?;
+        let target = Bounded { file: target, left: snapshot.size, exceeded: false, failed: false };
+        let mut decoder = Decoder::new(BufWriter::with_capacity(1 << 17, target))?;
         decoder.window_log_max(WINDOW_LOG)?;
         Ok(Self { decoder, digest: Sha256::new(), taken: 0, fault: None })
     }
@@ -56,39 +60,44 @@ impl Unpacking {
     /// Ends it. Answers what is wrong, if something is.
     pub(super) fn finish(mut self, snapshot: &Snapshot) -> io::Result<Option<&'static str>> {
         if self.fault.is_none() {
-            self.unpack(Write::flush)?;
+            self.unpack(|decoder| decoder.do_finish().and_then(|()| decoder.get_mut().flush()))?;
         }
-        if hexadecimal(self.digest) != snapshot.digest {
+        if hexadecimal(std::mem::take(&mut self.digest)) != snapshot.digest {
             return Ok(Some("its digest is another than was announced"));
         }
-        let is_short = self.decoder.get_ref().get_ref().left > 0;
-        Ok(self.fault.or(is_short.then_some(Bounded::FAULT)))
+        let is_short = self.target().left > 0;
+        Ok(self.fault.or(is_short.then_some(Self::SIZE)))
+    }
+
+    const SIZE: &str = "its size is another than was announced";
+
+    fn target(&self) -> &Bounded {
+        self.decoder.get_ref().get_ref()
     }
 
     fn unpack(
         &mut self,
         work: impl FnOnce(&mut Decoder<'static, BufWriter<Bounded>>) -> io::Result<()>,
     ) -> io::Result<()> {
-        match work(&mut self.decoder) {
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(error),
-            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => self.fault = Some(Bounded::FAULT),
-            Err(_) => self.fault = Some("it cannot be unpacked"),
-            Ok(()) => {}
+        if let Err(error) = work(&mut self.decoder) {
+            let Bounded { exceeded, failed, .. } = self.target();
+            match (exceeded, failed) {
+                (true, _) => self.fault = Some(Self::SIZE),
+                (_, true) => return Err(error),
+                _ => self.fault = Some("it cannot be unpacked"),
+            }
         }
         Ok(())
     }
 }
 
-impl Bounded {
-    const FAULT: &'static str = "its size is another than was announced";
-}
-
 impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.len() as u64 > self.left {
+            self.exceeded = true;
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        let written = self.file.write(bytes)?;
+        let written = self.file.write(bytes).inspect_err(|_| self.failed = true)?;
         self.left -= written as u64;
         Ok(written)
     }

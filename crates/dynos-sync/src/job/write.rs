@@ -85,9 +85,12 @@ impl Driver {
         mut change: impl FnMut(Fields) -> Result<Fields, SyncError>,
     ) -> Result<(), SyncError> {
         let key = RecordKey::new(table, id)?;
-        self.editing()?;
+        let session = self.editing()?;
         for _ in 0..Self::REPLANS {
             let (table, expected) = (self.known(&key.table).await?, self.as_it_is(&key).await?);
+            if expected.generation != Some(session) {
+                return Err(SyncError::SessionEnded);
+            }
             let record = self.replica.get(&key).await?.ok_or_else(|| ReplicaError::NotFound(key.clone()))?;
             let changed = change(record)?;
             if changed.is_empty() {

@@ -291,3 +291,49 @@ async fn an_edit_that_is_asked_for_during_a_logout_is_not_the_next_users() {
     device.write("next", json!({"a": 2})).await;
     assert_eq!(device.rows(TABLE).await.into_keys().collect::<Vec<_>>(), ["next"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_that_has_begun_before_a_logout_does_not_change_what_the_next_user_has() {
+    let stack = Stack::new().await;
+    let device = stack.device("device").await;
+    device.write("x", json!({"a": 1})).await;
+    let change = |_| Ok(object(json!({"a": "of the last user"})));
+    let mut late = Box::pin(device.engine.update(TABLE, "x", change));
+    assert!((&mut late).now_or_never().is_none(), "it has begun");
+    within(device.engine.logout(true)).await.unwrap();
+    device.write("x", json!({"a": 2})).await;
+    let refused = within(late).await.unwrap_err();
+    assert!(matches!(refused, SyncError::SessionEnded), "{refused}");
+    assert_eq!(device.get("x").await, Some(json!({"a": 2})));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_follows_something_sees_no_error_of_a_logout() {
+    let stack = Stack::new().await;
+    let device = stack.device("device").await;
+    let mut following = Vec::new();
+    for _ in 0..4 {
+        let mut statuses = device.engine.watch_status();
+        let mut conflicts = device.engine.watch_conflicts();
+        following.push(tokio::spawn(async move {
+            while let Some(status) = statuses.next().await {
+                status?;
+            }
+            Ok::<_, SyncError>(())
+        }));
+        following.push(tokio::spawn(async move {
+            while let Some(conflicts) = conflicts.next().await {
+                conflicts?;
+            }
+            Ok(())
+        }));
+    }
+    for n in 0..100 {
+        device.write("x", json!({"a": n})).await;
+        assert_eq!(within(device.engine.logout(true)).await.unwrap(), 1);
+    }
+    device.engine.close().await;
+    for followed in following {
+        within(followed).await.unwrap().unwrap();
+    }
+}
