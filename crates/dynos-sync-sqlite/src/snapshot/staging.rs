@@ -74,12 +74,11 @@ impl Staging {
             }
             let begun = unpacking.take().filter(|begun| begun.taken() == from);
             let stored = packed.seek(SeekFrom::End(0)).and_then(|_| packed.write_all(bytes));
-            let taken = begun.map(|mut begun| stored.is_ok().then(|| begun.take(bytes).map(|()| begun)));
-            match taken {
-                Some(Some(Ok(begun))) => *unpacking = Some(begun),
+            *unpacking =
+                begun.and_then(|mut begun| (stored.is_ok() && begun.take(bytes).is_ok()).then_some(begun));
+            if unpacking.is_none() {
                 // The disk may be full: what waits for the rest is not to keep it so. It is unpacked later, from what travelled.
-                Some(_) => self.remove_unpacked()?,
-                None => {}
+                self.remove_unpacked()?;
             }
             stored
         })
