@@ -320,9 +320,9 @@ pub(crate) struct Holding {
 
 /// What a record has, beside this entry.
 pub(crate) fn holding(db: &Connection, n: i64, id: &str, counter: Counter) -> Result<Holding> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM dynos_queue WHERE counter = ?1 AND tbl = ?2 AND id = ?3), \
-               EXISTS (SELECT 1 FROM dynos_queue WHERE tbl = ?2 AND id = ?3 AND counter <> ?1), \
-               EXISTS (SELECT 1 FROM dynos_base WHERE tbl = ?2 AND id = ?3)";
+    let sql = "SELECT coalesce(max(counter = ?1), 0), coalesce(max(counter <> ?1), 0), \
+                 EXISTS (SELECT 1 FROM dynos_base WHERE tbl = ?2 AND id = ?3) \
+               FROM dynos_queue WHERE tbl = ?2 AND id = ?3";
     let mut statement = db.prepare_cached(sql).map_err(translate)?;
     let read = |row: &Row<'_>| Ok(Holding { entry: row.get(0)?, others: row.get(1)?, base: row.get(2)? });
     statement.query_row(params![counter as i64, n, id], read).map_err(translate)

@@ -129,6 +129,7 @@ struct Inner {
     /// Tells of what other programs write, where the platform does.
     watch: Option<Watch>,
     staging: Option<Arc<Staging>>,
+    threads: Threads,
 }
 
 impl Drop for Inner {
@@ -185,8 +186,20 @@ impl SqliteReplica {
             }
         };
         let staging = Staging::beside(&path).map(Arc::new);
-        let inner =
-            Inner { path, writer, writers, reader, readers, checkpointers, watchers, hub, watch, staging };
+        let threads = options.threads;
+        let inner = Inner {
+            path,
+            writer,
+            writers,
+            reader,
+            readers,
+            checkpointers,
+            watchers,
+            hub,
+            watch,
+            staging,
+            threads,
+        };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -333,6 +346,10 @@ impl SqliteReplica {
 
     pub(crate) fn staging(&self) -> Option<Arc<Staging>> {
         self.0.staging.clone()
+    }
+
+    pub(crate) fn threads(&self) -> Threads {
+        self.0.threads
     }
 
     pub(crate) async fn write<T: Send + 'static>(

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
+    thread::{self, JoinHandle},
 };
 
 use async_trait::async_trait;
@@ -12,15 +13,17 @@ use dynos_sync_core::{
     replica::{Existing, TableOptions},
     snapshot::{Held, Snapshot, SnapshotError, SnapshotStore},
 };
+use futures_channel::oneshot;
 
 use super::{check, staging::Staging};
 use crate::{
     admin, columns,
-    error::Result,
+    error::{Result, caught},
     file::failed,
     listing,
     replica::{SqliteOptions, SqliteReplica, Threads},
     session::Session,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// A database that is not there yet, and will be what a snapshot holds.
@@ -31,7 +34,9 @@ use crate::{
 #[derive(Debug)]
 pub struct NewDatabase {
     path: PathBuf,
-    staging: Staging,
+    staging: Arc<Staging>,
+    /// Who puts the last piece away.
+    stager: Mutex<Option<JoinHandle<()>>>,
     options: SqliteOptions,
     server: String,
     tables: Vec<TableSpec>,
@@ -50,7 +55,23 @@ impl NewDatabase {
         }
         let staging = Staging::beside(path).ok_or_else(|| refuse("it is not a file's name"))?;
         let (path, server) = (path.to_owned(), server.to_owned());
-        Ok(Self { path, staging, options: options.clone(), server, tables })
+        let (staging, stager) = (Arc::new(staging), Mutex::default());
+        Ok(Self { path, staging, stager, options: options.clone(), server, tables })
+    }
+
+    /// Puts a piece away on a thread: whoever fetches the next one meanwhile may have but one.
+    async fn stage_beside(&self, snapshot: Snapshot, from: u64, bytes: Vec<u8>) -> Result<()> {
+        let (done, staged) = oneshot::channel();
+        let staging = Arc::clone(&self.staging);
+        // Whoever asked may have given up.
+        let work = move || drop(done.send(caught(|| staging.append(&snapshot, from, &bytes))));
+        let stager = thread::Builder::new().name("dynos-snapshot".to_owned()).spawn(work);
+        *self.stager() = Some(stager.map_err(failed(&self.path))?);
+        staged.await.map_err(|_| ReplicaError::Closed)?
+    }
+
+    fn stager(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.stager.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn make(&self, snapshot: &Snapshot) -> Result<BTreeMap<TableName, u64>, SnapshotError> {
@@ -78,12 +99,12 @@ impl NewDatabase {
             return Ok(Some(fault));
         }
         if self.options.threads == Threads::Caller {
-            return check::content_fault(file);
+            return check::content_fault(file, Threads::Caller);
         }
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             // It is synced again when it is closed: then there is nothing left to do. A failure shows there, too.
             scope.spawn(|| fs::File::open(file).and_then(|file| file.sync_all()));
-            check::content_fault(file)
+            check::content_fault(file, Threads::Own)
         })
     }
 
@@ -96,6 +117,16 @@ impl NewDatabase {
             tables.into_iter().try_for_each(|spec| register(session, spec, &held))
         };
         replica.session(work).await
+    }
+}
+
+impl Drop for NewDatabase {
+    /// The next one of this name is not to find the files in use.
+    fn drop(&mut self) {
+        if let Some(stager) = self.stager().take() {
+            // What it panicked with was told to whoever waited for it.
+            let _ = stager.join();
+        }
     }
 }
 
@@ -146,7 +177,10 @@ impl SnapshotStore for NewDatabase {
     }
 
     async fn stage(&self, snapshot: &Snapshot, from: u64, bytes: Vec<u8>) -> Result<()> {
-        self.staging.append(snapshot, from, &bytes)
+        match self.options.threads {
+            Threads::Own => self.stage_beside(snapshot.clone(), from, bytes).await,
+            Threads::Caller => self.staging.append(snapshot, from, &bytes),
+        }
     }
 
     /// Makes the file. The session is a new one, whatever `generation` is.

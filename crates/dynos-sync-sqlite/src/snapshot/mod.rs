@@ -7,6 +7,7 @@
 mod build;
 mod check;
 mod found;
+mod indexes;
 mod install;
 mod staging;
 mod unpack;
@@ -75,10 +76,10 @@ impl SqliteReplica {
         fault.map_or(Ok(()), |fault| Err(SnapshotError::Refused(fault)))?;
         // Rows are copied while another thread looks through the file, and committed once it has found nothing.
         let (found, verdict) = mpsc::channel();
-        let looked_at = file.clone();
+        let (looked_at, threads) = (file.clone(), self.threads());
         let looking = self.beside(move |_| {
             // Whoever copies may have given up.
-            let _ = found.send(check::content_fault(&looked_at)?);
+            let _ = found.send(check::content_fault(&looked_at, threads)?);
             Ok(())
         });
         let copying =

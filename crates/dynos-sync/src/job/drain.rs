@@ -347,7 +347,8 @@ impl<'a> Drain<'a> {
         };
         let call = trace::push(under_way, batch.bytes);
         let push = driver.remote.push(&batch.prepared.request).instrument(call.clone());
-        let (answer, ahead) = join(push, meanwhile).await;
+        // In this order: the replica is at work by the time that the request is encoded.
+        let (ahead, answer) = join(meanwhile, push).await;
         trace::end_call(&call, &answer);
         let answer = match answer {
             Ok(answer) => answer,

@@ -3,6 +3,7 @@
 mod catalog;
 mod declare;
 mod history;
+mod log;
 mod outcome;
 mod pull;
 mod purge;

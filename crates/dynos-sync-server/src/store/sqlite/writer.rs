@@ -9,6 +9,7 @@ use std::{
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
+use super::log::Log;
 use crate::store::StoreError;
 
 /// The most requests that share a commit.
@@ -28,9 +29,11 @@ pub(super) enum Writer {
 
 impl Writer {
     /// Starts the thread.
-    pub(super) fn start(conn: Connection) -> Result<(Self, thread::JoinHandle<()>), StoreError> {
+    pub(super) fn start(mut conn: Connection) -> Result<(Self, thread::JoinHandle<()>), StoreError> {
         let (jobs, waiting) = mpsc::channel(WAITING);
-        let thread = thread::Builder::new().name("dynos-writer".to_owned()).spawn(|| serve(conn, waiting));
+        let log = Log::of(&mut conn)?;
+        let thread =
+            thread::Builder::new().name("dynos-writer".to_owned()).spawn(|| serve(conn, log, waiting));
         Ok((Self::Thread(jobs), thread.map_err(|_| StoreError::Unavailable)?))
     }
 
@@ -53,8 +56,8 @@ impl Writer {
 }
 
 pub(super) trait Job: Send {
-    /// Does the work inside the group's transaction. An error means that the group cannot go on.
-    fn run(&mut self, tx: &mut Transaction<'_>) -> rusqlite::Result<()>;
+    /// Does the work. Answers whether it is to stay.
+    fn run(&mut self, conn: &Connection) -> bool;
 
     /// Answers, once it is known whether the group was committed.
     fn finish(self: Box<Self>, committed: bool);
@@ -73,14 +76,11 @@ where
     W: FnOnce(&Connection) -> Result<T, StoreError> + Send,
     N: FnOnce(&T) + Send,
 {
-    fn run(&mut self, tx: &mut Transaction<'_>) -> rusqlite::Result<()> {
-        let Some(work) = self.work.take() else { return Ok(()) };
-        let savepoint = tx.savepoint()?;
-        self.done = work(&savepoint);
-        match self.done {
-            Ok(_) => savepoint.commit(),
-            Err(_) => savepoint.finish(),
+    fn run(&mut self, conn: &Connection) -> bool {
+        if let Some(work) = self.work.take() {
+            self.done = work(conn);
         }
+        self.done.is_ok()
     }
 
     fn finish(self: Box<Self>, committed: bool) {
@@ -96,7 +96,7 @@ where
     }
 }
 
-fn serve(mut conn: Connection, mut waiting: mpsc::Receiver<Box<dyn Job>>) {
+fn serve(mut conn: Connection, mut log: Log, mut waiting: mpsc::Receiver<Box<dyn Job>>) {
     while let Some(first) = waiting.blocking_recv() {
         let mut group = vec![first];
         while group.len() < GROUP
@@ -105,6 +105,7 @@ fn serve(mut conn: Connection, mut waiting: mpsc::Receiver<Box<dyn Job>>) {
             group.push(next);
         }
         do_all(&mut conn, group);
+        log.tidy(&conn, !waiting.is_empty());
     }
     // The readers are gone by now or hold no transaction: the log is folded into the file, which is then whole.
     if let Err(error) = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
@@ -123,15 +124,26 @@ fn do_all(conn: &mut Connection, mut group: Vec<Box<dyn Job>>) {
 
 fn commit(conn: &mut Connection, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
     let mut tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for job in group {
-        job.run(&mut tx)?;
-        // A full disk and the like make SQLite give up the whole transaction. What would follow now would be
-        // committed statement by statement.
-        if tx.is_autocommit() {
-            return Err(rusqlite::Error::InvalidQuery);
+    match group {
+        [alone] => {
+            // Without a savepoint: SQLite would keep the old content of pages for it, and walk that list at the end of every statement.
+            if !alone.run(&tx) {
+                return tx.finish();
+            }
         }
+        group => group.iter_mut().try_for_each(|job| run_within(&mut tx, job.as_mut()))?,
     }
-    tx.commit()
+    // A full disk and the like make SQLite give up the whole transaction.
+    if tx.is_autocommit() { Err(rusqlite::Error::InvalidQuery) } else { tx.commit() }
+}
+
+/// Runs one of several. An error means that none of them can go on.
+fn run_within(tx: &mut Transaction<'_>, job: &mut dyn Job) -> rusqlite::Result<()> {
+    let savepoint = tx.savepoint()?;
+    let ended = if job.run(&savepoint) { savepoint.commit() } else { savepoint.finish() };
+    ended?;
+    // What would follow after SQLite has given up the transaction would be committed statement by statement.
+    if tx.is_autocommit() { Err(rusqlite::Error::InvalidQuery) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -162,6 +174,24 @@ mod tests {
         let (_, others) = tokio::join!(first, others);
         assert!(matches!(others[..], [Ok(()), Err(StoreError::Forked(1)), Ok(())]));
         assert_eq!(writer.call(count, |_| ()).await.unwrap(), 2);
+        drop(writer);
+        thread.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_fails_alone_leaves_nothing_behind() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE t (x)").unwrap();
+        let (writer, thread) = Writer::start(conn).unwrap();
+        let failing = writer.call(
+            |conn| {
+                conn.execute("INSERT INTO t VALUES (1)", [])?;
+                Err::<(), _>(StoreError::Forked(1))
+            },
+            |()| panic!("nothing was done"),
+        );
+        assert!(matches!(failing.await, Err(StoreError::Forked(1))));
+        assert_eq!(writer.call(count, |_| ()).await.unwrap(), 0);
         drop(writer);
         thread.join().unwrap();
     }
