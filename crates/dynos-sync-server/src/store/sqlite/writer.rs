@@ -130,11 +130,11 @@ fn commit(conn: &mut Connection, group: &mut [Box<dyn Job>]) -> rusqlite::Result
             if !alone.run(&tx) {
                 return tx.finish();
             }
+            goes_on(&tx)?;
         }
         group => group.iter_mut().try_for_each(|job| run_within(&mut tx, job.as_mut()))?,
     }
-    // A full disk and the like make SQLite give up the whole transaction.
-    if tx.is_autocommit() { Err(rusqlite::Error::InvalidQuery) } else { tx.commit() }
+    tx.commit()
 }
 
 /// Runs one of several. An error means that none of them can go on.
@@ -142,7 +142,11 @@ fn run_within(tx: &mut Transaction<'_>, job: &mut dyn Job) -> rusqlite::Result<(
     let savepoint = tx.savepoint()?;
     let ended = if job.run(&savepoint) { savepoint.commit() } else { savepoint.finish() };
     ended?;
-    // What would follow after SQLite has given up the transaction would be committed statement by statement.
+    goes_on(tx)
+}
+
+/// A full disk and the like make SQLite give up the whole transaction: what would follow would be committed statement by statement.
+fn goes_on(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     if tx.is_autocommit() { Err(rusqlite::Error::InvalidQuery) } else { Ok(()) }
 }
 
