@@ -81,7 +81,11 @@ pub(super) async fn idle(case: &Case) -> Result<Sample, Failure> {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let before = Effort::so_far();
     let watch = Watch::start();
-    tokio::time::sleep(Duration::from_secs(case.rows)).await;
+    // Not by the runtime's timer: for a long time it wakes its thread several times, and that is not the engine's doing.
+    let time = Duration::from_secs(case.rows);
+    tokio::task::spawn_blocking(move || std::thread::sleep(time))
+        .await
+        .map_err(|error| super::failed(&error))?;
     let sample = watch.stop(case.rows);
     let after = Effort::so_far();
     device.engine.close().await;
