@@ -7,9 +7,10 @@ use rusqlite::Connection;
 
 use crate::{
     error::{Result, of_theirs},
+    replica::Synchronous,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI32, Ordering},
         mpsc::{Receiver, Sender},
     },
 };
@@ -28,13 +29,18 @@ pub(crate) struct Checkpointer(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     db: Mutex<Connection>,
+    /// Whether each commit waits for the disk.
+    synchronous: Synchronous,
+    /// How many pages the log has.
+    length: AtomicI32,
     overdue: AtomicBool,
 }
 
 impl Checkpointer {
-    pub(crate) fn new(db: Connection) -> Result<Self> {
+    pub(crate) fn new(db: Connection, synchronous: Synchronous) -> Result<Self> {
         db.pragma_update(None, "wal_autocheckpoint", 0).map_err(of_theirs)?;
-        Ok(Self(Arc::new(Shared { db: Mutex::new(db), overdue: AtomicBool::new(false) })))
+        let (length, overdue) = (AtomicI32::new(0), AtomicBool::new(false));
+        Ok(Self(Arc::new(Shared { db: Mutex::new(db), synchronous, length, overdue })))
     }
 
     /// Watches the log that a connection writes. Takes the place of its own checkpoints.
@@ -42,6 +48,7 @@ impl Checkpointer {
         let this = self.clone();
         let (mut soon, mut now) = (DUE, OVERDUE);
         let watch = move |_: &mut _, pages: i32| {
+            this.0.length.store(pages, Ordering::Release);
             if pages < soon - DUE {
                 // It has begun again at the front.
                 (soon, now) = (DUE, OVERDUE);
@@ -60,9 +67,16 @@ impl Checkpointer {
     }
 
     /// Checkpoints whenever that is due, until nobody watches any more.
+    ///
+    /// What is written meanwhile stays in the log, which can begin again at the front only when all of it is moved, and otherwise grows. Where
+    /// commits wait for the disk that costs more than to move the little that is left before the next write: to make a file longer durably takes
+    /// twice as long as to write over it.
     pub(crate) fn run(&self, due: &Receiver<()>) {
         while due.recv().is_ok() {
-            self.checkpoint();
+            let moved = self.checkpoint();
+            if self.0.synchronous == Synchronous::Full && moved < self.0.length.load(Ordering::Acquire) {
+                self.0.overdue.store(true, Ordering::Release);
+            }
         }
     }
 
@@ -84,11 +98,14 @@ impl Checkpointer {
         work()
     }
 
-    fn checkpoint(&self) {
+    /// Moves what it can. Answers how many of the log's pages have been.
+    fn checkpoint(&self) -> i32 {
         let db = self.0.db.lock().unwrap_or_else(PoisonError::into_inner);
+        let moved = db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(2));
         // Somebody else's, or a reader's, being in the way is no failure: the next one moves it.
-        if let Err(error) = db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+        moved.unwrap_or_else(|error| {
             tracing::warn!(%error, "a checkpoint failed; the next one will try again");
-        }
+            0
+        })
     }
 }

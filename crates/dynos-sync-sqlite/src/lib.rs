@@ -92,6 +92,7 @@ mod id;
 mod letters;
 mod listing;
 mod mend;
+mod pace;
 mod query;
 mod queue;
 mod random;

@@ -74,7 +74,7 @@ impl Synchronous {
 pub enum Threads {
     /// Threads of its own: whoever calls is not blocked, and writes that wait together are committed together. Only a few edits that
     /// nothing is in the way of are committed by whoever makes them, in some tens of microseconds: waking a thread takes longer. At
-    /// [`Synchronous::Full`], where a commit waits for the disk, they are not.
+    /// [`Synchronous::Full`], where a commit waits for the disk, only while that has lately taken less than half a millisecond.
     #[default]
     Own,
     /// Whoever calls, within the call, on one connection that writes and one that reads: for platforms without threads, and
@@ -178,7 +178,8 @@ impl SqliteReplica {
             Threads::Caller => (Desk::here(writer), Desk::here(read()?), None),
             Threads::Own => {
                 let reading: Result<Vec<_>> = (0..options.readers.max(1)).map(|_| read()).collect();
-                let checkpointer = Checkpointer::new(connect(&path, options, OpenFlags::default())?)?;
+                let checkpointer =
+                    Checkpointer::new(connect(&path, options, OpenFlags::default())?, options.synchronous)?;
                 writer.leave_log_to(checkpointer.clone(), checkpoints(&checkpointers, checkpointer)?)?;
                 let seat = Arc::new(Seat::new(writer));
                 let watch = watch::start(&watchers, &path, &seat, &hub)?;

@@ -1,6 +1,9 @@
 //! The one thread that writes. It commits the batches that wait together in one transaction.
 
-use std::{cell::Cell, time::Duration};
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
 use dynos_sync_core::{
     ReplicaError,
@@ -19,6 +22,7 @@ use crate::{
     error::{Result, caught, of_theirs, translate},
     header::Header,
     hub::{Hub, Touched},
+    pace::Pace,
     random::Random,
     replica::{SqliteOptions, Synchronous},
     session::Session,
@@ -58,6 +62,8 @@ pub(crate) struct Writer {
     calm: Cell<u32>,
     /// Who moves the log into the file. Without one, commits do.
     checkpointer: Option<Checkpointer>,
+    /// How long small commits that wait for the disk take.
+    pace: Pace,
     busy_timeout: Duration,
     /// Who is told of commits.
     hub: Arc<Hub>,
@@ -77,7 +83,7 @@ impl Clerk for Writer {
         }
     }
 
-    /// A few local edits that do not wait for the disk, nor for anybody else.
+    /// A few local edits that do not wait for the disk for long, nor for anybody else.
     fn work_at_once(&mut self, job: Job) -> Option<Job> {
         let Job::Commit(batch, reply) = job else { return Some(job) };
         if !self.takes_no_time(&batch) {
@@ -96,9 +102,6 @@ impl Writer {
     /// The most batches that one transaction commits.
     const GROUP: usize = 256;
 
-    /// The most edits that are committed on the caller's own thread.
-    const AT_ONCE: usize = 16;
-
     pub(crate) fn new(db: Connection, options: &SqliteOptions, hub: Arc<Hub>) -> Self {
         Self {
             db,
@@ -111,6 +114,7 @@ impl Writer {
             random: options.random.clone(),
             calm: Cell::new(Session::CALM),
             checkpointer: None,
+            pace: Pace::default(),
             busy_timeout: options.busy_timeout,
             hub,
             others: 0,
@@ -159,10 +163,22 @@ impl Writer {
     }
 
     fn takes_no_time(&self, batch: &Batch) -> bool {
-        is_local(batch)
-            && batch.ops.len() <= Self::AT_ONCE
-            && self.synchronous == Synchronous::Normal
+        is_small(batch)
+            && (self.synchronous == Synchronous::Normal || self.pace.is_quick())
             && !self.checkpointer.as_ref().is_some_and(Checkpointer::is_overdue)
+    }
+
+    /// Runs a commit, and takes note of how long it took where that says something of the disk. (Without threads nobody asks, and there may be
+    /// no clock.)
+    fn timed<T>(&mut self, batch: &Batch, commit: impl FnOnce(&mut Self) -> T) -> T {
+        let is_telling =
+            self.synchronous == Synchronous::Full && self.checkpointer.is_some() && is_small(batch);
+        let start = is_telling.then(Instant::now);
+        let done = commit(self);
+        if let Some(start) = start {
+            self.pace.took(start.elapsed());
+        }
+        done
     }
 
     /// Commits a batch, without waiting for another program; `None` where others' writes are to be collected first.
@@ -175,7 +191,9 @@ impl Writer {
             true => Ok(None),
             false => commit(session, batch).map(Some),
         };
-        let done = self.transaction_untold(work, |outcome| outcome.as_ref().is_none_or(is_done));
+        let done = self.timed(batch, |this| {
+            this.transaction_untold(work, |outcome| outcome.as_ref().is_none_or(is_done))
+        });
         self.tell([batch]);
         self.db.busy_timeout(self.busy_timeout).map_err(of_theirs)?;
         done
@@ -203,7 +221,7 @@ impl Writer {
             collect::collect(session)?;
             commit(session, batch)
         };
-        let done = self.transaction_untold(work, is_done);
+        let done = self.timed(batch, |this| this.transaction_untold(work, is_done));
         self.tell([batch]);
         done
     }
@@ -445,6 +463,12 @@ pub(crate) fn refresh(db: &Connection, catalog: &mut Catalog, header: &Header) -
     }
     *catalog = Catalog::read(db, header.seal, version)?;
     Ok(true)
+}
+
+/// Whether it is a few edits of this device, as somebody makes them who waits for them.
+fn is_small(batch: &Batch) -> bool {
+    const FEW: usize = 16;
+    is_local(batch) && batch.ops.len() <= FEW
 }
 
 fn is_done(outcome: &Outcome) -> bool {

@@ -79,9 +79,9 @@ fn a_few_edits_are_committed_when_the_call_returns() {
 }
 
 #[test]
-fn whoever_calls_waits_neither_for_the_disk_nor_for_much_work() {
+fn whoever_calls_waits_neither_for_a_disk_that_may_be_slow_nor_for_much_work() {
     let database = Database::with(Synchronous::Full, Duration::from_secs(5));
-    assert!(at_once(&database, writes([1])).is_pending());
+    assert!(at_once(&database, writes([1])).is_pending(), "nothing is known of the disk");
     let database = Database::new();
     assert!(at_once(&database, writes(0..1000)).is_pending());
 }
