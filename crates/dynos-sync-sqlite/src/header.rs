@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The schema versions, oldest first. A released one is never edited.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("migrations/0001.sql"),
     include_str!("migrations/0002.sql"),
     include_str!("migrations/0003.sql"),
@@ -20,6 +20,7 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("migrations/0005.sql"),
     include_str!("migrations/0006.sql"),
     include_str!("migrations/0007.sql"),
+    include_str!("migrations/0008.sql"),
 ];
 
 /// `dynos_state`, read at the beginning of a transaction and written at its end, unless the queue says what has changed.
@@ -99,11 +100,13 @@ impl Header {
     }
 
     /// The row as it stands there, its sum, and whether the triggers are awake.
+    ///
+    /// Another process may have brought the tables up to date since this one has opened them: it would not know what belongs into them.
     fn parts(db: &Connection) -> Result<(Self, i64, bool)> {
-        let sql = "SELECT replica, file, generation, server, clock, last_counter, pending, layout, scrub, seal, sum, capture, last_sent, fresh, schema \
+        let sql = "SELECT replica, file, generation, server, clock, last_counter, pending, layout, scrub, seal, sum, capture, last_sent, fresh, schema, version \
                    FROM dynos_state";
         let mut statement = db.prepare_cached(sql).map_err(translate)?;
-        let (replica, sum, awake, header) = statement
+        let (replica, sum, awake, found, header) = statement
             .query_row([], |row| {
                 let header = Self {
                     replica: ReplicaId::from_random([0; 16]),
@@ -120,9 +123,10 @@ impl Header {
                     schema: row.get(14)?,
                     seal: Seal(row.get(9)?),
                 };
-                Ok((row.get::<_, String>(0)?, row.get::<_, i64>(10)?, row.get::<_, bool>(11)?, header))
+                Ok((row.get::<_, String>(0)?, row.get(10)?, row.get(11)?, row.get(15)?, header))
             })
             .map_err(translate)?;
+        is_known(found)?;
         let replica = replica.parse().map_err(|error| damaged("dynos_state.replica", error))?;
         Ok((Self { replica, ..header }, sum, awake))
     }
@@ -195,14 +199,15 @@ pub(crate) fn migrate(db: &Connection, random: &Random) -> Result<()> {
     db.execute_batch("BEGIN IMMEDIATE").map_err(translate)?;
     // Another process may have done it while this one waited for the lock.
     let found = version(db)?;
-    let done = if found > known {
-        Err(ReplicaError::TooNew { found, known })
-    } else {
-        migrate_from(db, found, random)
-    };
+    let done = is_known(found).and_then(|()| migrate_from(db, found, random));
     let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
     db.execute_batch(end).map_err(translate)?;
     done
+}
+
+fn is_known(found: i64) -> Result<()> {
+    let known = MIGRATIONS.len() as i64;
+    if found > known { Err(ReplicaError::TooNew { found, known }) } else { Ok(()) }
 }
 
 fn migrate_from(db: &Connection, found: i64, random: &Random) -> Result<()> {
@@ -220,8 +225,14 @@ fn migrate_from(db: &Connection, found: i64, random: &Random) -> Result<()> {
     } else {
         db.execute("UPDATE dynos_state SET version = ?", [MIGRATIONS.len() as i64]).map_err(translate)?;
     }
-    if found < SEALED { seal(db, random) } else { Ok(()) }
+    if found < SEALED {
+        seal(db, random)?;
+    }
+    if found < TAGGED { queue::tag_all(db) } else { Ok(()) }
 }
+
+/// From this version on entries have tags.
+const TAGGED: i64 = 8;
 
 /// From this version on there are sums.
 const SEALED: i64 = 4;

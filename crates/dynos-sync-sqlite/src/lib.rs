@@ -107,6 +107,7 @@ mod sql;
 mod sum;
 mod sync;
 mod table;
+mod tag;
 mod transaction;
 mod value;
 mod watch;

@@ -3,15 +3,19 @@
 //! An entry is found by an index. Where an index lost its place for it, the entry would wait for ever, and nobody would
 //! know; where the entry is lost and its place is not, nobody would know that either.
 
+use std::collections::BTreeSet;
+
 use dynos_sync_core::ReplicaError;
 use rusqlite::Connection;
 
 use crate::{
     error::{Result, damaged, translate},
     header::Header,
-    letters,
+    letters, queue,
     raw::raws,
+    rows,
     session::Session,
+    tag::tag,
     writer::Writer,
 };
 
@@ -87,24 +91,28 @@ fn are_heads_right(db: &Connection, header: &Header) -> Result<bool> {
 }
 
 fn renew(session: &mut Session<'_>) -> Result<()> {
-    let listed = "SELECT counter, tbl, id FROM dynos_queue INDEXED BY dynos_queue_record";
     // An index that cannot be read itself says nothing of what was lost.
-    let listed = counters(session, listed).unwrap_or_default();
+    let listed = listed(session.db).unwrap_or_default();
     session.db.execute_batch("REINDEX dynos_queue").map_err(translate)?;
     // Otherwise it is the index that is of an earlier time, and knows what was settled since.
     let is_short = count(session.db)?.0 < session.header.pending;
-    for (counter, n, id) in listed {
-        let lost = match raws(session.db, "WHERE counter = ?", [counter])?.pop() {
+    let mut lost = BTreeSet::new();
+    for (counter, of) in listed {
+        let is_lost = match raws(session.db, "WHERE counter = ?", [counter])?.pop() {
             // Or it was appended last, and the queue alone said so.
             None => is_short || counter as u64 > session.header.last_counter,
-            Some((_, Ok(raw))) => (raw.tbl, &raw.id) != (n, &id) && !raw.is_intact(session.header.seal),
+            Some((_, Ok(raw))) => tag(raw.tbl, &raw.id) != of && !raw.is_intact(session.header.seal),
             Some((_, Err(_))) => true,
         };
-        if lost {
-            // The index knows better of which record it was. What else is queued of that was made on top of it.
+        if is_lost {
             session.db.execute("DELETE FROM dynos_queue WHERE counter = ?", [counter]).map_err(translate)?;
-            letters::bury_damaged(session, n, &id)?;
+            lost.insert(of);
         }
+    }
+    queue::tag_all(session.db)?;
+    // The index knows of which records they were. What else is queued of these was made on top of what is lost.
+    for (n, id) in records_of(session, &lost)? {
+        letters::bury_damaged(session, n, &id)?;
     }
     let oldest = "UPDATE dynos_queue SET head = 2 * (counter = \
                   (SELECT min(first.counter) FROM dynos_queue AS first WHERE first.tbl = dynos_queue.tbl AND first.id = dynos_queue.id))";
@@ -124,13 +132,39 @@ fn count(db: &Connection) -> Result<(i64, i64)> {
     db.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).map_err(translate)
 }
 
-fn counters(session: &Session<'_>, sql: &str) -> Result<Vec<(i64, i64, String)>> {
+/// The entries that the index of records knows, and of which records they are, by their tags.
+fn listed(db: &Connection) -> Result<Vec<(i64, i64)>> {
+    let sql = "SELECT counter, tag FROM dynos_queue INDEXED BY dynos_queue_tag";
+    let mut statement = db.prepare(sql).map_err(translate)?;
+    let found = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).map_err(translate)?;
+    found.collect::<rusqlite::Result<_>>().map_err(translate)
+}
+
+/// The records that have these tags: those that are there, those that were when their first edit was queued, and those of which other edits
+/// are queued. There is nothing else of which an edit could be missed.
+fn records_of(session: &Session<'_>, tags: &BTreeSet<i64>) -> Result<BTreeSet<(i64, String)>> {
+    let mut found = BTreeSet::new();
+    if tags.is_empty() {
+        return Ok(found);
+    }
+    let mut look = |n: i64, id: &str| {
+        if tags.contains(&tag(n, id)) {
+            found.insert((n, id.to_owned()));
+        }
+    };
+    for table in session.catalog.all() {
+        rows::for_each_id(session.db, table, |id| {
+            look(table.n, id.as_str());
+            Ok(())
+        })?;
+    }
+    let sql = "SELECT tbl, id FROM dynos_base UNION ALL SELECT tbl, id FROM dynos_queue NOT INDEXED";
     let mut statement = session.db.prepare(sql).map_err(translate)?;
     let mut rows = statement.query([]).map_err(translate)?;
-    let mut found = Vec::new();
     while let Some(row) = rows.next().map_err(translate)? {
-        let read = || -> rusqlite::Result<_> { Ok((row.get(0)?, row.get(1)?, row.get(2)?)) };
-        found.push(read().map_err(translate)?);
+        if let (Ok(n), Ok(id)) = (row.get(0), row.get::<_, String>(1)) {
+            look(n, &id);
+        }
     }
     Ok(found)
 }

@@ -16,6 +16,7 @@ use crate::{
     rows::parse,
     sum::Seal,
     table::{Catalog, Table},
+    tag::{of, tag},
     transaction,
 };
 
@@ -42,12 +43,12 @@ fn intact(
 
 /// A record's entries, oldest first.
 pub(crate) fn of_record(db: &Connection, catalog: &Catalog, n: i64, id: &str) -> Result<Vec<Entry>> {
-    entries(db, catalog, "WHERE tbl = ? AND id = ? ORDER BY counter", params![n, id])
+    entries(db, catalog, "WHERE tag = ? AND tbl = ? AND id = ? ORDER BY counter", of![n, id])
 }
 
 /// What can still be read of a record's entries.
 pub(crate) fn intact_of_record(db: &Connection, catalog: &Catalog, n: i64, id: &str) -> Result<Vec<Entry>> {
-    intact(db, catalog, "WHERE tbl = ? AND id = ? ORDER BY counter", params![n, id])
+    intact(db, catalog, "WHERE tag = ? AND tbl = ? AND id = ? ORDER BY counter", of![n, id])
 }
 
 /// Sent entries of a table, oldest first. One that is damaged is nothing to ask the server about.
@@ -102,7 +103,7 @@ pub(crate) fn heads(
 ) -> Result<Vec<Head>> {
     let select = format!(
         "SELECT {COLUMNS}, head = 1, \
-           EXISTS (SELECT 1 FROM dynos_queue AS o WHERE o.tbl = q.tbl AND o.id = q.id AND o.counter <> q.counter) \
+           EXISTS (SELECT 1 FROM dynos_queue AS o WHERE o.tag = q.tag AND o.counter <> q.counter AND o.tbl = q.tbl AND o.id = q.id) \
            OR EXISTS (SELECT 1 FROM dynos_base AS b WHERE b.tbl = q.tbl AND b.id = q.id) \
          FROM dynos_queue AS q"
     );
@@ -112,7 +113,7 @@ pub(crate) fn heads(
     };
     let mut statement = db.prepare_cached(&format!("{sql} ORDER BY counter LIMIT ?3")).map_err(translate)?;
     let rows = statement.query_map([after, least as i64, limit as i64], |row| {
-        let (is_fresh, has_more) = (row.get(12)?, row.get(13)?);
+        let (is_fresh, has_more) = (row.get(13)?, row.get(14)?);
         Ok(Head { counter: row.get(0)?, is_fresh, raw: Raw::read(row).ok(), has_more })
     });
     rows.map_err(translate)?.collect::<rusqlite::Result<_>>().map_err(translate)
@@ -163,9 +164,9 @@ pub(crate) fn release(db: &Connection, limits: &DueLimits) -> Result<()> {
 
 /// The number of a record's newest entry.
 pub(crate) fn newest(db: &Connection, n: i64, id: &str) -> Result<Option<Counter>> {
-    let sql = "SELECT max(counter) FROM dynos_queue WHERE tbl = ? AND id = ?";
+    let sql = "SELECT max(counter) FROM dynos_queue WHERE tag = ? AND tbl = ? AND id = ?";
     let mut statement = db.prepare_cached(sql).map_err(translate)?;
-    let newest: Option<i64> = statement.query_row(params![n, id], |row| row.get(0)).map_err(translate)?;
+    let newest: Option<i64> = statement.query_row(of![n, id], |row| row.get(0)).map_err(translate)?;
     Ok(newest.map(|counter| counter as Counter))
 }
 
@@ -203,10 +204,10 @@ pub(crate) fn append(db: &Connection, header: &mut Header, table: &Table, new: &
 }
 
 fn insert(db: &Connection, seal: Seal, raw: &Raw, head: bool) -> Result<()> {
-    let sql = "INSERT INTO dynos_queue (counter, tbl, id, op, data, at, head, sum, txn) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    let sql = "INSERT INTO dynos_queue (counter, tbl, id, op, data, at, head, sum, txn, tag) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     let mut statement = db.prepare_cached(sql).map_err(translate)?;
-    let Raw { counter, tbl, id, op, data, at, transaction, .. } = raw;
-    let values = params![counter, tbl, id, op, data, at, head, raw.right_sum(seal), transaction];
+    let Raw { counter, tbl, id, op, data, at, transaction, tag, .. } = raw;
+    let values = params![counter, tbl, id, op, data, at, head, raw.right_sum(seal), transaction, tag];
     let done = statement.execute(values);
     done.map(drop).map_err(translate)
 }
@@ -272,9 +273,9 @@ pub(crate) fn take(
 ) -> Result<Vec<Entry>> {
     let gone = of_record(db, catalog, n, id.as_str())?;
     if !gone.is_empty() {
-        let mut statement =
-            db.prepare_cached("DELETE FROM dynos_queue WHERE tbl = ? AND id = ?").map_err(translate)?;
-        statement.execute(params![n, id.as_str()]).map_err(translate)?;
+        let sql = "DELETE FROM dynos_queue WHERE tag = ? AND tbl = ? AND id = ?";
+        let mut statement = db.prepare_cached(sql).map_err(translate)?;
+        statement.execute(of![n, id.as_str()]).map_err(translate)?;
         set_base(db, header.seal, n, id, None)?;
         header.pending -= gone.len() as i64;
     }
@@ -320,12 +321,12 @@ pub(crate) struct Holding {
 
 /// What a record has, beside this entry.
 pub(crate) fn holding(db: &Connection, n: i64, id: &str, counter: Counter) -> Result<Holding> {
-    let sql = "SELECT coalesce(max(counter = ?1), 0), coalesce(max(counter <> ?1), 0), \
+    let sql = "SELECT coalesce(max(counter = ?4), 0), coalesce(max(counter <> ?4), 0), \
                  EXISTS (SELECT 1 FROM dynos_base WHERE tbl = ?2 AND id = ?3) \
-               FROM dynos_queue WHERE tbl = ?2 AND id = ?3";
+               FROM dynos_queue WHERE tag = ?1 AND tbl = ?2 AND id = ?3";
     let mut statement = db.prepare_cached(sql).map_err(translate)?;
     let read = |row: &Row<'_>| Ok(Holding { entry: row.get(0)?, others: row.get(1)?, base: row.get(2)? });
-    statement.query_row(params![counter as i64, n, id], read).map_err(translate)
+    statement.query_row(of![n, id, counter as i64], read).map_err(translate)
 }
 
 /// Takes the only entry of a record out, with the record's base image.
@@ -361,10 +362,9 @@ fn delete(db: &Connection, header: &mut Header, counter: Counter) -> Result<()> 
 
 /// Marks the oldest entry that a record still has.
 fn promote(db: &Connection, n: i64, id: &RecordId) -> Result<()> {
-    let sql = "UPDATE dynos_queue SET head = 2 \
-               WHERE counter = (SELECT min(counter) FROM dynos_queue WHERE tbl = ? AND id = ?)";
+    let sql = "UPDATE dynos_queue SET head = 2 WHERE counter = (SELECT min(counter) FROM dynos_queue WHERE tag = ? AND tbl = ? AND id = ?)";
     let mut statement = db.prepare_cached(sql).map_err(translate)?;
-    statement.execute(params![n, id.as_str()]).map(drop).map_err(translate)?;
+    statement.execute(of![n, id.as_str()]).map(drop).map_err(translate)?;
     transaction::unblock_of(db, n, id)
 }
 
@@ -386,9 +386,10 @@ pub(crate) fn freeze(db: &Connection, header: &mut Header, n: i64, entry: &Entry
     }
     header.last_sent = header.last_sent.max(entry.counter);
     if !is_oldest {
-        let merged = "DELETE FROM dynos_queue WHERE tbl = ? AND id = ? AND counter < ? AND sent = 0";
+        let merged =
+            "DELETE FROM dynos_queue WHERE tag = ? AND tbl = ? AND id = ? AND counter < ? AND sent = 0";
         let mut statement = db.prepare_cached(merged).map_err(translate)?;
-        let gone = statement.execute(params![n, id.as_str(), entry.counter as i64]).map_err(translate)?;
+        let gone = statement.execute(of![n, id.as_str(), entry.counter as i64]).map_err(translate)?;
         header.pending -= gone as i64;
         promote(db, n, id)?;
     }
@@ -434,8 +435,7 @@ pub(crate) fn renumber(
     n: i64,
     attempts: Option<(u32, Millis)>,
 ) -> Result<()> {
-    let values = params![n, key.id.as_str()];
-    let found = raws(db, "WHERE tbl = ? AND id = ? ORDER BY counter", values)?;
+    let found = raws(db, "WHERE tag = ? AND tbl = ? AND id = ? ORDER BY counter", of![n, key.id.as_str()])?;
     let mut found: Vec<Raw> = found.into_iter().map(|(_, raw)| raw).collect::<Result<_>>()?;
     if is_on(Mutant::RefusedLast) && attempts.is_some() {
         found.rotate_left(1);
@@ -474,6 +474,23 @@ pub(crate) fn amend(db: &Connection, seal: Seal, (n, counter): (i64, Counter), n
     let raw = Raw { transaction, ..Raw::of(counter, n, new.id, new.edit, new.at)? };
     let sum = raw.right_sum(seal);
     statement.execute(params![raw.op, raw.data, raw.at, sum, raw.counter]).map(drop).map_err(translate)
+}
+
+/// Gives each entry its record's tag, where it has another.
+pub(crate) fn tag_all(db: &Connection) -> Result<()> {
+    let sql = "UPDATE dynos_queue SET tag = ?1 WHERE counter = ?2 AND tag <> ?1";
+    let mut update = db.prepare_cached(sql).map_err(translate)?;
+    let mut entries =
+        db.prepare("SELECT counter, tbl, id FROM dynos_queue NOT INDEXED").map_err(translate)?;
+    let mut rows = entries.query([]).map_err(translate)?;
+    while let Some(row) = rows.next().map_err(translate)? {
+        let counter: i64 = row.get(0).map_err(translate)?;
+        // One that cannot be read is put away when it is its turn.
+        if let (Ok(n), Ok(id)) = (row.get(1), row.get::<_, String>(2)) {
+            update.execute([tag(n, &id), counter]).map_err(translate)?;
+        }
+    }
+    Ok(())
 }
 
 /// Gives what an earlier version has kept its first sums.

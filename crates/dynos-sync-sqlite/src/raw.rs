@@ -9,10 +9,12 @@ use crate::{
     rows::parse,
     sum::Seal,
     table::Catalog,
+    tag::tag,
 };
 
 /// The columns in the order in which [`Raw::read`] reads them.
-pub(crate) const COLUMNS: &str = "counter, tbl, id, op, data, at, sent, base, attempts, retry_at, sum, txn";
+pub(crate) const COLUMNS: &str =
+    "counter, tbl, id, op, data, at, sent, base, attempts, retry_at, sum, txn, tag";
 
 pub(crate) fn operation_code(operation: Operation) -> i64 {
     match operation {
@@ -47,6 +49,7 @@ pub(crate) struct Raw {
     pub(crate) retry_at: Option<Millis>,
     pub(crate) sum: i64,
     pub(crate) transaction: Option<i64>,
+    pub(crate) tag: i64,
 }
 
 impl Raw {
@@ -65,6 +68,7 @@ impl Raw {
             retry_at: None,
             sum: 0,
             transaction: None,
+            tag: tag(n, id.as_str()),
         })
     }
 
@@ -82,6 +86,7 @@ impl Raw {
             retry_at: row.get(9)?,
             sum: row.get(10)?,
             transaction: row.get(11)?,
+            tag: row.get(12)?,
         })
     }
 
@@ -94,7 +99,7 @@ impl Raw {
     }
 
     pub(crate) fn is_intact(&self, seal: Seal) -> bool {
-        self.sum == self.right_sum(seal)
+        self.sum == self.right_sum(seal) && self.tag == tag(self.tbl, &self.id)
     }
 
     /// The same entry under a number, as one that was never sent.

@@ -19,7 +19,7 @@ impl Seal {
     }
 
     pub(crate) fn sum(self) -> Sum {
-        Sum(0xcbf2_9ce4_8422_2325).int(self.0)
+        Sum::new().int(self.0)
     }
 }
 
@@ -28,6 +28,11 @@ impl Seal {
 pub(crate) struct Sum(u64);
 
 impl Sum {
+    /// Of nothing.
+    pub(crate) fn new() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+
     pub(crate) fn int(self, value: i64) -> Self {
         self.bytes(&value.to_le_bytes())
     }
@@ -43,7 +48,7 @@ impl Sum {
         }
     }
 
-    fn bytes(self, bytes: &[u8]) -> Self {
+    pub(crate) fn bytes(self, bytes: &[u8]) -> Self {
         let step = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
         Self(bytes.iter().fold(self.0, step))
     }

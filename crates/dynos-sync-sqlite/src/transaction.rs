@@ -13,6 +13,7 @@ use crate::{
     queue::transactions_of,
     raw::raws,
     sum::Seal,
+    tag::of,
 };
 
 /// The records that a transaction is about.
@@ -41,9 +42,9 @@ pub(crate) fn unblock(db: &Connection, transaction: Counter) -> Result<()> {
 /// As [`unblock`], for that of a record's oldest entry.
 pub(crate) fn unblock_of(db: &Connection, n: i64, id: &RecordId) -> Result<()> {
     let sql = "UPDATE dynos_queue INDEXED BY dynos_queue_txn SET head = 2 WHERE head = 3 AND txn = \
-               (SELECT txn FROM dynos_queue WHERE tbl = ? AND id = ? ORDER BY counter LIMIT 1)";
+         (SELECT txn FROM dynos_queue WHERE tag = ? AND tbl = ? AND id = ? ORDER BY counter LIMIT 1)";
     let mut statement = db.prepare_cached(sql).map_err(translate)?;
-    statement.execute(params![n, id.as_str()]).map(drop).map_err(translate)
+    statement.execute(of![n, id.as_str()]).map(drop).map_err(translate)
 }
 
 pub(crate) fn is_any_blocked(db: &Connection) -> Result<bool> {
@@ -104,7 +105,7 @@ fn merge(
     let sql = "UPDATE dynos_queue SET txn = ?, sent = 0, base = NULL, head = 2 * (head > 0), sum = ? WHERE counter = ?";
     let mut statement = db.prepare_cached(sql).map_err(translate)?;
     // What cannot be read stays as it is, to be set aside when it is its turn.
-    let found = raws(db, "WHERE tbl = ? AND id = ? ORDER BY counter", params![n, id])?;
+    let found = raws(db, "WHERE tag = ? AND tbl = ? AND id = ? ORDER BY counter", of![n, id])?;
     let found: Vec<_> = found.into_iter().filter_map(|(_, raw)| raw.ok()).collect();
     let is_part =
         |raw: &crate::raw::Raw| raw.transaction.is_some_and(|txn| parts.contains(&(txn as Counter)));

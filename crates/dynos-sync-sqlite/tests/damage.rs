@@ -67,6 +67,8 @@ fn an_edit_whose_content_reads_well_but_is_another_is_not_sent() {
         "id = x'ff'",
         "tbl = 7",
         "tbl = 'x'",
+        "tag = 7",
+        "tag = 'x'",
         "data = x'7b7d'",
     ] {
         let device = Device::new();
@@ -237,25 +239,42 @@ fn an_edit_of_which_nothing_says_that_it_is_its_records_oldest_is_found_at_openi
     assert_eq!(device.reopened().sendable(), ["a"]);
 }
 
+/// A page that lost its last write: rows of the queue are gone, their places in the indexes are not.
+fn lose(device: &Device, id: &str) {
+    device.damage(&format!(
+        "PRAGMA writable_schema = 1;
+         CREATE TABLE kept AS SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema WHERE tbl_name = 'dynos_queue' AND type = 'index';
+         DELETE FROM sqlite_schema WHERE tbl_name = 'dynos_queue' AND type = 'index';
+         PRAGMA writable_schema = RESET; DELETE FROM dynos_queue WHERE id = '{id}'; PRAGMA writable_schema = 1;
+         INSERT INTO sqlite_schema SELECT * FROM kept; PRAGMA writable_schema = RESET; DROP TABLE kept"
+    ));
+}
+
 #[test]
 fn an_edit_of_which_only_the_index_knows_is_a_dead_letter_after_opening() {
     for (lost, left) in [("a", "b"), ("b", "a")] {
         let device = Device::new();
         device.commit(vec![upsert("a"), upsert("b")]).unwrap();
-        // A page that lost its last write: the row is gone, its places in the indexes are not.
-        device.damage(&format!(
-            "PRAGMA writable_schema = 1;
-         CREATE TABLE kept AS SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema WHERE tbl_name = 'dynos_queue' AND type = 'index';
-         DELETE FROM sqlite_schema WHERE tbl_name = 'dynos_queue' AND type = 'index';
-         PRAGMA writable_schema = RESET; DELETE FROM dynos_queue WHERE id = '{lost}'; PRAGMA writable_schema = 1;
-         INSERT INTO sqlite_schema SELECT * FROM kept; PRAGMA writable_schema = RESET; DROP TABLE kept"
-        ));
+        lose(&device, lost);
         let device = device.reopened();
         assert_eq!(device.sendable(), [left]);
         let letter = block_on(device.replica.dead_letters(0, 10)).unwrap().remove(0);
         assert_eq!((letter.key, letter.code.as_str()), (key(lost), "damaged"));
         assert_eq!(block_on(device.replica.state()).unwrap().pending, 1);
     }
+}
+
+/// Its row is gone; what it was before says of which record the edit was.
+#[test]
+fn so_is_one_that_deleted_its_record() {
+    let device = Device::new();
+    device.commit(vec![Op::Store { key: key("a"), record: Some(fields([("v", json!(1))])) }]).unwrap();
+    device.commit(vec![Op::Write { key: key("a"), edit: Edit::Delete, at: 10 }, upsert("b")]).unwrap();
+    lose(&device, "a");
+    let device = device.reopened();
+    assert_eq!(device.sendable(), ["b"]);
+    let letter = block_on(device.replica.dead_letters(0, 10)).unwrap().remove(0);
+    assert_eq!((letter.key, letter.code.as_str()), (key("a"), "damaged"));
 }
 
 /// The newest entry says how long the queue is, and how far its numbers go.
@@ -309,6 +328,7 @@ fn what_was_queued_in_another_session_or_in_another_file_is_not_sent_in_this_one
 
 /// What a file of version 4 has in place of what later ones have.
 const VERSION_4: &str = "
+    DROP INDEX dynos_queue_tag; ALTER TABLE dynos_queue DROP COLUMN tag; CREATE INDEX dynos_queue_record ON dynos_queue (tbl, id, counter);
     DROP INDEX dynos_dead_record; ALTER TABLE dynos_state DROP COLUMN schema; DROP TABLE dynos_sent_as;
     ALTER TABLE dynos_table DROP COLUMN left_out; ALTER TABLE dynos_table DROP COLUMN gained;
     DROP INDEX dynos_queue_txn; DROP VIEW dynos_transaction;

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use dynos_sync_core::{
-    RecordKey, Replica, ReplicaError, fields,
+    Edit, RecordKey, Replica, ReplicaError, fields,
     replica::{Batch, Op, TableOptions},
 };
 use dynos_sync_sqlite::{SqliteOptions, SqliteReplica};
@@ -150,10 +150,25 @@ fn a_file_of_a_later_version_is_left_as_it_is() {
     db.execute_batch("UPDATE dynos_state SET version = version + 1").unwrap();
     drop(db);
     let refused = SqliteReplica::open(&path, &SqliteOptions::default()).unwrap_err();
-    assert!(matches!(refused, ReplicaError::TooNew { found: 8, known: 7 }), "{refused:?}");
+    assert!(matches!(refused, ReplicaError::TooNew { found: 9, known: 8 }), "{refused:?}");
     let db = Connection::open(&path).unwrap();
     let version: i64 = db.query_row("SELECT version FROM dynos_state", [], |row| row.get(0)).unwrap();
-    assert_eq!(version, 8);
+    assert_eq!(version, 9);
+}
+
+/// An application is updated while another process of it runs.
+#[test]
+fn who_has_a_file_open_while_a_later_version_takes_it_over_writes_nothing_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app");
+    let replica = open(&path);
+    block_on(replica.add_table(TableOptions::new("notes".parse().unwrap()))).unwrap();
+    Connection::open(&path).unwrap().execute_batch("UPDATE dynos_state SET version = version + 1").unwrap();
+    let key = RecordKey::new("notes", "a").unwrap();
+    let write = Op::Write { key, edit: Edit::Upsert(fields([])), at: 1 };
+    let refused = block_on(replica.commit(Batch { ops: vec![write], ..Batch::default() })).unwrap_err();
+    assert!(matches!(refused, ReplicaError::TooNew { found: 9, known: 8 }), "{refused:?}");
+    assert!(matches!(block_on(replica.state()).unwrap_err(), ReplicaError::TooNew { .. }));
 }
 
 #[test]

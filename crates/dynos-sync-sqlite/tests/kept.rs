@@ -105,3 +105,8 @@ fn a_file_of_version_5_goes_on_where_it_was() {
 fn a_file_of_version_6_goes_on_where_it_was() {
     goes_on(include_str!("kept/0006.sql"), true);
 }
+
+#[test]
+fn a_file_of_version_7_goes_on_where_it_was() {
+    goes_on(include_str!("kept/0007.sql"), true);
+}

@@ -46,6 +46,7 @@ const PHRASES: &[&str] = &[
     "dynos_queue_ready",
     "dynos_queue_waiting",
     "dynos_queue_sent",
+    "dynos_queue_tag",
     "dynos_queue",
     "dynos_state",
     "dynos_table",

@@ -202,6 +202,7 @@ pub(crate) fn open_anew() -> Scenario {
 
 /// What a file of version 4 has in place of what later ones have.
 const VERSION_4: &str = "
+    DROP INDEX dynos_queue_tag; ALTER TABLE dynos_queue DROP COLUMN tag; CREATE INDEX dynos_queue_record ON dynos_queue (tbl, id, counter);
     DROP INDEX dynos_dead_record; ALTER TABLE dynos_state DROP COLUMN schema; DROP TABLE dynos_sent_as;
     ALTER TABLE dynos_table DROP COLUMN left_out; ALTER TABLE dynos_table DROP COLUMN gained;
     DROP INDEX dynos_queue_txn; DROP VIEW dynos_transaction;

@@ -205,7 +205,7 @@ fn queued(db: &Connection, header: &Header) -> Findings {
         found.push(Finding::new(Level::Fault, "queue", problem, remedy));
     }
     let lost = "SELECT count(*) FROM dynos_queue AS q WHERE (head IN (1, 2) OR (head = 3 AND txn IS NOT NULL)) IS NOT \
-                (counter = (SELECT min(o.counter) FROM dynos_queue AS o WHERE o.tbl = q.tbl AND o.id = q.id)) \
+                (counter = (SELECT min(o.counter) FROM dynos_queue AS o WHERE o.tag = q.tag AND o.tbl = q.tbl AND o.id = q.id)) \
                 OR (counter < ? AND head = 1 AND sent = 0 AND retry_at IS NULL)";
     let lost: i64 = db.query_row(lost, [header.fresh as i64], |row| row.get(0)).map_err(translate)?;
     if lost > 0 {

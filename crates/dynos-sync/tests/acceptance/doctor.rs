@@ -179,7 +179,7 @@ async fn a_bundle_has_nothing_of_the_users_in_it() {
         "{bundle:#}"
     );
     assert_eq!(bundle["metrics"]["dynos_device_refusals_total"], 1, "{bundle:#}");
-    assert_eq!(bundle["storage"]["tables_version"], "7", "{bundle:#}");
+    assert_eq!(bundle["storage"]["tables_version"], "8", "{bundle:#}");
 
     let named = device.engine.support_bundle(Depth::Quick, Names::Kept).await.unwrap();
     assert!(named["tables"]["canary_table"].is_object(), "{named:#}");
