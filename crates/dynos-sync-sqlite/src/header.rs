@@ -259,7 +259,7 @@ pub(crate) fn seal_again(db: &Connection, table: &str) {
         "dynos_state" => seal_header(db, seal),
         "dynos_table" => listing::seal_all(db, seal),
         "dynos_dead" | "dynos_conflict" => letters::seal(db, seal),
-        _ => queue::seal(db, seal),
+        _ => queue::seal(db, seal).and_then(|()| queue::tag_all(db)),
     });
 }
 
