@@ -3,7 +3,7 @@
 //! An entry is found by an index. Where an index lost its place for it, the entry would wait for ever, and nobody would
 //! know; where the entry is lost and its place is not, nobody would know that either.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dynos_sync_core::ReplicaError;
 use rusqlite::Connection;
@@ -96,7 +96,7 @@ fn renew(session: &mut Session<'_>) -> Result<()> {
     session.db.execute_batch("REINDEX dynos_queue").map_err(translate)?;
     // Otherwise it is the index that is of an earlier time, and knows what was settled since.
     let is_short = count(session.db)?.0 < session.header.pending;
-    let mut lost = BTreeSet::new();
+    let mut lost = BTreeMap::new();
     for (counter, of) in listed {
         let is_lost = match raws(session.db, "WHERE counter = ?", [counter])?.pop() {
             // Or it was appended last, and the queue alone said so.
@@ -106,13 +106,17 @@ fn renew(session: &mut Session<'_>) -> Result<()> {
         };
         if is_lost {
             session.db.execute("DELETE FROM dynos_queue WHERE counter = ?", [counter]).map_err(translate)?;
-            lost.insert(of);
+            lost.insert(of, counter);
         }
     }
     queue::tag_all(session.db)?;
     // The index knows of which records they were. What else is queued of these was made on top of what is lost.
     for (n, id) in records_of(session, &lost)? {
         letters::bury_damaged(session, n, &id)?;
+        lost.remove(&tag(n, &id));
+    }
+    for counter in lost.into_values() {
+        letters::bury_entry(session, counter)?;
     }
     let oldest = "UPDATE dynos_queue SET head = 2 * (counter = \
                   (SELECT min(first.counter) FROM dynos_queue AS first WHERE first.tbl = dynos_queue.tbl AND first.id = dynos_queue.id))";
@@ -141,14 +145,14 @@ fn listed(db: &Connection) -> Result<Vec<(i64, i64)>> {
 }
 
 /// The records that have these tags: those that are there, those that were when their first edit was queued, and those of which other edits
-/// are queued. There is nothing else of which an edit could be missed.
-fn records_of(session: &Session<'_>, tags: &BTreeSet<i64>) -> Result<BTreeSet<(i64, String)>> {
+/// are queued. (One that was made and deleted before any of it was sent is none of these.)
+fn records_of(session: &Session<'_>, tags: &BTreeMap<i64, i64>) -> Result<BTreeSet<(i64, String)>> {
     let mut found = BTreeSet::new();
     if tags.is_empty() {
         return Ok(found);
     }
     let mut look = |n: i64, id: &str| {
-        if tags.contains(&tag(n, id)) {
+        if tags.contains_key(&tag(n, id)) {
             found.insert((n, id.to_owned()));
         }
     };

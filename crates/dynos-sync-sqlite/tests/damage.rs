@@ -277,6 +277,20 @@ fn so_is_one_that_deleted_its_record() {
     assert_eq!((letter.key, letter.code.as_str()), (key("a"), "damaged"));
 }
 
+/// Nothing is left that says which record it was; that an edit is lost is told all the same.
+#[test]
+fn so_is_one_of_a_record_of_which_nothing_is_left() {
+    let device = Device::new();
+    device.commit(vec![upsert("a"), Op::Write { key: key("a"), edit: Edit::Delete, at: 20 }]).unwrap();
+    device.commit(vec![upsert("b")]).unwrap();
+    lose(&device, "a");
+    let device = device.reopened();
+    assert_eq!(device.sendable(), ["b"]);
+    let letter = block_on(device.replica.dead_letters(0, 10)).unwrap().remove(0);
+    assert_eq!((letter.key.to_string().as_str(), letter.code.as_str()), ("?/?", "damaged"));
+    assert_eq!(block_on(device.replica.state()).unwrap().pending, 1);
+}
+
 /// The newest entry says how long the queue is, and how far its numbers go.
 #[test]
 fn a_newest_edit_that_is_another_says_nothing_of_the_queue() {
