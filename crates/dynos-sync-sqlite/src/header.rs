@@ -101,7 +101,7 @@ impl Header {
 
     /// The row as it stands there, its sum, and whether the triggers are awake.
     ///
-    /// Another process may have brought the tables up to date since this one has opened them: it would not know what belongs into them.
+    /// A later version may have taken the tables over while this one has them open: this one does not know what belongs into them now.
     fn parts(db: &Connection) -> Result<(Self, i64, bool)> {
         let sql = "SELECT replica, file, generation, server, clock, last_counter, pending, layout, scrub, seal, sum, capture, last_sent, fresh, schema, version \
                    FROM dynos_state";
@@ -126,7 +126,7 @@ impl Header {
                 Ok((row.get::<_, String>(0)?, row.get(10)?, row.get(11)?, row.get(15)?, header))
             })
             .map_err(translate)?;
-        is_known(found)?;
+        refuse_later(found)?;
         let replica = replica.parse().map_err(|error| damaged("dynos_state.replica", error))?;
         Ok((Self { replica, ..header }, sum, awake))
     }
@@ -199,13 +199,14 @@ pub(crate) fn migrate(db: &Connection, random: &Random) -> Result<()> {
     db.execute_batch("BEGIN IMMEDIATE").map_err(translate)?;
     // Another process may have done it while this one waited for the lock.
     let found = version(db)?;
-    let done = is_known(found).and_then(|()| migrate_from(db, found, random));
+    let done = refuse_later(found).and_then(|()| migrate_from(db, found, random));
     let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
     db.execute_batch(end).map_err(translate)?;
     done
 }
 
-fn is_known(found: i64) -> Result<()> {
+/// Refuses tables of a version that this one does not know.
+fn refuse_later(found: i64) -> Result<()> {
     let known = MIGRATIONS.len() as i64;
     if found > known { Err(ReplicaError::TooNew { found, known }) } else { Ok(()) }
 }
